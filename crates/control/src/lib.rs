@@ -1,0 +1,1 @@
+//! Reconcilers, deployment and the admin API: where the capabilities meet.

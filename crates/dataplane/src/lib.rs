@@ -1,0 +1,1 @@
+//! What runs in each role of services: data and egress.

@@ -1,0 +1,1 @@
+//! The edge: from an accepted connection to a proxied answer.

@@ -1,0 +1,1 @@
+//! Processes, files, ports and the clock: the one seam for effects.

@@ -1,0 +1,1 @@
+//! astraler.toml and the files beside it, read into one validated manifest.

@@ -1,0 +1,19 @@
+//! The nouns of Astraler, shared by every other crate.
+//!
+//! For: all crates; this is the bottom layer. It knows serialisation and validation of names and nothing
+//! else: no files, no sockets, no clock, no processes.
+
+mod environment;
+mod snapshot;
+mod unit;
+
+pub use environment::{Cluster, Environment, ParseEnvironmentError};
+pub use snapshot::{
+    AssetConfig, BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot,
+    HtmlHandling, InternalHost, NotFoundHandling, PostgresAccess, RedisAccess, Route, S3Credential,
+    TokenHash, WorkerRoute,
+};
+pub use unit::{
+    Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,
+    RestartPolicy, StopPolicy, UnitName, UnitNameError, UnitPhase, UnitSpec, UnitStatus,
+};

@@ -1,0 +1,1 @@
+//! PostgreSQL clusters: create, tune, supervise, roles, databases, migrations, session pool.

@@ -1,0 +1,1 @@
+//! Redis processes, and the Upstash REST API in front of them.

@@ -1,0 +1,1 @@
+//! Seal, open, rotate and redact secrets under the root key.

@@ -1,0 +1,1 @@
+//! Durable object storage behind the S3 API and the R2 binding.

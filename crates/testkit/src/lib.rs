@@ -1,0 +1,1 @@
+//! A whole platform in a temporary folder, for tests.

@@ -1,0 +1,1 @@
+//! workerd: configuration, sandbox, bindings and bundling of workers.
