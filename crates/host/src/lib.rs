@@ -32,6 +32,7 @@ pub mod lock;
 // pub mod logs;
 pub mod port;
 pub mod process;
+mod reactor;
 pub mod sim;
 pub mod snapshot;
 pub mod supervisor;

@@ -184,7 +184,7 @@ impl Source {
         let folder = self.path.parent()?;
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
         inotify::add_watch(&fd, folder, WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE).ok()?;
-        AsyncFd::register(fd).ok()
+        crate::reactor::readable(fd).ok()
     }
 }
 
