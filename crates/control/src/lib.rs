@@ -1,1 +1,30 @@
-//! Reconcilers, deployment and the admin API: where the capabilities meet.
+//! The control plane: what `astraler up` asks for, made true step by step on real engines.
+//!
+//! For: the `daemon` process and the command line that talks to it. One of the two crates in which the
+//! capabilities meet (the other is `dataplane`). It decides and records; it serves no request of a user's
+//! application, so that every request is still served while it is down.
+//!
+//! It does *not* know: how a process is started (`host`), how an engine is configured (`postgres`, `redis`,
+//! `workers`), what a manifest file looks like (`manifest`), or how anything is shown (`astraler`).
+
+mod admin;
+mod client;
+mod credentials;
+mod daemon;
+mod deploy;
+mod engines;
+mod installation;
+mod platform;
+mod publish;
+mod services;
+mod status;
+mod up;
+mod words;
+
+pub use client::{AdminClient, ClientError};
+pub use daemon::{DaemonError, run};
+pub use installation::{Identities, Installation, InstallationError, Layout, Ports};
+pub use services::{daemon_unit, socket_folders};
+pub use words::{
+    Application, EnvironmentReport, Event, Fault, PartReport, StatusReport, StepOutcome, UpRequest, WorkerPlan,
+};

@@ -1,0 +1,247 @@
+//! The command line's words.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A product team's production infrastructure from one manifest, on one machine, with real engines.
+#[derive(Debug, Parser)]
+#[command(name = "astraler", version, about, long_about = None, propagate_version = true)]
+#[command(after_help = "Examples:
+  astraler init --starter board && cd board && astraler up
+  astraler up --env staging --env production
+  astraler status --json
+  astraler logs edge -f
+  astraler env show development --json
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 manifest not valid, 4 something must be installed,
+5 another command holds the lock, 6 port taken, 7 the platform is not up, 130 interrupted.")]
+pub(crate) struct Arguments {
+    /// Folder of the application; the nearest parent with an astraler.toml by default.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// State folder, instead of .astraler (or /var/lib/astraler/ID for root).
+    #[arg(long, global = true, value_name = "DIR", env = "ASTRALER_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a manifest and a workflow for an existing application, or the starter application.
+    #[command(after_help = "Examples:
+  astraler init --name shop --domain shop.example
+  astraler init --starter board")]
+    Init(InitArguments),
+    /// Bring the platform up. Safe to repeat: a second `up` changes nothing and says so.
+    #[command(after_help = "Examples:
+  astraler up
+  astraler up --env staging
+  astraler up --port 8080")]
+    Up(UpArguments),
+    /// Stop everything; data stays.
+    #[command(after_help = "Example:\n  astraler down")]
+    Down,
+    /// Show environments and processes.
+    #[command(after_help = "Examples:\n  astraler status\n  astraler status --json")]
+    Status(Json),
+    /// Check every requirement: found version and path, or the one command that mends it.
+    #[command(after_help = "Examples:\n  astraler doctor\n  astraler doctor --json")]
+    Doctor(Json),
+    /// Show what a part wrote; all parts when none is named.
+    #[command(after_help = "Examples:
+  astraler logs
+  astraler logs edge -f
+  astraler logs access -n 20")]
+    Logs(LogsArguments),
+    /// Open an environment in the browser.
+    #[command(after_help = "Examples:\n  astraler open\n  astraler open staging")]
+    Open {
+        /// Which environment.
+        #[arg(default_value = "development")]
+        environment: String,
+        /// Print the URL only.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Check, explain and describe the manifest.
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Read and verify the audit chain.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// URLs, endpoints and credentials of an environment.
+    #[command(subcommand)]
+    Env(EnvCommand),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  astraler completions bash > /etc/bash_completion.d/astraler")]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the reference of every command as Markdown.
+    #[command(hide = true)]
+    Reference,
+    /// The parent of all processes.
+    #[command(hide = true)]
+    Keep {
+        #[command(flatten)]
+        process: ProcessArguments,
+        /// Wait until the active one ends.
+        #[arg(long)]
+        standby: bool,
+    },
+    /// Become a unit.
+    #[command(hide = true)]
+    Launch,
+    /// The control process.
+    #[command(hide = true)]
+    Daemon(ProcessArguments),
+    /// The edge.
+    #[command(hide = true)]
+    Edge {
+        #[command(flatten)]
+        process: ProcessArguments,
+        /// File with the edge's settings.
+        #[arg(long)]
+        settings: PathBuf,
+    },
+    /// A role of the data plane.
+    #[command(hide = true)]
+    Services {
+        #[command(flatten)]
+        process: ProcessArguments,
+        /// Which one.
+        #[arg(long)]
+        role: Role,
+    },
+}
+
+/// Roles of `services`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Pool, Redis REST, S3, worker bindings.
+    Data,
+    /// The workers' way out.
+    Egress,
+}
+
+/// Arguments of every process of ours.
+#[derive(Debug, Args)]
+pub(crate) struct ProcessArguments {
+    /// The installation record.
+    #[arg(long)]
+    pub(crate) installation: PathBuf,
+}
+
+/// Machine-readable output.
+#[derive(Debug, Args)]
+pub(crate) struct Json {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// Write the starter application into this new folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) starter: Option<PathBuf>,
+    /// Name of the application; the folder's name by default.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The product's domain.
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    /// Environment to bring up (development, staging, production, pr-N); may be repeated.
+    #[arg(long = "env", value_name = "NAME", default_value = "development")]
+    pub(crate) environments: Vec<String>,
+    /// Port of the edge, instead of the manifest's.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Use the last release as it is: no build.
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    /// Print each event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// Part: a unit of `astraler status`, or `access`.
+    pub(crate) part: Option<String>,
+    /// Go on as lines arrive.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// So many of the last lines.
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) lines: usize,
+}
+
+/// `manifest …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManifestCommand {
+    /// Check astraler.toml and the files beside it; all errors at once.
+    #[command(after_help = "Examples:\n  astraler manifest check\n  astraler manifest check --json")]
+    Check(Json),
+    /// Print the JSON Schema, for editors.
+    #[command(after_help = "Example:\n  astraler manifest schema > astraler.schema.json")]
+    Schema,
+    /// Say what a key does, its type and default.
+    #[command(after_help = "Example:\n  astraler manifest explain redis.maxmemory_bytes")]
+    Explain {
+        /// Dotted key.
+        key: String,
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+/// `audit …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// The last entries.
+    #[command(after_help = "Example:\n  astraler audit list -n 20 --json")]
+    List {
+        /// So many.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: usize,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Check the chain of hashes.
+    #[command(after_help = "Example:\n  astraler audit verify --json")]
+    Verify(Json),
+}
+
+/// `env …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    /// Environments that are up.
+    List(Json),
+    /// Every URL, endpoint and credential reference of an environment.
+    #[command(after_help = "Example:\n  astraler env show development --json")]
+    Show {
+        /// Which environment.
+        name: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Print one credential; it is audited.
+    #[command(after_help = "Example:\n  astraler env credential development postgres_service_password")]
+    Credential {
+        /// Which environment.
+        environment: String,
+        /// Which credential.
+        name: String,
+    },
+}

@@ -1,0 +1,74 @@
+//! The commands, one module each, and the choice among them.
+
+mod audit;
+mod doctor;
+mod down;
+mod env;
+mod init;
+mod logs;
+mod manifest;
+mod open;
+mod reference;
+mod status;
+mod up;
+
+use crate::cli::{Arguments, Command};
+use crate::failure::Outcome;
+use crate::place::Place;
+use crate::processes;
+use astraler_control::AdminClient;
+use clap::CommandFactory;
+
+/// Runs what the command line asks for.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    match &arguments.command {
+        Command::Init(init) => init::run(&arguments, init),
+        Command::Up(up) => up::run(&arguments, up),
+        Command::Down => down::run(&arguments),
+        Command::Status(json) => status::run(&arguments, json.json),
+        Command::Doctor(json) => doctor::run(&arguments, json.json),
+        Command::Logs(logs) => logs::run(&arguments, logs),
+        Command::Open { environment, print } => open::run(&arguments, environment, *print),
+        Command::Manifest(command) => manifest::run(&arguments, command),
+        Command::Audit(command) => audit::run(&arguments, command),
+        Command::Env(command) => env::run(&arguments, command),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut crate::cli::Arguments::command(), "astraler", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Reference => {
+            reference::print();
+            Ok(())
+        }
+        Command::Keep { process, standby } => processes::keep(process, *standby),
+        Command::Launch => Err(processes::launch()),
+        Command::Daemon(process) => processes::daemon(process),
+        Command::Edge { process, settings } => processes::edge(process, settings),
+        Command::Services { process, role } => processes::services(process, *role),
+    }
+}
+
+/// The daemon of the application's platform.
+fn daemon(arguments: &Arguments) -> Outcome<AdminClient> {
+    let place = Place::find(arguments)?;
+    place.installation()?;
+    Ok(AdminClient::new(place.layout.admin_socket()))
+}
+
+/// Runs one asynchronous piece of a command.
+fn block_on<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// A client's error as a failure: no connection means that the platform is not up.
+fn not_up(error: &astraler_control::ClientError) -> crate::failure::Failure {
+    use crate::failure::{Failure, Kind};
+    let failure = Failure::of(error);
+    match error {
+        astraler_control::ClientError::Connect { .. } => failure
+            .context("the platform is not up")
+            .kind(Kind::NotUp)
+            .hint("run `astraler up`; `astraler logs daemon` shows what its control process wrote"),
+        _ => failure,
+    }
+}

@@ -1,0 +1,177 @@
+//! `astraler doctor`: every requirement with its version and path, or the one command that mends it.
+
+use crate::cli::Arguments;
+use crate::failure::{Failure, Kind, Outcome};
+use crate::progress::line;
+use crate::table;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One requirement.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    /// `ok`, `missing`, or `note` for what is useful but not needed.
+    state: State,
+    found: String,
+    /// The one command that mends it.
+    mend: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Missing,
+    Note,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
+    let checks = checks(arguments);
+    if json {
+        table::print_json(&checks)?;
+    } else {
+        table::print(
+            &["requirement", "state", "found", "mend with"],
+            checks.iter().map(|check| {
+                let state = match check.state {
+                    State::Ok => "ok",
+                    State::Missing => "MISSING",
+                    State::Note => "note",
+                };
+                vec![
+                    check.name.to_owned(),
+                    state.to_owned(),
+                    check.found.clone(),
+                    check.mend.clone().unwrap_or_default(),
+                ]
+            }),
+        );
+    }
+    let missing: Vec<&str> =
+        checks.iter().filter(|check| check.state == State::Missing).map(|check| check.name).collect();
+    if missing.is_empty() {
+        if !json {
+            line("everything that is needed is there");
+        }
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Missing, format!("missing: {}", missing.join(", ")))
+        .hint("run the commands in the last column"))
+}
+
+fn checks(arguments: &Arguments) -> Vec<Check> {
+    vec![
+        postgres(),
+        redis(),
+        program("bubblewrap", "bwrap", "bubblewrap", State::Missing),
+        program("git", "git", "git", State::Missing),
+        program("node", "node", "nodejs", State::Missing),
+        program("npm", "npm", "npm", State::Missing),
+        tools(arguments),
+        core_rules(),
+        isolation(),
+        user(),
+    ]
+}
+
+fn postgres() -> Check {
+    match astraler_postgres::find_binaries(14, 18) {
+        Ok(binaries) => ok("PostgreSQL 14-18", format!("{} in {}", binaries.version, binaries.directory.display())),
+        Err(error) => missing("PostgreSQL 14-18", &error, install("postgresql")),
+    }
+}
+
+fn redis() -> Check {
+    match astraler_redis::find_binary() {
+        Ok(binary) => ok("Redis 7 or Valkey", format!("{} {} at {}", binary.flavour, binary.version, binary.path.display())),
+        Err(error) => missing("Redis 7 or Valkey", &error, install("redis-server")),
+    }
+}
+
+fn program(name: &'static str, program: &str, package: &str, when_missing: State) -> Check {
+    match crate::assemble::find_program(program) {
+        Some(path) => {
+            let version = Command::new(&path)
+                .arg("--version")
+                .output()
+                .ok()
+                .and_then(|output| String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned))
+                .unwrap_or_default();
+            ok(name, format!("{version} at {}", path.display()))
+        }
+        None => Check {
+            name,
+            state: when_missing,
+            found: format!("`{program}` is not on the PATH"),
+            mend: Some(install(package)),
+        },
+    }
+}
+
+fn tools(arguments: &Arguments) -> Check {
+    let name = "npm tools (workerd, esbuild, pnpm)";
+    let Ok(config) = crate::assemble::tools_config(arguments) else {
+        return Check {
+            name,
+            state: State::Note,
+            found: "no application here".into(),
+            mend: Some("astraler init".into()),
+        };
+    };
+    match astraler_workers::tools::find(&config) {
+        Some(tools) => ok(name, format!("workerd at {}", tools.workerd.display())),
+        None => Check {
+            name,
+            state: State::Note,
+            found: "not installed yet".into(),
+            mend: Some("astraler up installs them".into()),
+        },
+    }
+}
+
+fn core_rules() -> Check {
+    let path = PathBuf::from("/usr/share/modsecurity-crs/rules");
+    if path.is_dir() {
+        return ok("OWASP Core Rule Set", path.display().to_string());
+    }
+    Check {
+        name: "OWASP Core Rule Set",
+        state: State::Note,
+        found: format!("no {}; the WAF that uses it is not there yet", path.display()),
+        mend: Some(install("modsecurity-crs")),
+    }
+}
+
+fn isolation() -> Check {
+    ok("isolation", astraler_host::isolation::probe().to_string())
+}
+
+fn user() -> Check {
+    let found = if crate::place::is_root() {
+        "root: every process gets a user of its own"
+    } else {
+        "not root: all processes run as you, in .astraler"
+    };
+    ok("user", found.into())
+}
+
+fn ok(name: &'static str, found: String) -> Check {
+    Check { name, state: State::Ok, found, mend: None }
+}
+
+fn missing(name: &'static str, error: &dyn std::error::Error, mend: String) -> Check {
+    Check { name, state: State::Missing, found: error.to_string(), mend: Some(mend) }
+}
+
+/// The command of this machine's package manager.
+fn install(package: &str) -> String {
+    let sudo = if crate::place::is_root() { "" } else { "sudo " };
+    let known = [("apt-get", "apt-get install -y"), ("dnf", "dnf install -y"), ("pacman", "pacman -S --noconfirm")];
+    let manager = known.iter().find(|(program, _)| crate::assemble::find_program(program).is_some());
+    match manager {
+        Some((_, command)) => format!("{sudo}{command} {package}"),
+        None => format!("install {package} with your system's package manager"),
+    }
+}

@@ -1,0 +1,48 @@
+//! `astraler status`.
+
+use crate::cli::Arguments;
+use crate::failure::Outcome;
+use crate::progress::line;
+use crate::table;
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
+    let client = super::daemon(arguments)?;
+    let report = super::block_on(async { client.status().await.map_err(|error| super::not_up(&error)) })?;
+    if json {
+        return Ok(table::print_json(&report)?);
+    }
+    line(&format!("{} · astraler {} · {}", report.application, report.version, report.isolation));
+    table::print(
+        &["environment", "deployment", "release", "url"],
+        report.environments.iter().map(|environment| {
+            vec![
+                environment.environment.to_string(),
+                environment.deployment.clone().unwrap_or_else(|| "-".into()),
+                environment.release.as_deref().map_or_else(|| "-".into(), short),
+                environment.urls.join(" "),
+            ]
+        }),
+    );
+    table::print(
+        &["part", "state", "pid", "starts", "memory", "last end"],
+        report.parts.iter().map(|part| {
+            let phase = serde_json::to_value(part.unit.phase).ok();
+            vec![
+                part.unit.name.to_string(),
+                phase.and_then(|phase| phase.as_str().map(str::to_owned)).unwrap_or_default(),
+                part.unit.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
+                part.unit.starts.to_string(),
+                part.memory_bytes.map_or_else(|| "-".into(), table::mebibytes),
+                part.unit.last_exit.clone().unwrap_or_default(),
+            ]
+        }),
+    );
+    if !report.interrupted.is_empty() {
+        line(&format!("interrupted, the next `astraler up` goes on: {}", report.interrupted.join(", ")));
+    }
+    Ok(())
+}
+
+fn short(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
+}

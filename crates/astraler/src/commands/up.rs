@@ -1,0 +1,181 @@
+//! `astraler up`: the place, the tools, the release, `keep`, the daemon; then the daemon's own steps.
+
+use crate::assemble::{self, Assembled};
+use crate::cli::{Arguments, UpArguments};
+use crate::failure::{Failure, Kind, Outcome};
+use crate::place::{self, Place};
+use crate::progress::{Progress, line};
+use crate::table;
+use astraler_control::{AdminClient, EnvironmentReport, Event, Fault, Installation, StepOutcome, UpRequest};
+use astraler_host::keep::Client;
+use astraler_host::supervisor::{Started, Supervisor};
+use astraler_model::Environment;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const KEEP_STARTS: Duration = Duration::from_secs(10);
+
+pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
+    let environments = environments(up)?;
+    let place = Place::find(arguments)?;
+    let manifest = place::manifest(&place)?;
+    assemble::check_requirements()?;
+    let began = Instant::now();
+    astraler_host::file::make_dir(&place.layout.state, 0o755, None, None).map_err(|error| {
+        Failure::of(&error)
+            .context(format!("the state folder {} cannot be written", place.layout.state.display()))
+            .hint("choose a folder that you may write to with --state, or mend its owner and mode")
+    })?;
+    let _lock = place.lock("astraler up")?;
+    let installation = place::prepare(&place, &manifest, up.port)?;
+
+    super::block_on(async {
+        let mut progress = Progress::new(up.json);
+        let work = async {
+            let assembled = Box::pin(assemble::assemble(&place, &manifest, up.no_build, &mut progress)).await?;
+            let mut changed = keep(&installation, &mut progress).await?;
+            changed |= daemon(&installation, &mut progress).await?;
+            let mut reports = Vec::new();
+            for environment in environments {
+                let (report, environment_changed) =
+                    Box::pin(environment_up(&installation, &assembled, environment, &mut progress)).await?;
+                changed |= environment_changed;
+                reports.push(report);
+            }
+            Ok((changed, reports))
+        };
+        let result = tokio::select! {
+            result = work => result,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(Kind::Interrupted, "interrupted")
+                .hint("what was done stays: `astraler up` goes on from it, `astraler down` stops everything")),
+        };
+        progress.clear();
+        let (changed, reports) = result?;
+        if !up.json {
+            finish(changed, &reports, began);
+        }
+        Ok(())
+    })
+}
+
+fn environments(up: &UpArguments) -> Outcome<Vec<Environment>> {
+    let mut environments = Vec::new();
+    for name in &up.environments {
+        let environment: Environment = name.parse().map_err(|error: astraler_model::ParseEnvironmentError| {
+            Failure::of(&error).hint("for example `astraler up --env staging`")
+        })?;
+        if !environments.contains(&environment) {
+            environments.push(environment);
+        }
+    }
+    Ok(environments)
+}
+
+/// Starts the parent of all processes, unless it runs.
+async fn keep(installation: &Installation, progress: &mut Progress) -> Outcome<bool> {
+    let began = Instant::now();
+    let socket = installation.layout.keep_socket();
+    progress.begin("keep");
+    if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+        progress.end("keep", StepOutcome::Unchanged, "runs", began);
+        return Ok(false);
+    }
+    let output = installation.layout.logs().join("keep.out");
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(&output)?;
+    let mut child = Command::new(&installation.program)
+        .args(["keep", "--installation"])
+        .arg(installation.layout.installation_file())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .current_dir("/")
+        .process_group(0)
+        .spawn()?;
+    let deadline = Instant::now() + KEEP_STARTS;
+    while tokio::net::UnixStream::connect(&socket).await.is_err() {
+        if let Some(status) = child.try_wait()? {
+            return Err(Failure::new(Kind::General, format!("the parent process ended at once ({status})"))
+                .details(last_lines(&output)));
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::new(Kind::General, "the parent process does not answer")
+                .details(last_lines(&output)));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    progress.end("keep", StepOutcome::Changed, format!("pid {}", child.id()), began);
+    Ok(true)
+}
+
+async fn daemon(installation: &Installation, progress: &mut Progress) -> Outcome<bool> {
+    let began = Instant::now();
+    progress.begin("daemon");
+    let keep = Client::new(installation.layout.keep_socket());
+    let unit = astraler_control::daemon_unit(installation)?;
+    let started = keep.start(&unit).await.map_err(|error| failed(&Fault::of_supervisor("daemon", &error)))?;
+    let fresh = matches!(started, Started::Fresh(_));
+    let outcome = if fresh { StepOutcome::Changed } else { StepOutcome::Unchanged };
+    progress.end("daemon", outcome, "control process", began);
+    Ok(fresh)
+}
+
+async fn environment_up(
+    installation: &Installation,
+    assembled: &Assembled,
+    environment: Environment,
+    progress: &mut Progress,
+) -> Outcome<(EnvironmentReport, bool)> {
+    let request = UpRequest { environment, application: assembled.application(environment) };
+    let client = AdminClient::new(installation.layout.admin_socket());
+    let mut last = None;
+    client
+        .up(&request, |event| {
+            progress.event(&event);
+            if matches!(event, Event::Done { .. } | Event::Failed(_)) {
+                last = Some(event);
+            }
+        })
+        .await
+        .map_err(|error| super::not_up(&error))?;
+    match last {
+        Some(Event::Done { changed, environment }) => Ok((environment, changed)),
+        Some(Event::Failed(fault)) => Err(failed(&fault)),
+        _ => Err(Failure::new(Kind::General, "the control process stopped in the middle of its work")
+            .hint("run `astraler up` again: it goes on from what was done; `astraler logs daemon` says why")),
+    }
+}
+
+fn failed(fault: &Fault) -> Failure {
+    let mut failure = Failure::new(Kind::General, format!("{}: {}", fault.part, fault.message));
+    if !fault.log.is_empty() {
+        let mut details = vec!["its last log lines:".to_owned()];
+        details.extend(fault.log.iter().map(|line| format!("  {line}")));
+        failure = failure.details(details);
+    }
+    let unit = fault.part.split(' ').next().unwrap_or("daemon");
+    failure.hint(fault.hint.clone().unwrap_or_else(|| format!("`astraler logs {unit}` shows more; `astraler doctor` checks the machine")))
+}
+
+fn last_lines(path: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].iter().map(ToString::to_string).collect()
+}
+
+fn finish(changed: bool, reports: &[EnvironmentReport], began: Instant) {
+    table::print(
+        &["environment", "url", "release"],
+        reports.iter().map(|report| {
+            let release: String =
+                report.release.as_deref().unwrap_or("-").trim_start_matches("sha256:").chars().take(12).collect();
+            vec![report.environment.to_string(), report.urls.join("\n"), release]
+        }),
+    );
+    let seconds = began.elapsed().as_secs_f64();
+    if changed {
+        line(&format!("up in {seconds:.1} s"));
+    } else {
+        line(&format!("nothing to change: everything is up ({seconds:.1} s)"));
+    }
+}

@@ -1,0 +1,311 @@
+//! Where the platform of an application lives, and the preparation of that place: folders, users, ports,
+//! the root key, the program's own copy.
+
+use crate::cli::Arguments;
+use crate::failure::{Failure, Kind, Outcome};
+use astraler_control::{Identities, Installation, Layout, Ports};
+use astraler_host::port::{PortError, PortTable};
+use astraler_host::{file, lock, port, users};
+use astraler_manifest::{Diagnostics, Manifest};
+use astraler_model::Identity;
+use sha2::{Digest, Sha256};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// An application's folder and the place of its platform.
+pub(crate) struct Place {
+    /// The application.
+    pub(crate) application: PathBuf,
+    /// Short identifier.
+    pub(crate) id: String,
+    /// Folders.
+    pub(crate) layout: Layout,
+}
+
+/// The longest path of a socket below the runtime folder; a socket's path has 107 bytes.
+const LONGEST_BELOW_RUNTIME: usize = 62;
+
+impl Place {
+    /// Finds the application and says where its platform lives. Touches nothing.
+    pub(crate) fn find(arguments: &Arguments) -> Outcome<Self> {
+        let start = match &arguments.dir {
+            Some(dir) => dir.clone(),
+            None => std::env::current_dir()?,
+        };
+        let application = match &arguments.dir {
+            Some(dir) if dir.join("astraler.toml").is_file() => Some(dir.clone()),
+            Some(_) => None,
+            None => astraler_manifest::find_root(&start),
+        };
+        let Some(application) = application else {
+            return Err(Failure::new(Kind::Manifest, format!("no astraler.toml in {}", start.display()))
+                .hint("run `astraler init` there, or name the application's folder with --dir"));
+        };
+        let application = application.canonicalize()?;
+        let layout = layout(&application, arguments.state.as_deref())?;
+        let id = identifier(&application, arguments.state.as_deref());
+        if layout.runtime.as_os_str().len() + LONGEST_BELOW_RUNTIME > 107 {
+            let shown = layout.runtime.display();
+            return Err(Failure::new(Kind::General, format!("the runtime folder's path is too long: {shown}"))
+                .hint("set ASTRALER_RUNTIME to a shorter folder: a socket's path has 107 bytes"));
+        }
+        Ok(Self { application, id, layout })
+    }
+
+    /// The record of a platform that has been set up before.
+    pub(crate) fn installation(&self) -> Outcome<Installation> {
+        Installation::load(&self.layout.installation_file()).map_err(|error| {
+            Failure::of(&error).kind(Kind::NotUp).hint("run `astraler up` first")
+        })
+    }
+
+    /// Takes the lock under which the platform is changed.
+    pub(crate) fn lock(&self, what: &str) -> Outcome<lock::FileLock> {
+        lock::FileLock::try_acquire(self.layout.change_lock(), what).map_err(|error| {
+            let held = matches!(error, lock::LockError::Held { .. });
+            let failure = Failure::of(&error);
+            if held {
+                failure.kind(Kind::Locked).hint("wait for it to end; the lock goes with its process")
+            } else {
+                failure
+            }
+        })
+    }
+}
+
+/// `<name of the folder>-<8 hex digits>`: unique on this machine, short enough for sockets.
+fn identifier(application: &Path, state: Option<&Path>) -> String {
+    let mut digest = Sha256::new();
+    digest.update(application.as_os_str().as_encoded_bytes());
+    if let Some(state) = state {
+        digest.update([0]);
+        digest.update(state.as_os_str().as_encoded_bytes());
+    }
+    let hash = hex::encode(digest.finalize());
+    let name: String = application
+        .file_name()
+        .map(|name| name.to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric())
+        .take(12)
+        .collect();
+    format!("{name}-{}", &hash[..8])
+}
+
+fn layout(application: &Path, state: Option<&Path>) -> Outcome<Layout> {
+    let id = identifier(application, state);
+    let root = is_root();
+    let from_env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home = || {
+        from_env("HOME").ok_or_else(|| {
+            Failure::new(Kind::General, "HOME is not set").hint("set HOME, or ASTRALER_CONFIG and ASTRALER_TOOLS")
+        })
+    };
+    let state = match state {
+        Some(state) => std::path::absolute(state)?,
+        None if root => Path::new("/var/lib/astraler").join(&id),
+        None => application.join(".astraler"),
+    };
+    let runtime = match (from_env("ASTRALER_RUNTIME"), from_env("XDG_RUNTIME_DIR")) {
+        (Some(folder), _) => folder.join(&id),
+        (None, _) if root => Path::new("/run/astraler").join(&id),
+        (None, Some(folder)) => folder.join("astraler").join(&id),
+        (None, None) => PathBuf::from(format!("/tmp/astraler-{}", nix::unistd::getuid())).join(&id),
+    };
+    let config = match from_env("ASTRALER_CONFIG") {
+        Some(folder) => folder.join(&id),
+        None if root => Path::new("/etc/astraler").join(&id),
+        None => match from_env("XDG_CONFIG_HOME") {
+            Some(folder) => folder.join("astraler").join(&id),
+            None => home()?.join(".config/astraler").join(&id),
+        },
+    };
+    let tools = match from_env("ASTRALER_TOOLS") {
+        Some(folder) => folder,
+        None if root => PathBuf::from("/var/lib/astraler/tools"),
+        None => match from_env("XDG_DATA_HOME") {
+            Some(folder) => folder.join("astraler/tools"),
+            None => home()?.join(".local/share/astraler/tools"),
+        },
+    };
+    Ok(Layout { state, runtime, config, tools })
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Reads the manifest; all its errors at once.
+pub(crate) fn manifest(place: &Place) -> Outcome<Manifest> {
+    astraler_manifest::load(&place.application).map_err(|diagnostics: Diagnostics| Failure::diagnostics(&diagnostics))
+}
+
+/// Makes the place ready: idempotent. `http_port` overrides the manifest's.
+pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>) -> Outcome<Installation> {
+    let identities = identities()?;
+    folders(place, &identities)?;
+    let program = own_program(&place.layout)?;
+    let addresses = manifest.config.edge.listen_addresses.clone();
+    let wanted = http_port.unwrap_or(manifest.config.edge.http_port);
+    let ports = ports(&place.layout, wanted, &addresses)?;
+    root_key(&place.layout, identities.daemon.as_ref())?;
+    let installation = Installation {
+        id: place.id.clone(),
+        application: manifest.config.name.clone(),
+        layout: place.layout.clone(),
+        identities,
+        owner_uid: nix::unistd::getuid().as_raw(),
+        program,
+        ports,
+        listen_addresses: addresses,
+    };
+    let json = serde_json::to_vec_pretty(&installation)?;
+    file::replace(place.layout.installation_file(), &json, 0o644)?;
+    Ok(installation)
+}
+
+/// As root every engine and process has a user of its own; otherwise all run as the owner.
+fn identities() -> Outcome<Identities> {
+    if !is_root() {
+        return Ok(Identities::default());
+    }
+    let user = |name: &str| users::ensure_system_user(&format!("astraler-{name}"));
+    let mut identities = Identities {
+        daemon: Some(user("daemon")?),
+        edge: Some(user("edge")?),
+        data: Some(user("data")?),
+        egress: Some(user("egress")?),
+        worker: Some(user("worker")?),
+        postgres: Some(user("postgres")?),
+        redis: Some(user("redis")?),
+    };
+    // The daemon hands files to each role through that role's group; the data role reaches the engines'
+    // sockets through theirs.
+    let gid = |identity: &Option<Identity>| identity.as_ref().map(|identity| identity.gid);
+    let engines = [gid(&identities.postgres), gid(&identities.redis)];
+    let roles = [gid(&identities.edge), gid(&identities.data), gid(&identities.egress), gid(&identities.worker)];
+    if let Some(daemon) = &mut identities.daemon {
+        daemon.groups = engines.iter().chain(&roles).flatten().copied().collect();
+    }
+    if let Some(data) = &mut identities.data {
+        data.groups = engines.iter().flatten().copied().collect();
+    }
+    Ok(identities)
+}
+
+fn folders(place: &Place, identities: &Identities) -> Outcome {
+    let layout = &place.layout;
+    let daemon = identities.daemon.as_ref().map(|identity| (identity.uid, identity.gid));
+    let (uid, gid) = daemon.map_or((None, None), |(uid, gid)| (Some(uid), Some(gid)));
+    let unwritable = |error: file::FileError| {
+        Failure::of(&error)
+            .context(format!("the state folder {} cannot be prepared", layout.state.display()))
+            .hint("choose a folder that you may write to with --state, or mend its owner and mode")
+    };
+    file::make_dir(&layout.state, 0o755, None, None).map_err(unwritable)?;
+    for (name, mode) in [("keep", 0o700), ("logs", 0o755), ("bin", 0o755)] {
+        file::make_dir(layout.state.join(name), mode, None, None).map_err(unwritable)?;
+    }
+    for (name, mode) in [("control", 0o700), ("releases", 0o755), ("postgres", 0o755), ("redis", 0o755)] {
+        file::make_dir(layout.state.join(name), mode, uid, gid).map_err(unwritable)?;
+    }
+    file::make_dir(&layout.runtime, 0o755, uid, gid)?;
+    for folder in astraler_control::socket_folders(&layout.runtime) {
+        file::make_dir(&folder, 0o755, uid, gid)?;
+    }
+    file::make_dir(layout.runtime.join("secrets"), 0o700, uid, gid)?;
+    file::make_dir(&layout.config, 0o700, uid, gid)?;
+    Ok(())
+}
+
+/// A copy of this program that the engines' users can execute and that a rebuild does not change under
+/// running processes.
+fn own_program(layout: &Layout) -> Outcome<PathBuf> {
+    let current = std::env::current_exe()?;
+    let metadata = std::fs::metadata(&current)?;
+    let changed = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_nanos());
+    let mut digest = Sha256::new();
+    digest.update(current.as_os_str().as_encoded_bytes());
+    digest.update(metadata.len().to_be_bytes());
+    digest.update(changed.to_be_bytes());
+    let name = format!("astraler-{}", &hex::encode(digest.finalize())[..12]);
+    let folder = layout.state.join("bin");
+    let path = folder.join(&name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let partial = folder.join(format!("{name}.partial"));
+    std::fs::copy(&current, &partial)?;
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o755))?;
+    std::fs::rename(&partial, &path)?;
+    for entry in std::fs::read_dir(&folder)?.flatten() {
+        if entry.file_name().to_string_lossy() != name {
+            // Running processes keep their file; only its name goes.
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+    Ok(path)
+}
+
+fn ports(layout: &Layout, http: u16, addresses: &[IpAddr]) -> Outcome<Ports> {
+    let mut table = PortTable::load(layout.port_table())?;
+    let ours_is_up = std::os::unix::net::UnixStream::connect(layout.keep_socket()).is_ok();
+    if !(ours_is_up && table.get("http") == Some(http)) {
+        for address in addresses {
+            let address = SocketAddr::new(*address, http);
+            if !port::is_free(address) {
+                return Err(port_taken(address));
+            }
+        }
+    }
+    table.set("http", http);
+    let mut allocate = |name: &str, preferred: u16| -> Result<u16, PortError> {
+        let preferred = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), preferred);
+        match table.get(name) {
+            // Another process may have taken it while we were down.
+            Some(port) if !ours_is_up && !port::is_free(SocketAddr::new(preferred.ip(), port)) => table.release(name),
+            _ => {}
+        }
+        table.get_or_allocate(name, preferred)
+    };
+    let ports = Ports {
+        http,
+        s3: allocate("s3", 3900)?,
+        redis_rest: allocate("redis_rest", 3079)?,
+        postgres_shared: allocate("postgres_shared", 3432)?,
+        postgres_production: allocate("postgres_production", 3433)?,
+    };
+    table.save(layout.port_table())?;
+    Ok(ports)
+}
+
+fn port_taken(address: SocketAddr) -> Failure {
+    let holder = port::holder(address)
+        .map_or_else(|| "another process".to_owned(), |holder| format!("{} (pid {})", holder.command, holder.pid));
+    let next = SocketAddr::new(address.ip(), address.port().saturating_add(1));
+    let offer = port::next_free(next).map_or_else(
+        |_| "stop that process, or choose another port with --port".to_owned(),
+        |free| format!("stop that process, or run `astraler up --port {}`", free.port()),
+    );
+    Failure::new(Kind::Port, format!("port {} is taken by {holder}", address.port())).hint(offer)
+}
+
+fn root_key(layout: &Layout, daemon: Option<&Identity>) -> Outcome {
+    let path = layout.root_key();
+    if path.exists() {
+        return Ok(());
+    }
+    if layout.control_database().exists() {
+        return Err(Failure::new(Kind::General, format!("the root key {} is missing", path.display())).hint(
+            "put the key back: without it the secrets of this platform cannot be opened; to begin anew, remove the state folder",
+        ));
+    }
+    let key = astraler_secrets::RootKey::generate();
+    key.save_new(&path)?;
+    if let Some(daemon) = daemon {
+        std::os::unix::fs::chown(&path, Some(daemon.uid), Some(daemon.gid))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! HTTP over a Unix socket: the admin API's client, and single GETs to status and worker sockets.
+
+use crate::words::{Event, StatusReport, UpRequest};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+
+/// Answers are read up to this size.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// The daemon, or another process of ours, did not answer as expected.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there, or we may not connect.
+    #[error("cannot connect to {path}")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to {path} broke")]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// The request or the answer is not well formed.
+    #[error("{path}: {reason}")]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The daemon refused.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+}
+
+/// An answer read whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+/// One GET on a socket.
+pub(crate) async fn get(socket: &Path, path: &str) -> Result<Answer, ClientError> {
+    let response = send(socket, Method::GET, path, Bytes::new()).await?;
+    let status = response.status().as_u16();
+    Ok(Answer { status, body: collect(socket, response.into_body()).await? })
+}
+
+/// The admin API, as the command line uses it.
+#[derive(Debug, Clone)]
+pub struct AdminClient {
+    socket: PathBuf,
+}
+
+impl AdminClient {
+    /// A client of the daemon behind a socket.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Asks for the state of the platform.
+    pub async fn status(&self) -> Result<StatusReport, ClientError> {
+        self.read("/v1/status").await
+    }
+
+    /// One credential of an environment, in clear; the daemon writes an audit entry before it answers.
+    pub async fn credential(&self, environment: &str, name: &str) -> Result<String, ClientError> {
+        self.read(&format!("/v1/environments/{environment}/credentials/{name}")).await
+    }
+
+    /// Audit entries, newest last.
+    pub async fn audit(&self, limit: usize) -> Result<serde_json::Value, ClientError> {
+        self.read(&format!("/v1/audit?limit={limit}")).await
+    }
+
+    /// Checks the audit chain.
+    pub async fn audit_verify(&self) -> Result<serde_json::Value, ClientError> {
+        self.read("/v1/audit/verify").await
+    }
+
+    /// Tells the daemon that the platform is about to stop, so that it is recorded.
+    pub async fn note_down(&self) -> Result<(), ClientError> {
+        let response = send(&self.socket, Method::POST, "/v1/down", Bytes::new()).await?;
+        let status = response.status();
+        let body = collect(&self.socket, response.into_body()).await?;
+        if status.is_success() { Ok(()) } else { Err(refused(status.as_u16(), &body)) }
+    }
+
+    /// Brings an environment up; calls `on_event` for each line of progress as it arrives.
+    pub async fn up(&self, request: &UpRequest, mut on_event: impl FnMut(Event)) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
+        let response = send(&self.socket, Method::POST, "/v1/up", body.into()).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            return Err(refused(status.as_u16(), &collect(&self.socket, body).await?));
+        }
+        let mut pending = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| ClientError::Broken { path: self.socket.clone(), source })?;
+            pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            if pending.len() > MAX_ANSWER_BYTES {
+                return Err(self.protocol(&"a line of progress is too long"));
+            }
+            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                on_event(serde_json::from_slice(&line).map_err(|error| self.protocol(&error))?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = get(&self.socket, path).await?;
+        if answer.status != 200 {
+            return Err(refused(answer.status, &answer.body));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| self.protocol(&error))
+    }
+
+    fn protocol(&self, reason: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Protocol { path: self.socket.clone(), reason: reason.to_string() }
+    }
+}
+
+fn refused(status: u16, body: &[u8]) -> ClientError {
+    let message = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|value| value["message"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    ClientError::Refused { status, message }
+}
+
+async fn send(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<http::Response<Incoming>, ClientError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| ClientError::Connect { path: socket.to_owned(), source })?;
+    let broken = |source| ClientError::Broken { path: socket.to_owned(), source };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to a socket of ours");
+        }
+    });
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(body))
+        .map_err(|error| ClientError::Protocol { path: socket.to_owned(), reason: error.to_string() })?;
+    sender.send_request(request).await.map_err(broken)
+}
+
+async fn collect(socket: &Path, body: Incoming) -> Result<Bytes, ClientError> {
+    match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => Err(ClientError::Protocol { path: socket.to_owned(), reason: error.to_string() }),
+    }
+}

@@ -1,0 +1,133 @@
+//! The platform's own credentials: generated once, sealed in the store, opened when something needs them.
+
+use crate::platform::now_ms;
+use astraler_host::file;
+use astraler_model::{Cluster, Environment};
+use astraler_secrets::{Sealed, Secret, Vault, WrappedKey, generate_password, generate_token};
+use astraler_store::Store;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Scope of what belongs to no environment.
+const PLATFORM: &str = "platform";
+
+/// Names of an environment's credentials, as `astraler env credential` takes them.
+pub(crate) const NAMES: [&str; 8] = [
+    "postgres_owner_password",
+    "postgres_service_password",
+    "postgres_client_token",
+    "redis_password",
+    "redis_rest_token",
+    "redis_rest_read_only_token",
+    "s3_access_key_id",
+    "s3_secret_access_key",
+];
+
+/// A credential cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CredentialError {
+    #[error("the store cannot be used")]
+    Store(#[from] astraler_store::StoreError),
+    #[error("a secret cannot be sealed or opened")]
+    Envelope(#[from] astraler_secrets::EnvelopeError),
+    #[error("a secret cannot be handed over")]
+    File(#[from] file::FileError),
+    #[error("there is no credential `{0}`: expected one of {names}", names = NAMES.join(", "))]
+    Unknown(String),
+}
+
+/// All of one environment.
+pub(crate) struct EnvironmentSecrets {
+    pub(crate) postgres_owner: Secret,
+    pub(crate) postgres_service: Secret,
+    pub(crate) postgres_client_token: Secret,
+    pub(crate) redis_password: Secret,
+    pub(crate) redis_token: Secret,
+    pub(crate) redis_read_only_token: Secret,
+    pub(crate) s3_access_key_id: Secret,
+    pub(crate) s3_secret_access_key: Secret,
+}
+
+/// Seals and opens; cheap to share.
+pub(crate) struct Credentials {
+    store: Arc<Store>,
+    vault: Mutex<Vault>,
+}
+
+impl Credentials {
+    pub(crate) fn new(store: Arc<Store>, vault: Vault) -> Self {
+        Self { store, vault: Mutex::new(vault) }
+    }
+
+    /// The superuser's password of a cluster.
+    pub(crate) fn cluster_superuser(&self, cluster: Cluster) -> Result<Secret, CredentialError> {
+        self.get_or_create(PLATFORM, &format!("postgres-{cluster}-superuser"), generate_password)
+    }
+
+    /// Everything of an environment.
+    pub(crate) fn environment(&self, environment: Environment) -> Result<EnvironmentSecrets, CredentialError> {
+        Ok(EnvironmentSecrets {
+            postgres_owner: self.named(environment, "postgres_owner_password")?,
+            postgres_service: self.named(environment, "postgres_service_password")?,
+            postgres_client_token: self.named(environment, "postgres_client_token")?,
+            redis_password: self.named(environment, "redis_password")?,
+            redis_token: self.named(environment, "redis_rest_token")?,
+            redis_read_only_token: self.named(environment, "redis_rest_read_only_token")?,
+            s3_access_key_id: self.named(environment, "s3_access_key_id")?,
+            s3_secret_access_key: self.named(environment, "s3_secret_access_key")?,
+        })
+    }
+
+    /// One credential of an environment by its public name.
+    pub(crate) fn named(&self, environment: Environment, name: &str) -> Result<Secret, CredentialError> {
+        let make: fn() -> Secret = match name {
+            "postgres_owner_password" | "postgres_service_password" | "redis_password" => generate_password,
+            "postgres_client_token" => || generate_token("apg", 24),
+            "redis_rest_token" => || generate_token("arr", 24),
+            "redis_rest_read_only_token" => || generate_token("aro", 24),
+            "s3_access_key_id" => || generate_token("ak", 15),
+            "s3_secret_access_key" => || generate_token("sk", 30),
+            _ => return Err(CredentialError::Unknown(name.to_owned())),
+        };
+        self.get_or_create(&environment.to_string(), name, make)
+    }
+
+    /// The token that a worker's R2 binding carries.
+    pub(crate) fn binding_token(&self, environment: Environment, bucket: &str) -> Result<Secret, CredentialError> {
+        self.get_or_create(&environment.to_string(), &format!("r2-{bucket}"), || generate_token("r2", 24))
+    }
+
+    /// Writes a secret where only the daemon and root can read it, for `keep` to pass on as a credential.
+    pub(crate) fn hand_over(&self, path: &Path, secret: &Secret) -> Result<(), CredentialError> {
+        if std::fs::read(path).is_ok_and(|present| present == secret.expose().as_bytes()) {
+            return Ok(());
+        }
+        Ok(file::replace(path, secret.expose().as_bytes(), 0o600)?)
+    }
+
+    fn get_or_create(
+        &self,
+        scope: &str,
+        name: &str,
+        make: impl FnOnce() -> Secret,
+    ) -> Result<Secret, CredentialError> {
+        // The lock also makes two callers agree on one new secret.
+        let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        if !vault.has_key(scope) {
+            match self.store.scope_keys()?.into_iter().find(|(present, _)| present == scope) {
+                Some((_, wrapped)) => vault.add_key(scope, &WrappedKey::from_bytes(wrapped))?,
+                None => {
+                    let wrapped = vault.create_key(scope)?;
+                    self.store.scope_key_put(scope, wrapped.as_bytes(), now_ms())?;
+                }
+            }
+        }
+        if let Some(record) = self.store.sealed_get(scope, name, None)? {
+            return Ok(vault.open(scope, name, record.version, &Sealed::from_bytes(record.ciphertext))?);
+        }
+        let secret = make();
+        let sealed = vault.seal(scope, name, 1, &secret)?;
+        self.store.sealed_put(scope, name, 1, sealed.as_bytes(), now_ms())?;
+        Ok(secret)
+    }
+}

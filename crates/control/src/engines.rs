@@ -1,0 +1,205 @@
+//! Engines made ready: a cluster, a database, a Redis. Every function is idempotent and says whether it found
+//! work.
+
+use crate::credentials::EnvironmentSecrets;
+use crate::platform::Platform;
+use crate::words::{Application, Fault, StepOutcome};
+use astraler_host::supervisor::Started;
+use astraler_model::{Cluster, Environment, UnitSpec};
+use astraler_postgres as postgres;
+use astraler_redis as redis;
+use std::path::Path;
+use std::time::Duration;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The share of the machine's memory that one cluster may plan with: there are two, and the rest of the
+/// platform lives beside them.
+const MEMORY_SHARE: f32 = 0.25;
+
+/// How a step ended, with a few words for people.
+pub(crate) type Step = Result<(StepOutcome, String), Fault>;
+
+/// Creates the cluster if there is none, starts it, waits until it answers.
+pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: &Application) -> Step {
+    let part = format!("postgres {cluster}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let binaries = postgres::find_binaries(14, 18).map_err(|error| fault(&error))?;
+    let version = binaries.version.clone();
+    let config = cluster_config(platform, cluster, binaries, application).map_err(|error| fault(&error))?;
+    let folder = platform.installation.layout.cluster(cluster).join("conf");
+    let changed_files = write_configuration(
+        platform,
+        &folder,
+        postgres::configuration_files(&config),
+        platform.installation.identities.postgres.as_ref().map(|identity| identity.gid),
+    )
+    .map_err(|error| fault(&error))?;
+    let initdb = postgres::initdb_unit(&config);
+    platform.supervisor.remove(&initdb.name).await.map_err(|error| Fault::of_supervisor(&part, &error))?;
+    start(platform, &part, &initdb).await?;
+    let server = postgres::server_unit(&config);
+    let started = start(platform, &part, &server).await?;
+    let admin = admin_access(platform, cluster).map_err(|error| fault(&error))?;
+    postgres::wait_ready(&admin, READY_TIMEOUT).await.map_err(|error| fault(&error))?;
+    Ok((outcome(changed_files || matches!(started, Started::Fresh(_))), format!("PostgreSQL {version}")))
+}
+
+/// Creates the environment's roles and database, and applies the release's migrations.
+pub(crate) async fn database(
+    platform: &Platform,
+    environment: Environment,
+    secrets: &EnvironmentSecrets,
+    application: &Application,
+) -> Step {
+    let part = format!("database {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let cluster = environment.cluster();
+    let admin = admin_access(platform, cluster).map_err(|error| fault(&error))?;
+    let spec = postgres::DatabaseSpec {
+        environment,
+        owner: owner_role(environment),
+        owner_password: secrets.postgres_owner.expose().to_owned(),
+        service: service_role(environment),
+        service_password: secrets.postgres_service.expose().to_owned(),
+        statement_timeout_ms: application.config.database.statement_timeout_ms,
+    };
+    let changes = postgres::ensure_database(&admin, &spec).await.map_err(|error| fault(&error))?;
+    let mut changed = changes.any();
+    let mut detail = "no migrations".to_owned();
+    if let Some(folder) = &application.migrations {
+        let migrations = postgres::read_migrations(folder).map_err(|error| fault(&error))?;
+        let owner = postgres::Access {
+            user: spec.owner.clone(),
+            password: spec.owner_password.clone(),
+            database: environment.identifier(),
+            ..admin
+        };
+        let applied = postgres::migrate(&owner, &migrations).await.map_err(|error| fault(&error))?;
+        changed |= !applied.applied.is_empty();
+        detail = format!("{} migrations applied, {} already there", applied.applied.len(), applied.already);
+    }
+    Ok((outcome(changed), detail))
+}
+
+/// Starts the environment's Redis.
+pub(crate) async fn redis(
+    platform: &Platform,
+    environment: Environment,
+    secrets: &EnvironmentSecrets,
+    application: &Application,
+) -> Step {
+    let part = format!("redis {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let binary = redis::find_binary().map_err(|error| fault(&error))?;
+    let layout = &platform.installation.layout;
+    let folder = layout.redis(environment);
+    let config = redis::InstanceConfig {
+        environment,
+        directory: folder.clone(),
+        socket: layout.redis_socket(environment),
+        identity: platform.installation.identities.redis.clone(),
+        maxmemory_bytes: application.config.redis.maxmemory_bytes,
+        maxmemory_policy: application.config.redis.maxmemory_policy.to_string(),
+        appendfsync: application.config.redis.appendfsync.to_string(),
+        acl_file: folder.join("conf/users.acl"),
+        binary,
+    };
+    let files = redis::configuration_files(&config, secrets.redis_password.expose())
+        .into_iter()
+        .map(|file| (file.name, file.contents))
+        .collect();
+    let group = platform.installation.identities.redis.as_ref().map(|identity| identity.gid);
+    let changed_files =
+        write_configuration(platform, &folder.join("conf"), files, group).map_err(|error| fault(&error))?;
+    let unit = redis::unit(&config);
+    let started = if changed_files {
+        // Redis reads its files at start only.
+        platform.supervisor.stop(&unit.name).await.ok();
+        start(platform, &part, &unit).await?
+    } else {
+        start(platform, &part, &unit).await?
+    };
+    redis::ping(&config.socket, redis::USER, secrets.redis_password.expose(), READY_TIMEOUT)
+        .await
+        .map_err(|error| fault(&error))?;
+    let detail = format!("{} {}", config.binary.flavour, config.binary.version);
+    Ok((outcome(changed_files || matches!(started, Started::Fresh(_))), detail))
+}
+
+/// Starts one unit and turns its failure into a fault with its last log lines.
+pub(crate) async fn start(platform: &Platform, part: &str, unit: &UnitSpec) -> Result<Started, Fault> {
+    platform.supervisor.start(unit).await.map_err(|error| Fault::of_supervisor(part, &error))
+}
+
+/// The least-privilege role of an environment's services.
+pub(crate) fn service_role(environment: Environment) -> String {
+    format!("{}_service", environment.identifier())
+}
+
+fn owner_role(environment: Environment) -> String {
+    format!("{}_owner", environment.identifier())
+}
+
+pub(crate) fn outcome(changed: bool) -> StepOutcome {
+    if changed { StepOutcome::Changed } else { StepOutcome::Unchanged }
+}
+
+fn admin_access(
+    platform: &Platform,
+    cluster: Cluster,
+) -> Result<postgres::Access, crate::credentials::CredentialError> {
+    Ok(postgres::Access {
+        socket_directory: platform.installation.layout.postgres_socket(cluster),
+        port: platform.installation.postgres_port(cluster),
+        database: "postgres".into(),
+        user: postgres::SUPERUSER.into(),
+        password: platform.credentials.cluster_superuser(cluster)?.expose().to_owned(),
+    })
+}
+
+fn cluster_config(
+    platform: &Platform,
+    cluster: Cluster,
+    binaries: postgres::Binaries,
+    application: &Application,
+) -> Result<postgres::ClusterConfig, crate::credentials::CredentialError> {
+    let layout = &platform.installation.layout;
+    let password = platform.credentials.cluster_superuser(cluster)?;
+    let password_file = layout.secret(&format!("postgres-{cluster}-superuser"));
+    platform.credentials.hand_over(&password_file, &password)?;
+    Ok(postgres::ClusterConfig {
+        cluster,
+        binaries,
+        directory: layout.cluster(cluster),
+        socket_directory: layout.postgres_socket(cluster),
+        port: platform.installation.postgres_port(cluster),
+        listen_loopback: true,
+        identity: platform.installation.identities.postgres.clone(),
+        superuser_password_file: password_file,
+        max_connections: application.config.database.max_connections,
+        machine: platform.machine.clone(),
+        share: MEMORY_SHARE,
+    })
+}
+
+/// Writes the files that differ; says whether any did.
+fn write_configuration(
+    platform: &Platform,
+    folder: &Path,
+    files: Vec<(String, String)>,
+    group: Option<u32>,
+) -> Result<bool, astraler_host::file::FileError> {
+    use astraler_host::file;
+    platform.make_dir_for(folder, group)?;
+    let mut changed = false;
+    for (name, contents) in files {
+        let path = folder.join(name);
+        if std::fs::read(&path).is_ok_and(|present| present == contents.as_bytes()) {
+            continue;
+        }
+        file::replace_owned(&path, contents.as_bytes(), 0o640, group)?;
+        changed = true;
+    }
+    Ok(changed)
+}

@@ -1,0 +1,206 @@
+//! Where one platform lives on this machine, and with what it runs.
+
+use astraler_model::{Cluster, Environment, Identity};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// One platform on one machine: written by the command line before the daemon starts, read by every process.
+/// It holds no secret and is readable by all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Short identifier: names the runtime folder and the cgroups.
+    pub id: String,
+    /// The application's name.
+    pub application: String,
+    /// The folders.
+    pub layout: Layout,
+    /// The users, when started as root.
+    pub identities: Identities,
+    /// The user who owns the platform: may use the admin socket.
+    pub owner_uid: u32,
+    /// The program that every process of ours runs.
+    pub program: PathBuf,
+    /// The TCP ports.
+    pub ports: Ports,
+    /// Addresses on which the edge listens.
+    pub listen_addresses: Vec<std::net::IpAddr>,
+}
+
+/// The folders of one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// What must survive a restart of the machine.
+    pub state: PathBuf,
+    /// Sockets, snapshots and secrets in use; short, because a socket's path has 107 bytes.
+    pub runtime: PathBuf,
+    /// The root key, outside the state.
+    pub config: PathBuf,
+    /// Pinned npm tools, shared by all platforms of this user.
+    pub tools: PathBuf,
+}
+
+/// The users of the processes. `None` everywhere when not started as root: all run as the owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identities {
+    /// Opens the root key.
+    pub daemon: Option<Identity>,
+    /// Listeners.
+    pub edge: Option<Identity>,
+    /// Data credentials.
+    pub data: Option<Identity>,
+    /// The workers' way out.
+    pub egress: Option<Identity>,
+    /// workerd.
+    pub worker: Option<Identity>,
+    /// PostgreSQL.
+    pub postgres: Option<Identity>,
+    /// Redis.
+    pub redis: Option<Identity>,
+}
+
+/// The port table: every TCP port of the platform, all on loopback but for `http`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// The edge.
+    pub http: u16,
+    /// The S3 API.
+    pub s3: u16,
+    /// The Upstash REST API.
+    pub redis_rest: u16,
+    /// PostgreSQL: development, staging, previews.
+    pub postgres_shared: u16,
+    /// PostgreSQL: production.
+    pub postgres_production: u16,
+}
+
+/// The file that describes the installation cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallationError {
+    /// No such file, or no right to read it.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not what we write there.
+    #[error("{path} is not an installation record of this version")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Installation {
+    /// Reads the record.
+    pub fn load(path: &Path) -> Result<Self, InstallationError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| InstallationError::Read { path: path.to_owned(), source })?;
+        serde_json::from_slice(&bytes)
+            .map_err(|source| InstallationError::Parse { path: path.to_owned(), source })
+    }
+
+    /// Group of a role, for files and sockets that it must reach.
+    pub(crate) fn group(identity: Option<&Identity>) -> Option<u32> {
+        identity.map(|identity| identity.gid)
+    }
+
+    /// The port of a cluster.
+    pub fn postgres_port(&self, cluster: Cluster) -> u16 {
+        match cluster {
+            Cluster::Production => self.ports.postgres_production,
+            Cluster::Shared => self.ports.postgres_shared,
+        }
+    }
+}
+
+/// Paths below the four folders: the only place that spells them.
+impl Layout {
+    /// The record itself.
+    pub fn installation_file(&self) -> PathBuf {
+        self.state.join("installation.json")
+    }
+    /// The port table.
+    pub fn port_table(&self) -> PathBuf {
+        self.state.join("ports.json")
+    }
+    /// Held by whoever runs `up` or `down`.
+    pub fn change_lock(&self) -> PathBuf {
+        self.state.join("change.lock")
+    }
+    /// The control plane's database.
+    pub fn control_database(&self) -> PathBuf {
+        self.state.join("control/control.db")
+    }
+    /// Releases, by digest.
+    pub fn releases(&self) -> PathBuf {
+        self.state.join("releases")
+    }
+    /// Output of the units.
+    pub fn logs(&self) -> PathBuf {
+        self.state.join("logs")
+    }
+    /// The edge's access log.
+    pub fn access_log(&self) -> PathBuf {
+        self.state.join("logs/edge/access.log")
+    }
+    /// Object storage.
+    pub fn storage(&self) -> PathBuf {
+        self.state.join("storage")
+    }
+    /// A PostgreSQL cluster.
+    pub fn cluster(&self, cluster: Cluster) -> PathBuf {
+        self.state.join("postgres").join(cluster.name())
+    }
+    /// A Redis.
+    pub fn redis(&self, environment: Environment) -> PathBuf {
+        self.state.join("redis").join(environment.to_string())
+    }
+    /// The root key.
+    pub fn root_key(&self) -> PathBuf {
+        self.config.join("root.key")
+    }
+    /// Control socket of `keep`.
+    pub fn keep_socket(&self) -> PathBuf {
+        self.runtime.join("keep.sock")
+    }
+    /// Admin socket of the daemon.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.runtime.join("admin.sock")
+    }
+    /// What the daemon publishes.
+    pub fn snapshot(&self, role: &str) -> PathBuf {
+        self.runtime.join("snapshots").join(format!("{role}.json"))
+    }
+    /// Status socket of a process of the data plane.
+    pub fn status_socket(&self, role: &str) -> PathBuf {
+        self.runtime.join("status").join(format!("{role}.sock"))
+    }
+    /// Sockets that a sandboxed worker may reach: one folder each, bound into the sandbox.
+    pub fn worker_socket(&self, name: &str) -> PathBuf {
+        self.runtime.join("worker").join(name).join("s.sock")
+    }
+    /// The REST API's socket, for `egress`.
+    pub fn rest_socket(&self) -> PathBuf {
+        self.runtime.join("rest.sock")
+    }
+    /// Folder of a deployment's configuration and sockets.
+    pub fn deployment(&self, deployment: &str) -> PathBuf {
+        self.runtime.join("deployments").join(deployment)
+    }
+    /// Folder of a cluster's socket.
+    pub fn postgres_socket(&self, cluster: Cluster) -> PathBuf {
+        self.runtime.join("postgres").join(cluster.name())
+    }
+    /// A Redis socket.
+    pub fn redis_socket(&self, environment: Environment) -> PathBuf {
+        self.runtime.join("redis").join(environment.to_string()).join("redis.sock")
+    }
+    /// Secrets on their way to a unit.
+    pub fn secret(&self, name: &str) -> PathBuf {
+        self.runtime.join("secrets").join(name)
+    }
+}

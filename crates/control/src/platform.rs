@@ -1,0 +1,289 @@
+//! What every step of the control plane works with: the installation, the store, the credentials, the
+//! supervisor.
+
+use crate::credentials::Credentials;
+use crate::installation::Installation;
+use crate::words::Application;
+use astraler_host::file::{self, FileError};
+use astraler_host::keep::Client;
+use astraler_host::supervisor::{Supervisor, SupervisorError};
+use astraler_model::{Environment, UnitName};
+use astraler_secrets::{RootKey, Vault};
+use astraler_store::{
+    AuditEntry, AuditFilter, AuditVerifyError, Deployment, DeploymentState, Desired, NewDeployment, OperationId,
+    Outcome, StepDescription, Store, StoreError,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One platform, as its control process holds it.
+pub(crate) struct Platform {
+    pub(crate) installation: Installation,
+    pub(crate) credentials: Credentials,
+    pub(crate) supervisor: Arc<dyn Supervisor>,
+    pub(crate) machine: astraler_postgres::Machine,
+    store: Arc<Store>,
+    version: AtomicU64,
+}
+
+/// Something that the platform stands on cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlatformError {
+    #[error("the control plane's database cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the root key cannot be used")]
+    RootKey(#[from] astraler_secrets::RootKeyError),
+    #[error("the parent process `keep` does not answer")]
+    Supervisor(#[source] SupervisorError),
+    #[error("the record of deployment {deployment} is not of this version")]
+    Record {
+        deployment: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("a file of the platform cannot be written")]
+    File(#[from] FileError),
+}
+
+impl Platform {
+    /// Opens the store and the root key. Starts nothing.
+    pub(crate) fn open(installation: Installation) -> Result<Self, PlatformError> {
+        let root = RootKey::load(&installation.layout.root_key())?;
+        let store = Arc::new(Store::open(&installation.layout.control_database())?);
+        let supervisor: Arc<dyn Supervisor> = Arc::new(Client::new(installation.layout.keep_socket()));
+        Ok(Self {
+            credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
+            supervisor,
+            machine: machine(),
+            store,
+            version: AtomicU64::new(now_ms()),
+            installation,
+        })
+    }
+
+    /// Versions grow, over restarts too: they begin with the clock.
+    pub(crate) fn next_version(&self) -> u64 {
+        let now = now_ms();
+        let previous = self.version.fetch_max(now, Ordering::SeqCst);
+        if previous < now { now } else { self.version.fetch_add(1, Ordering::SeqCst) + 1 }
+    }
+
+    /// Host names by which an environment is reached.
+    pub(crate) fn hosts(&self, environment: Environment, config: &astraler_manifest::Config) -> Vec<String> {
+        let mut hosts = environment.local_hosts();
+        hosts.extend(environment.domain_hosts(&config.domain));
+        hosts.extend(config.hosts(environment).iter().map(|host| host.to_ascii_lowercase()));
+        hosts
+    }
+
+    /// A folder of the daemon's that a group may enter and read.
+    pub(crate) fn make_dir_for(&self, path: &Path, group: Option<u32>) -> Result<(), FileError> {
+        let mode = if group.is_some() { 0o750 } else { 0o755 };
+        file::make_dir(path, mode, None, group)
+    }
+
+    /// The npm tools, which the command line has installed.
+    pub(crate) fn tools(&self) -> Result<astraler_workers::tools::Tools, ToolsMissing> {
+        let config = astraler_workers::tools::ToolsConfig { directory: self.installation.layout.tools.clone() };
+        astraler_workers::tools::find(&config).ok_or(ToolsMissing)
+    }
+
+    /// How workerd is fenced in.
+    pub(crate) fn sandbox(&self, application: &Application) -> Result<astraler_workers::Sandbox, NoSandbox> {
+        match application.config.runtime.sandbox {
+            astraler_manifest::Sandbox::Off => Ok(astraler_workers::Sandbox::Off),
+            astraler_manifest::Sandbox::Bubblewrap => ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"]
+                .iter()
+                .map(Path::new)
+                .find(|path| path.is_file())
+                .map(|path| astraler_workers::Sandbox::Bubblewrap(path.to_owned()))
+                .ok_or(NoSandbox),
+        }
+    }
+
+    /// Writes the edge's settings to a file named by their digest, so that a change changes the unit.
+    pub(crate) fn edge_settings(&self, application: &Application) -> Result<String, PlatformError> {
+        use sha2::Digest;
+        let limits = serde_json::to_vec_pretty(&application.config.edge.limits).unwrap_or_default();
+        let digest = hex::encode(sha2::Sha256::digest(&limits));
+        let path = self.installation.layout.runtime.join("snapshots").join(format!("edge-{}.json", &digest[..12]));
+        if !path.exists() {
+            file::replace(&path, &limits, 0o644)?;
+        }
+        Ok(path.display().to_string())
+    }
+
+    /// The last lines that a unit wrote.
+    pub(crate) fn last_log_lines(&self, unit: &UnitName) -> Vec<String> {
+        astraler_host::logs::tail(&self.installation.layout.logs(), unit.as_str(), 15).unwrap_or_default()
+    }
+
+    /// Removes a deployment's configuration (it holds secrets) and sockets from the runtime folder.
+    pub(crate) fn forget_runtime(&self, deployment: &str) {
+        let folder = self.installation.layout.deployment(deployment);
+        if let Err(error) = std::fs::remove_dir_all(&folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %folder.display(), %error, "a deployment's runtime folder stays");
+        }
+    }
+}
+
+/// The tools have been removed since `up` installed them.
+#[derive(Debug, thiserror::Error)]
+#[error("workerd is not installed: run `astraler up`, which installs it")]
+pub(crate) struct ToolsMissing;
+
+/// Workers run in a sandbox, and there is none.
+#[derive(Debug, thiserror::Error)]
+#[error("bubblewrap is not installed: install it, or set `sandbox = \"off\"` where you trust the workers' code")]
+pub(crate) struct NoSandbox;
+
+/// What is wanted, and what is deployed.
+impl Platform {
+    /// Records that an environment should be up.
+    pub(crate) fn want(&self, environment: Environment) -> Result<(), PlatformError> {
+        self.store.environment_set(environment, Desired::Up, now_ms())?;
+        Ok(())
+    }
+
+    /// Environments that should be up and have a live deployment, with the application it was made with.
+    pub(crate) fn live(&self) -> Result<BTreeMap<Environment, (Deployment, Application)>, PlatformError> {
+        let mut live = BTreeMap::new();
+        for record in self.store.environments()? {
+            if record.desired != Desired::Up {
+                continue;
+            }
+            if let Some(deployment) = self.store.deployment_live(record.environment)? {
+                let application = application_of(&deployment)?;
+                live.insert(record.environment, (deployment, application));
+            }
+        }
+        Ok(live)
+    }
+
+    /// The live deployment of an environment.
+    pub(crate) fn live_deployment(&self, environment: Environment) -> Result<Option<Deployment>, PlatformError> {
+        Ok(self.store.deployment_live(environment)?)
+    }
+
+    /// A new deployment about to start.
+    pub(crate) fn new_deployment(
+        &self,
+        environment: Environment,
+        application: &Application,
+    ) -> Result<Deployment, PlatformError> {
+        let configuration = serde_json::to_value(application)
+            .map_err(|source| PlatformError::Record { deployment: environment.to_string(), source })?;
+        let new = NewDeployment { environment, release: &application.release, configuration: &configuration };
+        let created = self.store.deployment_create(&new, now_ms())?;
+        Ok(self.store.deployment_transition(created.id, DeploymentState::Starting, None, now_ms())?)
+    }
+
+    /// In one transaction: the new one live, the old one draining. Returns the old one.
+    pub(crate) fn switch_live(&self, new: &Deployment) -> Result<Option<Deployment>, PlatformError> {
+        Ok(self.store.deployment_switch(new.id, now_ms())?.previous)
+    }
+
+    /// Records a state that follows from what has already happened; a failure to do so is told, not fatal.
+    pub(crate) fn set_deployment_state(&self, deployment: &Deployment, to: DeploymentState, error: Option<&str>) {
+        if let Err(error) = self.store.deployment_transition(deployment.id, to, error, now_ms()) {
+            tracing::warn!(deployment = %deployment.id, %error, "the state of a deployment cannot be recorded");
+        }
+    }
+
+    /// Deployments that a killed process left between two states.
+    pub(crate) fn unsettled_deployments(&self) -> Result<Vec<Deployment>, PlatformError> {
+        let mut unsettled = self.store.deployments(None, 1_000)?;
+        unsettled.retain(|deployment| {
+            matches!(
+                deployment.state,
+                DeploymentState::Created | DeploymentState::Starting | DeploymentState::Draining
+            )
+        });
+        Ok(unsettled)
+    }
+}
+
+/// The application that a deployment was made with.
+pub(crate) fn application_of(deployment: &Deployment) -> Result<Application, PlatformError> {
+    serde_json::from_value(deployment.configuration.clone())
+        .map_err(|source| PlatformError::Record { deployment: deployment.id.to_string(), source })
+}
+
+/// Journal and audit.
+impl Platform {
+    pub(crate) fn begin(
+        &self,
+        kind: &str,
+        subject: &str,
+        plan: &[StepDescription],
+    ) -> Result<OperationId, StoreError> {
+        self.store.operation_begin(kind, subject, plan, now_ms())
+    }
+
+    pub(crate) fn intent(&self, operation: OperationId, index: usize) -> Result<(), StoreError> {
+        self.store.step_intent(operation, index, now_ms())
+    }
+
+    pub(crate) fn result(
+        &self,
+        operation: OperationId,
+        index: usize,
+        outcome: Outcome,
+        data: &Value,
+    ) -> Result<(), StoreError> {
+        self.store.step_result(operation, index, &outcome, Some(data), now_ms())
+    }
+
+    pub(crate) fn end(&self, operation: OperationId, outcome: Outcome) {
+        if let Err(error) = self.store.operation_end(operation, &outcome, now_ms()) {
+            tracing::warn!(%error, "the end of an operation cannot be recorded");
+        }
+    }
+
+    /// Operations that a killed process left open: their steps are idempotent, so that the next run of the
+    /// same operation goes on from them; deployments they had not switched to are taken back.
+    pub(crate) fn note_interrupted(&self) -> Result<(), PlatformError> {
+        for operation in self.store.unfinished()? {
+            tracing::info!(kind = operation.kind, subject = operation.subject, "was interrupted");
+            let interrupted = Outcome::Failed { error: "interrupted".into() };
+            self.store.operation_end(operation.id, &interrupted, now_ms())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn interrupted(&self) -> Result<Vec<String>, PlatformError> {
+        let unfinished = self.store.unfinished()?;
+        Ok(unfinished.iter().map(|operation| format!("{} {}", operation.kind, operation.subject)).collect())
+    }
+
+    pub(crate) fn audit(&self, actor: &str, action: &str, subject: &str, detail: &Value) -> Result<(), StoreError> {
+        self.store.audit(actor, action, subject, detail, now_ms()).map(|_| ())
+    }
+
+    pub(crate) fn audit_list(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.store.audit_list(&AuditFilter::default(), limit)
+    }
+
+    pub(crate) fn audit_verify(&self) -> Result<Value, StoreError> {
+        match self.store.audit_verify() {
+            Ok(report) => Ok(json!({ "ok": true, "entries": report.entries, "head": report.head.hash })),
+            Err(AuditVerifyError::Broken { seq, reason }) => Ok(json!({ "ok": false, "seq": seq, "reason": reason })),
+            Err(AuditVerifyError::Store(error)) => Err(error),
+        }
+    }
+}
+
+pub(crate) fn now_ms() -> u64 {
+    use astraler_host::clock::{Clock, RealClock};
+    RealClock.now_ms()
+}
+
+fn machine() -> astraler_postgres::Machine {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    astraler_postgres::Machine { memory_bytes: astraler_host::process::machine_memory_bytes(), cores }
+}

@@ -1,0 +1,130 @@
+//! The units of our own processes: daemon, edge, and the roles of services.
+
+use crate::installation::Installation;
+use astraler_model::{
+    Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits, RestartPolicy, StopPolicy, UnitName,
+    UnitNameError, UnitSpec,
+};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+const READY_TIMEOUT_MS: u64 = 20_000;
+
+/// The control process. Its successor finds everything in the store and in `keep`.
+pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
+    let layout = &installation.layout;
+    let listeners = vec![unix("admin", layout.admin_socket(), 0o660, None)];
+    process(installation, "daemon", &["daemon"], installation.identities.daemon.as_ref(), listeners)
+}
+
+/// The data plane's front.
+pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<UnitSpec, UnitNameError> {
+    let layout = &installation.layout;
+    let mut listeners: Vec<Listener> = installation
+        .listen_addresses
+        .iter()
+        .enumerate()
+        .map(|(index, address)| tcp(&format!("http-{index}"), SocketAddr::new(*address, installation.ports.http)))
+        .collect();
+    let daemon = Installation::group(installation.identities.daemon.as_ref());
+    listeners.push(unix("status", layout.status_socket("edge"), 0o660, daemon));
+    let mut unit = process(
+        installation,
+        "edge",
+        &["edge", "--settings", settings],
+        installation.identities.edge.as_ref(),
+        listeners,
+    )?;
+    let log = layout.access_log();
+    if let Some(folder) = log.parent() {
+        unit.directories.push(astraler_model::DirectorySpec { path: folder.to_owned(), mode: 0o750, group: None });
+    }
+    unit.limits.open_files = Some(65_536);
+    Ok(unit)
+}
+
+/// The role that holds the data credentials.
+pub(crate) fn data_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
+    let layout = &installation.layout;
+    let identities = &installation.identities;
+    let daemon = Installation::group(identities.daemon.as_ref());
+    let worker = Installation::group(identities.worker.as_ref());
+    let egress = Installation::group(identities.egress.as_ref());
+    let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let listeners = vec![
+        unix("bindings", layout.worker_socket("bindings"), 0o660, worker),
+        unix("hyperdrive", layout.worker_socket("postgres"), 0o660, worker),
+        unix("rest", layout.rest_socket(), 0o660, egress),
+        tcp("rest-tcp", loopback(installation.ports.redis_rest)),
+        tcp("s3", loopback(installation.ports.s3)),
+        unix("status", layout.status_socket("data"), 0o660, daemon),
+    ];
+    let mut unit =
+        process(installation, "data", &["services", "--role", "data"], identities.data.as_ref(), listeners)?;
+    unit.directories.push(astraler_model::DirectorySpec { path: layout.storage(), mode: 0o700, group: None });
+    unit.limits.open_files = Some(16_384);
+    Ok(unit)
+}
+
+/// The workers' way out.
+pub(crate) fn egress_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
+    let layout = &installation.layout;
+    let identities = &installation.identities;
+    let daemon = Installation::group(identities.daemon.as_ref());
+    let worker = Installation::group(identities.worker.as_ref());
+    let listeners = vec![
+        unix("requests", layout.worker_socket("egress"), 0o660, worker),
+        unix("status", layout.status_socket("egress"), 0o660, daemon),
+    ];
+    process(installation, "egress", &["services", "--role", "egress"], identities.egress.as_ref(), listeners)
+}
+
+/// Folders that must exist before `keep` binds the sockets in them.
+pub fn socket_folders(runtime: &Path) -> Vec<PathBuf> {
+    ["status", "snapshots", "worker/bindings", "worker/postgres", "worker/egress", "deployments", "postgres", "redis"]
+        .iter()
+        .map(|name| runtime.join(name))
+        .collect()
+}
+
+fn process(
+    installation: &Installation,
+    name: &str,
+    arguments: &[&str],
+    identity: Option<&Identity>,
+    listeners: Vec<Listener>,
+) -> Result<UnitSpec, UnitNameError> {
+    let mut argv = vec![installation.program.display().to_string()];
+    argv.extend(arguments.iter().map(ToString::to_string));
+    argv.extend(["--installation".to_owned(), installation.layout.installation_file().display().to_string()]);
+    let env = BTreeMap::from([
+        ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
+        // glibc gives memory back when large arenas are not spread over threads.
+        ("MALLOC_ARENA_MAX".to_owned(), "2".to_owned()),
+    ]);
+    Ok(UnitSpec {
+        name: UnitName::new(name)?,
+        argv,
+        env,
+        cwd: None,
+        identity: identity.cloned(),
+        directories: vec![],
+        credentials: vec![],
+        stdin: None,
+        listeners,
+        ready: Ready::Line { timeout_ms: READY_TIMEOUT_MS },
+        restart: RestartPolicy::default(),
+        stop: StopPolicy { signal: 15, grace_ms: 15_000 },
+        limits: ResourceLimits::default(),
+        log: LogPolicy::default(),
+    })
+}
+
+fn unix(name: &str, path: PathBuf, mode: u32, group: Option<u32>) -> Listener {
+    Listener { name: name.to_owned(), address: ListenAddress::Unix { path, mode, group }, backlog: 1024 }
+}
+
+fn tcp(name: &str, address: SocketAddr) -> Listener {
+    Listener { name: name.to_owned(), address: ListenAddress::Tcp(address), backlog: 4096 }
+}

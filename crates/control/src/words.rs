@@ -1,0 +1,191 @@
+//! What the command line and the daemon say to each other over the admin socket.
+
+use astraler_model::{AssetConfig, Environment, UnitStatus};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Bring an environment up with a release. Everything in it is idempotent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpRequest {
+    /// Which one.
+    pub environment: Environment,
+    /// What runs there.
+    pub application: Application,
+}
+
+/// One release with its configuration: what a deployment keeps, so that a rollback brings back both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Application {
+    /// The validated manifest.
+    pub config: astraler_manifest::Config,
+    /// Digest of the release.
+    pub release: String,
+    /// Its workers.
+    pub workers: Vec<WorkerPlan>,
+    /// Its static assets, if any; the folder is inside the release.
+    pub assets: Option<AssetConfig>,
+    /// Folder of its migrations inside the release, if any.
+    pub migrations: Option<PathBuf>,
+}
+
+/// One worker of a release, with the values of one environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerPlan {
+    /// Name.
+    pub name: String,
+    /// Path prefixes it answers.
+    pub routes: Vec<String>,
+    /// Modules, the entry first.
+    pub modules: Vec<astraler_workers::Module>,
+    /// Compatibility date, `YYYY-MM-DD`.
+    pub compatibility_date: String,
+    /// Compatibility flags.
+    pub compatibility_flags: Vec<String>,
+    /// Plain variables.
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// R2 bindings: binding → bucket.
+    pub r2: BTreeMap<String, String>,
+    /// Hyperdrive bindings.
+    pub hyperdrive: Vec<String>,
+    /// Memory limit of the worker's process.
+    pub memory_bytes: Option<u64>,
+}
+
+/// One line of the answer to an [`UpRequest`], as it happens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A part begins.
+    Begin {
+        /// Name of the part, for example `postgres shared`.
+        part: String,
+    },
+    /// A part ended well.
+    End {
+        /// Name of the part.
+        part: String,
+        /// What happened.
+        outcome: StepOutcome,
+        /// A few words for people.
+        detail: String,
+        /// How long it took.
+        elapsed_ms: u64,
+    },
+    /// All is done.
+    Done {
+        /// False when nothing had to be done.
+        changed: bool,
+        /// The environment as it is now.
+        environment: EnvironmentReport,
+    },
+    /// It ended here; what was done stays done and the next `up` goes on from it.
+    Failed(Fault),
+}
+
+/// Whether a step found work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// It changed something.
+    Changed,
+    /// All was as it should be.
+    Unchanged,
+}
+
+/// An error as a user sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The part that failed.
+    pub part: String,
+    /// What is wrong, each cause once.
+    pub message: String,
+    /// The last lines of the log of the process concerned.
+    #[serde(default)]
+    pub log: Vec<String>,
+    /// What to do next.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// The platform as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The application's name.
+    pub application: String,
+    /// Version of the program.
+    pub version: String,
+    /// Its environments.
+    pub environments: Vec<EnvironmentReport>,
+    /// Its processes.
+    pub parts: Vec<PartReport>,
+    /// Operations that were interrupted and have not been finished since.
+    pub interrupted: Vec<String>,
+    /// Which process isolation is in force, in words.
+    pub isolation: String,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartReport {
+    /// As `keep` sees it.
+    #[serde(flatten)]
+    pub unit: UnitStatus,
+    /// Proportional set size of it and its descendants.
+    pub memory_bytes: Option<u64>,
+}
+
+/// One environment: every URL, endpoint and credential reference. No credential itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentReport {
+    /// Which one.
+    pub environment: Environment,
+    /// Its live deployment.
+    pub deployment: Option<String>,
+    /// The release it runs.
+    pub release: Option<String>,
+    /// Where people open it.
+    pub urls: Vec<String>,
+    /// Endpoint name → URL without credentials.
+    pub endpoints: BTreeMap<String, String>,
+    /// Credential name → reference, `astraler env credential ENV NAME` prints the value.
+    pub credentials: BTreeMap<String, String>,
+    /// Workers, by name, with their routes.
+    pub workers: BTreeMap<String, Vec<String>>,
+}
+
+impl Fault {
+    /// An error of a part, each cause once.
+    pub fn of(part: &str, error: &dyn std::error::Error) -> Self {
+        Self { part: part.to_owned(), message: chain(error), log: vec![], hint: None }
+    }
+
+    /// A failure to start or stop a process, with its last log lines and what to do.
+    pub fn of_supervisor(part: &str, error: &astraler_host::supervisor::SupervisorError) -> Self {
+        use astraler_host::supervisor::SupervisorError as E;
+        let mut fault = Self::of(part, error);
+        match error {
+            E::NotReady { last_lines, .. } | E::Failed { last_lines, .. } => fault.log.clone_from(last_lines),
+            E::PortTaken { .. } => {
+                fault.hint = Some("stop that process, or choose another port with --port".into());
+            }
+            _ => {}
+        }
+        fault
+    }
+}
+
+/// An error and its causes, joined by colons; a cause that its parent already told is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}

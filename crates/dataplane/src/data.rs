@@ -1,0 +1,94 @@
+//! The `data` role: the session pool, Redis REST, S3 and the workers' bindings, over one snapshot of
+//! credentials.
+
+mod bindings;
+
+use crate::status::{self, RoleStatus};
+use astraler_model::DataSnapshot;
+use astraler_storage::Store;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the role runs with.
+pub struct Config {
+    /// Native bindings of workerd (R2), HTTP.
+    pub bindings: UnixListener,
+    /// PostgreSQL's protocol for the workers' Hyperdrive.
+    pub hyperdrive: UnixListener,
+    /// Upstash REST for `egress`.
+    pub rest: UnixListener,
+    /// Upstash REST on loopback.
+    pub rest_tcp: TcpListener,
+    /// S3 on loopback.
+    pub s3: TcpListener,
+    /// Status.
+    pub status: UnixListener,
+    /// Folder of the object store.
+    pub storage: PathBuf,
+    /// What the daemon published last.
+    pub snapshot: watch::Receiver<Arc<DataSnapshot>>,
+}
+
+/// Serves until `shutdown`, then finishes what is under way for at most ten seconds.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), astraler_storage::StoreError> {
+    let store = Store::open(&config.storage, astraler_storage::StoreOptions::default())?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    tasks.spawn(keep_buckets(store.clone(), config.snapshot.clone(), stop.clone()));
+    tasks.spawn(astraler_postgres::pool::serve(config.hyperdrive, config.snapshot.clone(), stop.clone()));
+    let s3_stop = stop.clone();
+    let s3_store = store.clone();
+    let s3_source = config.snapshot.clone();
+    tasks.spawn(async move {
+        astraler_storage::s3::serve(config.s3, s3_store, s3_source, s3_stop.cancelled_owned()).await;
+    });
+    let rest = Arc::new(astraler_redis::rest::Service::new(config.snapshot.clone()));
+    tasks.spawn(bindings::serve_rest(bindings::Incoming::Unix(config.rest), Arc::clone(&rest), stop.clone()));
+    tasks.spawn(bindings::serve_rest(bindings::Incoming::Tcp(config.rest_tcp), rest, stop.clone()));
+    tasks.spawn(bindings::serve_bindings(config.bindings, store, config.snapshot.clone(), stop.clone()));
+
+    let seen = config.snapshot.clone();
+    tokio::spawn(status::serve(
+        config.status,
+        Arc::new(move || RoleStatus {
+            role: "data".into(),
+            snapshot_version: seen.borrow().version,
+            pid: std::process::id(),
+        }),
+    ));
+
+    shutdown.await;
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await.is_err() {
+        tracing::info!("requests still under way after 10 s were cut");
+    }
+    Ok(())
+}
+
+/// Creates the buckets that a snapshot names. Never deletes one: that takes a plan.
+async fn keep_buckets(
+    store: Store,
+    mut snapshot: watch::Receiver<Arc<DataSnapshot>>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let current = snapshot.borrow_and_update().clone();
+        for bucket in current.environments.values().flat_map(|environment| environment.buckets.values()) {
+            if let Err(error) = store.ensure_bucket(bucket).await {
+                tracing::error!(bucket, %error, "creating a bucket");
+            }
+        }
+        tokio::select! {
+            changed = snapshot.changed() => if changed.is_err() { return Ok(()) },
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}

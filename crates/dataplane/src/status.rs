@@ -1,0 +1,61 @@
+//! `GET /status` on a role's own Unix socket: which snapshot it has, how busy it is.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+
+/// What a role says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleStatus {
+    /// `data` or `egress`.
+    pub role: String,
+    /// Version of the snapshot in use.
+    pub snapshot_version: u64,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Serves the status until the task is dropped. Requests are answered one connection at a time each, and a
+/// head must arrive within five seconds.
+pub(crate) async fn serve(listener: UnixListener, read: Arc<dyn Fn() -> RoleStatus + Send + Sync>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the status socket");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let read = Arc::clone(&read);
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = if request.uri().path() == "/status" {
+                    let body = serde_json::to_vec(&read()).unwrap_or_default();
+                    Response::new(Full::new(Bytes::from(body)))
+                } else {
+                    let mut response = Response::new(Full::new(Bytes::new()));
+                    *response.status_mut() = StatusCode::NOT_FOUND;
+                    response
+                };
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(5))
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "status connection");
+            }
+        });
+    }
+}
