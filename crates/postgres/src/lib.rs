@@ -1,1 +1,25 @@
-//! PostgreSQL clusters: create, tune, supervise, roles, databases, migrations, session pool.
+//! PostgreSQL as an engine of the platform: find its programs, describe and tune a cluster, create roles and
+//! databases, apply migrations, and pool connections for workers.
+//!
+//! For: `control` (clusters, databases, migrations) and the `data` role (the pool). It describes processes as
+//! [`astraler_model::UnitSpec`] and speaks PostgreSQL's protocol; it does not know who starts the processes,
+//! where secrets come from, what a release is, or what a worker is.
+
+mod access;
+mod binaries;
+mod cluster;
+mod configuration;
+mod database;
+mod migrate;
+pub mod pool;
+mod scram;
+mod split;
+
+pub use access::{Access, AccessError, ConnectionCount, connect, connection_count, ping, wait_ready};
+pub use binaries::{Binaries, BinariesError, find_binaries, find_binaries_in};
+pub use cluster::{ClusterConfig, Machine, SUPERUSER, initdb_unit, server_unit};
+pub use configuration::configuration_files;
+pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database};
+pub use migrate::{
+    Applied, MigrateError, MigrateOptions, Migration, MigrationsError, migrate, migrate_with, read_migrations,
+};
