@@ -1,1 +1,33 @@
-//! The control plane's database: journal, deployments, audit chain.
+//! The control plane's database: the journal of steps, the audit chain, deployments, environments and sealed
+//! secrets, in one SQLite file that works while PostgreSQL is down.
+//!
+//! For: `control`, its only writer, and read-only for commands such as `astraler audit verify`. Every change is
+//! one transaction, on disk when the call returns (WAL, `synchronous = FULL`: a few milliseconds each). Calls
+//! block: from async code they belong in `spawn_blocking`.
+//!
+//! It does not know: the clock (times are given by the caller, in milliseconds since the Unix epoch), what a
+//! step does, how a secret is sealed, who may do what, or where ports, sockets and processes are (`host`).
+
+mod audit;
+mod database;
+mod deployment;
+mod environment;
+mod error;
+mod journal;
+mod sealed;
+
+#[cfg(test)]
+mod crash;
+
+pub use audit::{AuditEntry, AuditFilter, AuditHead, AuditReport, AuditVerifyError};
+pub use database::Store;
+pub use deployment::{
+    Deployment, DeploymentId, DeploymentState, NewDeployment, ParseDeploymentIdError, Switch,
+};
+pub use environment::{Desired, EnvironmentRecord};
+pub use error::StoreError;
+pub use journal::{Operation, OperationId, Outcome, Step, StepDescription, StepState};
+pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
+
+/// The most rows that any call returns, whatever limit it was given.
+pub const MAX_ROWS: u32 = 1000;

@@ -1,0 +1,22 @@
+//! The store from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests: a panic is a failure, and no file is for keeps"
+)]
+
+mod audit;
+mod deployment;
+mod journal;
+mod open;
+mod sealed;
+
+use astraler_store::Store;
+use tempfile::TempDir;
+
+/// A store of its own for a test; the folder goes with it.
+fn store() -> (Store, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("control.db")).unwrap();
+    (store, folder)
+}
