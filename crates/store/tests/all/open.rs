@@ -66,10 +66,8 @@ fn refuses_what_is_newer_foreign_or_no_database_and_leaves_it_as_it_is() {
     drop(opened);
     let path = folder.path().join("control.db");
     let sql = |path, sql: &str| {
-        rusqlite::Connection::open(path)
-            .unwrap()
-            .execute_batch(sql)
-            .unwrap()
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.execute_batch(sql).unwrap();
     };
     sql(&path, "PRAGMA user_version = 9999");
     for error in [
