@@ -145,10 +145,10 @@ pub fn notify_ready() -> io::Result<()> {
     std::fs::File::from(own(raw)).write_all(b"ready\n")
 }
 
-fn own(raw: RawFd) -> OwnedFd {
+pub(crate) fn own(raw: RawFd) -> OwnedFd {
     #[expect(
         unsafe_code,
-        reason = "the launcher put this descriptor here for us, and both callers pass a guard that lets it happen once"
+        reason = "the launcher put this descriptor here for us, and each caller sees to it that it happens once"
     )]
     // SAFETY: `raw` was opened by the launcher before exec, is owned by no other value, and is taken once.
     unsafe {

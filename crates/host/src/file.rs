@@ -51,13 +51,22 @@ pub fn replace_owned(
     mode: u32,
     gid: Option<u32>,
 ) -> Result<(), FileError> {
+    replace_for(path.as_ref(), bytes, mode, None, gid)
+}
+
+pub(crate) fn replace_for(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    uid: Option<u32>,
+    gid: Option<u32>,
+) -> Result<(), FileError> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let path = path.as_ref();
     let folder = parent_of(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!(".{name}.{}.{number}.tmp", std::process::id()));
-    let written = write_new(&temporary, bytes, mode, gid)
+    let written = write_new(&temporary, bytes, mode, uid, gid)
         .and_then(|()| fs::rename(&temporary, path).map_err(at("replace", path)));
     if let Err(error) = written {
         let _ = fs::remove_file(&temporary);
@@ -66,7 +75,13 @@ pub fn replace_owned(
     sync_dir(folder)
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32, gid: Option<u32>) -> Result<(), FileError> {
+fn write_new(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    uid: Option<u32>,
+    gid: Option<u32>,
+) -> Result<(), FileError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -74,8 +89,8 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32, gid: Option<u32>) -> Result<(
         .open(path)
         .map_err(at("create", path))?;
     file.write_all(bytes).map_err(at("write", path))?;
-    if gid.is_some() {
-        std::os::unix::fs::fchown(&file, None, gid).map_err(at("change the group of", path))?;
+    if uid.is_some() || gid.is_some() {
+        std::os::unix::fs::fchown(&file, uid, gid).map_err(at("change the owner of", path))?;
     }
     file.set_permissions(fs::Permissions::from_mode(mode))
         .map_err(at("set the mode of", path))?;

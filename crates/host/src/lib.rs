@@ -23,13 +23,14 @@
 //! 7. **Everything has a bound**: lines, logs, raw output, requests, clients, restarts, waits.
 
 pub mod activation;
+mod cgroup;
 pub mod clock;
 pub mod file;
-// pub mod isolation;
+pub mod isolation;
 pub mod keep;
-// pub mod launch;
+pub mod launch;
 pub mod lock;
-// pub mod logs;
+pub mod logs;
 pub mod port;
 pub mod process;
 mod reactor;

@@ -55,7 +55,7 @@ pub fn holder(address: SocketAddr) -> Option<Holder> {
         return None;
     }
     let own = std::process::id();
-    let holders = crate::process::all().filter(|pid| {
+    let holders = crate::process::pids().filter(|pid| {
         crate::process::socket_inodes(*pid)
             .iter()
             .any(|(_, inode)| inodes.contains(inode))
@@ -64,7 +64,7 @@ pub fn holder(address: SocketAddr) -> Option<Holder> {
     let pid = holders.max_by_key(|pid| *pid != own)?;
     Some(Holder {
         pid,
-        command: crate::process::command(pid),
+        command: crate::process::command(pid)?,
     })
 }
 

@@ -39,7 +39,7 @@ pub fn describe(pid: u32) -> Option<ProcessInfo> {
         state: stat.state,
         start_time: stat.start_time,
         uid,
-        command: command(pid),
+        command: command(pid)?,
     })
 }
 
@@ -92,7 +92,7 @@ pub fn with_environment(entry: &str) -> Vec<u32> {
                 .any(|found| found == entry.as_bytes())
         })
     };
-    all().filter(has).collect()
+    pids().filter(has).collect()
 }
 
 /// The process is there and has not ended (a zombie has).
@@ -107,8 +107,21 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
         .map(|stat| stat.start_time)
 }
 
+/// Kills a process at once; one that has ended meanwhile is fine.
+pub(crate) fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid.filter(|pid| pid.as_raw_nonzero().get() > 1) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// When it started, a zombie too.
+pub(crate) fn recorded_start_time(pid: u32) -> Option<u64> {
+    read_stat(pid).map(|stat| stat.start_time)
+}
+
 /// Every process id.
-pub(crate) fn all() -> impl Iterator<Item = u32> {
+pub fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -133,8 +146,8 @@ pub(crate) fn socket_inodes(pid: u32) -> Vec<(i32, u64)> {
         .collect()
 }
 
-/// The command line in one line, cut to 200 bytes; `[name]` where there is none.
-pub(crate) fn command(pid: u32) -> String {
+/// The command line in one line, cut to 200 bytes; `[name]` where there is none. `None` when there is no process.
+pub fn command(pid: u32) -> Option<String> {
     let mut bytes = Vec::new();
     if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
         let _ = file.take(200).read_to_end(&mut bytes);
@@ -144,10 +157,10 @@ pub(crate) fn command(pid: u32) -> String {
         .trim()
         .to_owned();
     if line.is_empty() {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        return format!("[{}]", name.trim());
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        return Some(format!("[{}]", name.trim()));
     }
-    line
+    Some(line)
 }
 
 struct Stat {
@@ -165,7 +178,7 @@ impl Stat {
 }
 
 fn all_stats() -> impl Iterator<Item = (u32, Stat)> {
-    all().filter_map(|pid| Some((pid, read_stat(pid)?)))
+    pids().filter_map(|pid| Some((pid, read_stat(pid)?)))
 }
 
 fn read_stat(pid: u32) -> Option<Stat> {
