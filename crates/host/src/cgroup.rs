@@ -58,10 +58,6 @@ impl Cgroups {
         Self { hierarchies: found }
     }
 
-    pub(crate) fn is_none(&self) -> bool {
-        self.hierarchies.is_empty()
-    }
-
     pub(crate) fn unified(&self) -> bool {
         self.hierarchies.iter().any(|hierarchy| hierarchy.unified)
     }
