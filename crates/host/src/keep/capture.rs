@@ -19,6 +19,8 @@ const BLOCK: usize = 64 << 10;
 const ROUND: usize = 16;
 /// Output that is not read yet may take so much disk; beyond it is skipped, and the log says so.
 const MAX_LAG: u64 = 64 << 20;
+/// What a time, a space and the end of the line add to a line.
+const STAMP: usize = 26;
 /// Lines kept for error messages.
 const LAST_LINES: usize = 15;
 
@@ -159,18 +161,38 @@ impl Capture {
                 None if ended || read >= MAX_LINE => read,
                 None => return Ok(false),
             };
-            let whole = block.get(..taken).unwrap_or_default();
-            let whole = whole.strip_suffix(b"\n").unwrap_or(whole);
-            let lines: Vec<&[u8]> = whole.split(|byte| *byte == b'\n').flat_map(pieces).collect();
+            let (lines, taken) = self.fitting(block.get(..taken).unwrap_or_default());
             self.commit(&lines, self.offset + taken as u64)?;
         }
         Ok(true)
     }
 
+    /// The lines at the start of a block that fit in the log, or in the next one when the first does not; at least one.
+    /// Returns how many bytes of the block they are.
+    fn fitting<'a>(&self, block: &'a [u8]) -> (Vec<&'a [u8]>, usize) {
+        let mut lines = Vec::new();
+        let mut taken = 0;
+        let mut length = self.log_length;
+        for line in block.split_inclusive(|byte| *byte == b'\n') {
+            let found = pieces(line.strip_suffix(b"\n").unwrap_or(line));
+            let more: u64 = found.clone().map(|piece| (piece.len() + STAMP) as u64).sum();
+            if length + more > self.policy.max_file_bytes {
+                if !lines.is_empty() {
+                    break;
+                }
+                length = 0;
+            }
+            length += more;
+            taken += line.len();
+            lines.extend(found);
+        }
+        (lines, taken)
+    }
+
     /// Writes the lines, then the mark, then frees what was read.
     fn commit(&mut self, lines: &[&[u8]], offset: u64) -> io::Result<()> {
         let time = timestamp();
-        let mut bytes = Vec::with_capacity(lines.iter().map(|line| line.len() + 26).sum());
+        let mut bytes = Vec::with_capacity(lines.iter().map(|line| line.len() + STAMP).sum());
         for line in lines {
             bytes.extend_from_slice(time.as_bytes());
             bytes.push(b' ');
@@ -272,7 +294,7 @@ fn read_mark(mark: &File) -> (u64, u64) {
     }
 }
 
-fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let empty = line.is_empty().then_some(line);
     empty.into_iter().chain(line.chunks(MAX_LINE))

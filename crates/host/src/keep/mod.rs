@@ -98,6 +98,7 @@ pub fn run(config: KeepConfig, standby: bool) -> Result<(), KeepError> {
     let _ = rustix::process::setsid();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     make_folders(&config)?;
+    close_inherited_on_exec();
     let path = config.state.join("keep/lock");
     let lock = if standby {
         FileLock::wait(path, "astraler keep")
@@ -128,6 +129,23 @@ fn make_folders(config: &KeepConfig) -> Result<(), FileError> {
     file::make_dir(logs.join("raw"), 0o700, None, None)?;
     file::make_dir(config.runtime.join("credentials"), 0o711, None, None)?;
     file::make_dir(config.runtime.join("ready"), 0o700, None, None)
+}
+
+/// Whoever started us may have left descriptors open: a unit gets its own and no other.
+fn close_inherited_on_exec() {
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    for raw in open
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|raw| *raw > 2)
+    {
+        #[expect(
+            unsafe_code,
+            reason = "a descriptor that was inherited has no owner that could be borrowed from"
+        )]
+        // SAFETY: borrowed for one call, which neither closes nor keeps it; were it closed, the call would fail.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(raw) };
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
 }
 
 fn reserve_descriptors() -> io::Result<Vec<OwnedFd>> {
