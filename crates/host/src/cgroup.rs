@@ -138,9 +138,9 @@ pub(crate) fn kill(groups: &[PathBuf]) {
 
 /// Removes these groups; false while one is still in use.
 pub(crate) fn remove(groups: &[PathBuf]) -> bool {
-    groups
-        .iter()
-        .fold(true, |gone, group| remove_below(group) && gone)
+    // Each is tried, whatever came of the ones before.
+    let left = groups.iter().filter(|group| !remove_below(group)).count();
+    left == 0
 }
 
 impl Hierarchy {
@@ -263,7 +263,7 @@ mod tests {
             ("/sys/fs/cgroup/memory", false, vec!["rw", "memory"])
         );
         let v2 = "31 24 0:27 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(parse_mount(v2).unwrap().1, true);
+        assert!(parse_mount(v2).unwrap().1);
         assert!(parse_mount("1 1 0:1 / / rw - ext4 /dev/vda rw").is_none());
     }
 

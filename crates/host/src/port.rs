@@ -241,7 +241,7 @@ mod tests {
             a,
             "a port stays with its name even while in use"
         );
-        fs::write(&path, "[").unwrap();
+        file::replace(&path, b"[", 0o600).unwrap();
         assert!(
             PortTable::load(&path)
                 .unwrap_err()

@@ -51,6 +51,25 @@ pub fn memory_pss(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Proportional set size of a process and all its descendants, in bytes.
+pub fn memory_pss_tree(pid: u32) -> Option<u64> {
+    let own = memory_pss(pid)?;
+    Some(
+        descendants(pid)
+            .into_iter()
+            .filter_map(memory_pss)
+            .fold(own, u64::saturating_add),
+    )
+}
+
+/// The machine's memory in bytes, from /proc/meminfo.
+pub fn machine_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Identity of this boot of the kernel.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")

@@ -129,36 +129,43 @@ impl Platform {
 }
 
 impl Drop for Platform {
+    /// A test that failed may have left anything: `keep` knows it, and ends it.
     fn drop(&mut self) {
-        // The table says what runs; a test that failed may have left anything.
-        let table = std::fs::read_to_string(self.path("state/keep/units.json")).unwrap_or_default();
-        let table: Value = serde_json::from_str(&table).unwrap_or_default();
-        for pid in self.keeps() {
-            signal(pid, 19);
+        let folder_used = exists(self.path("state/keep/units.json"));
+        if folder_used && self.keep_pid().is_none() && self.child.is_none() {
+            let _ = std::fs::remove_file(self.path("run/keep.sock"));
+            let child = Command::new(UNIT)
+                .arg("keep")
+                .arg(self.path("state"))
+                .arg(self.path("run"))
+                .spawn();
+            self.child = child.ok();
+            wait_until(|| exists(self.path("run/keep.sock")));
+        }
+        if let Some(pid) = self.keep_pid() {
+            signal(pid, 15);
+            wait_until(|| {
+                let _ = self.child.as_mut().map(|child| child.try_wait());
+                self.keeps().is_empty()
+            });
         }
         for pid in self.keeps() {
             signal(pid, 9);
         }
-        for unit in table["units"]
-            .as_object()
-            .into_iter()
-            .flat_map(|units| units.values())
-        {
-            for process in unit["processes"].as_array().into_iter().flatten() {
-                let pid = u32::try_from(process["pid"].as_u64().unwrap_or(0)).unwrap();
-                for pid in process::in_session(pid)
-                    .into_iter()
-                    .chain(process::descendants(pid))
-                {
-                    if process::command(pid).is_some_and(|command| command.contains(UNIT)) {
-                        signal(pid, 9);
-                    }
-                }
-            }
-        }
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
+    }
+}
+
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !condition() && Instant::now() < deadline {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a destructor cannot await, and the test is over"
+        )]
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -167,11 +174,11 @@ pub(crate) fn unit_name(name: &str) -> UnitName {
 }
 
 /// A unit that runs the test binary with these arguments; `more` is merged into its description.
-pub(crate) fn unit(name: &str, arguments: &[&str], more: Value) -> UnitSpec {
+pub(crate) fn unit(name: &str, arguments: &[&str], more: impl std::borrow::Borrow<Value>) -> UnitSpec {
     let mut argv = vec![UNIT];
     argv.extend(arguments);
     let mut spec = json!({ "name": name, "argv": argv });
-    for (key, value) in more.as_object().unwrap() {
+    for (key, value) in more.borrow().as_object().unwrap() {
         spec[key] = value.clone();
     }
     serde_json::from_value(spec).unwrap()

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connects in a loop until it is told to end; returns how often it was answered. Panics at the first that is not.
 pub(crate) fn clients(address: SocketAddr) -> (Arc<AtomicBool>, std::thread::JoinHandle<u64>) {
@@ -129,7 +129,7 @@ async fn a_dead_standby_is_replaced_and_both_dead_are_followed_by_a_new_keep() {
     signal(standby, 19);
     platform.kill(active);
     platform.kill(standby);
-    assert!(platform.keeps().is_empty());
+    until("both are dead", async || platform.keeps().is_empty()).await;
     let (end, thread) = clients(address);
     platform.keep().await;
     assert_eq!(identity(&platform.client.list().await.unwrap()), before);
@@ -187,7 +187,7 @@ async fn killed_at_any_point_of_a_start_leaves_no_stray() {
 #[tokio::test]
 async fn killed_at_any_moment_of_starts_and_stops_it_loses_track_of_nothing() {
     let mut platform = Platform::start().await;
-    for round in 0..12u64 {
+    for round in 0..16u64 {
         until("there is a standby", async || platform.keeps().len() == 2).await;
         let address = free_address();
         let spec = server("web", address, 0);
@@ -196,9 +196,14 @@ async fn killed_at_any_moment_of_starts_and_stops_it_loses_track_of_nothing() {
             let spec = spec.clone();
             async move { client.start(&spec).await }
         });
-        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        tokio::time::sleep(Duration::from_millis(round * 2)).await;
         platform.kill_keep().await;
+        let asked = Instant::now();
         let status = started.await.unwrap().unwrap().status().clone();
+        assert!(
+            asked.elapsed() < Duration::from_secs(5),
+            "round {round}: readiness was lost"
+        );
         let mut answer = String::new();
         TcpStream::connect(address)
             .unwrap()

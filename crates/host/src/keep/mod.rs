@@ -339,7 +339,7 @@ impl Keep {
         self.update(name, |record| {
             record
                 .processes
-                .retain(|other| other.generation != process.generation)
+                .retain(|other| other.generation != process.generation);
         });
     }
 

@@ -194,14 +194,16 @@ fn holder_of(address: &ListenAddress) -> Option<Holder> {
         ListenAddress::Tcp(address) => holder(*address),
         ListenAddress::Unix { path, .. } => {
             let table = fs::read_to_string("/proc/net/unix").ok()?;
-            let line = table
-                .lines()
-                .find(|line| line.split_ascii_whitespace().nth(7) == path.to_str())?;
-            let inode: u64 = line.split_ascii_whitespace().nth(6)?.parse().ok()?;
+            // Connections that wait in its queue have the same path.
+            let inode = |line: &str| {
+                let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+                (fields.get(7).copied() == path.to_str()).then(|| fields.get(6)?.parse::<u64>().ok())?
+            };
+            let inodes: Vec<u64> = table.lines().filter_map(inode).collect();
             let has = |pid: &u32| {
                 crate::process::socket_inodes(*pid)
                     .iter()
-                    .any(|(_, found)| *found == inode)
+                    .any(|(_, found)| inodes.contains(found))
             };
             let pid = crate::process::pids().find(has)?;
             Some(Holder {

@@ -100,6 +100,8 @@ fn descriptors(keep: &Keep, spec: &UnitSpec, generation: u64, held: &[Held]) -> 
     }
     if let Some(child_fd) = Order::ready_fd(spec) {
         let path = keep.ready_file(&spec.name, generation);
+        // A keep that died before it had recorded the process may have left the file of this number.
+        keep.remove_ready_file(&spec.name, generation);
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)

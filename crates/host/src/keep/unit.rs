@@ -206,7 +206,7 @@ impl Unit {
                 let exit = failure.exit();
                 live::kill(&self.keep, &self.name, &live).await;
                 self.keep.forget_process(&self.name, &live.record);
-                self.after_end(exit);
+                self.after_end(&exit);
             }
         }
     }
@@ -271,7 +271,7 @@ impl Unit {
             Err(failure) => {
                 let exit = failure.exit();
                 tracing::warn!(unit = %self.name, exit, "did not start again");
-                self.after_end(exit);
+                self.after_end(&exit);
             }
         }
     }
@@ -308,6 +308,7 @@ impl Unit {
                     }
                 });
                 self.capture.borrow_mut().set_policy(spec.log.clone());
+                self.keep.remove_ready_file(&self.name, live.record.generation);
                 let old = self.main.replace(live);
                 self.close_sockets(|address| !listens(&spec, address));
                 match old {
@@ -490,7 +491,6 @@ impl Unit {
     }
 
     async fn set_running(&mut self, spec: &UnitSpec, live: Live) {
-        self.keep.remove_ready_file(&self.name, live.record.generation);
         let job = matches!(spec.ready, Ready::Exited { .. });
         if job {
             // What it left running is ended; until then it stays recorded.
@@ -505,6 +505,8 @@ impl Unit {
         } else {
             self.keep
                 .update(&self.name, |record| record.phase = UnitPhase::Running);
+            // A successor that finds it starting looks at the file: it goes only after that.
+            self.keep.remove_ready_file(&self.name, live.record.generation);
             self.main = Some(live);
         }
     }
@@ -515,19 +517,19 @@ impl Unit {
             live::kill(&self.keep, &self.name, &live).await;
             self.keep.forget_process(&self.name, &live.record);
         }
-        self.after_end(exit.describe());
+        self.after_end(&exit.describe());
     }
 
     /// The restart policy.
-    fn after_end(&mut self, exit: String) {
+    fn after_end(&mut self, exit: &str) {
         if self.old.iter().all(|(_, task)| task.is_finished()) {
             self.capture.borrow_mut().finish();
         }
         let now = now_ms();
-        let success = exit == Exit::Status(0).describe();
+        let success = exit == Exit::Status(0).describe().as_str();
         let mut delay = None;
         self.keep.update(&self.name, |record| {
-            record.last_exit = Some(exit.clone());
+            record.last_exit = Some(exit.to_owned());
             record.phase = match record.spec.restart {
                 RestartPolicy::Never if success => UnitPhase::Stopped,
                 RestartPolicy::Never => UnitPhase::Failed,

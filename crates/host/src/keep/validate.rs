@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn verdict(change: serde_json::Value) -> Result<(), String> {
+    fn verdict(change: &serde_json::Value) -> Result<(), String> {
         let mut spec = json!({ "name": "u", "argv": ["/bin/true"] });
         for (key, value) in change.as_object().unwrap() {
             spec[key] = value.clone();
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn each_mistake_is_named() {
-        verdict(json!({})).unwrap();
+        verdict(&json!({})).unwrap();
         let listener = |name: &str, address: serde_json::Value| json!([{ "name": name, "address": address }]);
         let long = format!("/{}", "x".repeat(107));
         for (change, words) in [
@@ -187,7 +187,7 @@ mod tests {
             (json!({ "stop": { "signal": 0, "grace_ms": 1 } }), "signal"),
             (json!({ "log": { "max_file_bytes": 1, "keep_files": 1 } }), "4096"),
         ] {
-            let reason = verdict(change).unwrap_err();
+            let reason = verdict(&change).unwrap_err();
             assert!(reason.contains(words), "{reason} does not say {words}");
         }
     }
