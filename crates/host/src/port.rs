@@ -74,7 +74,8 @@ pub fn is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
 }
 
-/// The first free port from this one on, at the same address.
+/// The first free port from this one on, at the same address. Start below 32768: above it the kernel takes ports for
+/// outgoing connections (`net.ipv4.ip_local_port_range`), and one that is free now may be taken at the next start.
 pub fn next_free(from: SocketAddr) -> Result<SocketAddr, PortError> {
     let mut address = from;
     for offset in 0..TRIES {

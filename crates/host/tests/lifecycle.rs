@@ -292,6 +292,35 @@ async fn a_stop_ends_children_and_daemonised_grandchildren() {
 }
 
 #[tokio::test]
+async fn an_unprivileged_keep_without_control_groups_leaves_nothing_either() {
+    // Without root we are unprivileged already.
+    let user = rustix::process::geteuid().is_root().then_some(64_005);
+    let mut platform = Platform::start_as(user).await;
+    let address = free_address();
+    let mut web = server("web", address, 0);
+    web.argv[0].clone_from(&platform.program);
+    let pid = platform.client.start(&web).await.unwrap().status().pid.unwrap();
+    if let Some(user) = user {
+        assert_eq!(process::describe(pid).unwrap().uid, user);
+    }
+    let ready = json!({ "ready": { "line": { "timeout_ms": 10_000 } } });
+    let mut family = unit("family", &["family"], ready);
+    family.argv[0].clone_from(&platform.program);
+    platform.client.start(&family).await.unwrap();
+    let line = platform.until_line("family", "grandchild").await;
+    let grandchild: u32 = line.split(' ').next_back().unwrap().parse().unwrap();
+    until("there is a standby", async || platform.keeps().len() == 2).await;
+    platform.kill_keep().await;
+    let restarted = platform.client.restart(&web.name).await.unwrap();
+    assert!(restarted.pid != Some(pid) && restarted.phase == UnitPhase::Running);
+    TcpStream::connect(address).unwrap();
+    platform.client.stop(&family.name).await.unwrap();
+    assert!(!process::is_alive(grandchild));
+    platform.client.shutdown().await.unwrap();
+    until("every keep is gone", async || platform.keeps().is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_start_gives_way_to_a_stop() {
     let mut platform = Platform::start().await;
     let slow = unit(

@@ -6,7 +6,7 @@ use astraler_host::supervisor::Supervisor;
 use astraler_model::{UnitName, UnitPhase, UnitSpec, UnitStatus};
 use serde_json::{Value, json};
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,18 +16,35 @@ pub(crate) const UNIT: &str = env!("CARGO_BIN_EXE_host-test-unit");
 pub(crate) struct Platform {
     folder: tempfile::TempDir,
     child: Option<Child>,
+    /// The test binary, where the user of `keep` can execute it.
+    pub(crate) program: String,
+    user: Option<u32>,
     pub(crate) client: Client,
 }
 
 impl Platform {
     pub(crate) async fn start() -> Self {
+        Self::start_as(None).await
+    }
+
+    /// A platform whose `keep` runs as this user. Another one than ours needs root.
+    pub(crate) async fn start_as(user: Option<u32>) -> Self {
         let folder = tempfile::Builder::new().prefix("k").tempdir().unwrap();
         // Units with an identity of their own enter it.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let client = Client::new(folder.path().join("run").join(SOCKET));
+        let mut program = UNIT.to_owned();
+        if user.is_some() {
+            let copy = folder.path().join("program");
+            std::fs::copy(UNIT, &copy).unwrap();
+            program = copy.display().to_string();
+            std::os::unix::fs::chown(folder.path(), user, user).unwrap();
+        }
         let mut platform = Self {
             folder,
             child: None,
+            program,
+            user,
             client,
         };
         platform.keep().await;
@@ -36,7 +53,12 @@ impl Platform {
 
     /// Starts another `keep` on the same state, and waits until it answers.
     pub(crate) async fn keep(&mut self) {
-        let child = Command::new(UNIT)
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
+        let child = command
             .arg("keep")
             .arg(self.path("state"))
             .arg(self.path("run"))
@@ -65,12 +87,12 @@ impl Platform {
     /// Every `keep` of this platform: the active one and its standby.
     pub(crate) fn keeps(&self) -> Vec<u32> {
         let state = self.path("state").display().to_string();
-        pids_with(&[UNIT, "keep", &state])
+        pids_with(&[&self.program, "keep", &state])
     }
 
     /// Every process of the test binary whose command has this word.
     pub(crate) fn units_with(&self, word: &str) -> Vec<u32> {
-        pids_with(&[UNIT, word])
+        pids_with(&[&self.program, word])
     }
 
     pub(crate) async fn kill_keep(&mut self) -> u32 {
@@ -193,9 +215,13 @@ pub(crate) fn server(name: &str, address: SocketAddr, delay_ms: u64) -> UnitSpec
     unit(name, &["serve", &delay_ms.to_string()], more)
 }
 
-/// A port that was free just now. Those of other tests are apart: the kernel hands them out in turn.
+/// A port that was free just now, below those that the kernel gives to clients, so that no connection of another test
+/// takes it while nobody listens.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(std::process::id());
+    let port = 10_000 + u16::try_from(random % 20_000).unwrap();
+    astraler_host::port::next_free(SocketAddr::from(([127, 0, 0, 1], port))).unwrap()
 }
 
 pub(crate) fn signal(pid: u32, number: i32) {

@@ -29,10 +29,7 @@ fn main() -> Outcome {
         ["family"] => family(),
         ["orphan"] => {
             rustix::process::setsid()?;
-            let child = Command::new(std::env::current_exe()?)
-                .arg("wait")
-                .env_clear()
-                .spawn()?;
+            let child = Command::new(std::env::current_exe()?).arg("wait").spawn()?;
             say(&format!("grandchild {}", child.id()))?;
             Ok(())
         }
