@@ -189,3 +189,54 @@ fn sockets(folder: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left behind must be seen, or the smoke run could not fail.
+    #[test]
+    fn a_process_and_a_socket_that_are_left_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("run/deep")).unwrap();
+        let platform = Platform {
+            program: PathBuf::new(),
+            folder,
+            port: 0,
+        };
+        let folder = platform.folder.path();
+        assert_eq!(platform.processes().unwrap(), []);
+        assert!(sockets(&folder.join("run")).is_empty());
+
+        let socket = folder.join("run/deep/s.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(sockets(&folder.join("run")), [socket]);
+        let mut by_folder = Command::new("sleep")
+            .arg("60")
+            .current_dir(folder)
+            .spawn()
+            .unwrap();
+        let mut by_name = Command::new("tail")
+            .arg("-f")
+            .arg(folder.join("run/x"))
+            .arg("/dev/null")
+            .spawn()
+            .unwrap();
+        let found: Vec<u32> = platform
+            .processes()
+            .unwrap()
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .collect();
+        let expected = [by_folder.id(), by_name.id()];
+        for child in [&mut by_folder, &mut by_name] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(
+            expected.iter().all(|pid| found.contains(pid)),
+            "{found:?}, not {expected:?}"
+        );
+        assert_eq!(platform.processes().unwrap(), []);
+    }
+}

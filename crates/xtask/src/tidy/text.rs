@@ -43,7 +43,10 @@ pub(super) fn no_test_is_skipped_without_a_reason(tree: &Tree) -> Vec<Finding> {
     for (path, text) in tree.with_extension("rs") {
         let lines: Vec<&str> = text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
-            if !line.trim_start().starts_with(concat!("#[ig", "nore")) {
+            let attribute = line.trim_start();
+            let sometimes =
+                attribute.starts_with("#[cfg_attr(") && attribute.contains(concat!(", ig", "nore"));
+            if !sometimes && !attribute.starts_with(concat!("#[ig", "nore")) {
                 continue;
             }
             let name = lines[index..].iter().find_map(|line| {
@@ -169,6 +172,11 @@ mod tests {
             (SKIPPED, "- `slow`: needs a second machine\n- `later`: …"),
         ];
         let found = no_test_is_skipped_without_a_reason(&tree(&listed));
+        let sometimes = concat!("#[cfg_attr(not(linux), ig", "nore)]\nfn elsewhere() {}\n");
+        assert_eq!(
+            no_test_is_skipped_without_a_reason(&tree(&[("c.rs", sometimes)])).len(),
+            1
+        );
         assert_eq!(found.len(), 1, "what skips all others is never right: {found:?}");
     }
 
