@@ -216,27 +216,33 @@ mod tests {
             .current_dir(folder)
             .spawn()
             .unwrap();
-        let mut by_name = Command::new("tail")
-            .arg("-f")
+        let mut waits = Command::new("sh");
+        waits
+            .args(["-c", "read line"])
             .arg(folder.join("run/x"))
-            .arg("/dev/null")
-            .spawn()
-            .unwrap();
-        let found: Vec<u32> = platform
-            .processes()
-            .unwrap()
-            .into_iter()
-            .map(|(pid, _)| pid)
-            .collect();
+            .stdin(std::process::Stdio::piped());
+        let mut by_name = waits.spawn().unwrap();
         let expected = [by_folder.id(), by_name.id()];
+        // In the middle of its start a process has no command line yet.
+        let deadline = Instant::now() + END_TIMEOUT;
+        let seen = loop {
+            let found: Vec<u32> = platform
+                .processes()
+                .unwrap()
+                .into_iter()
+                .map(|(pid, _)| pid)
+                .collect();
+            if expected.iter().all(|pid| found.contains(pid)) {
+                break true;
+            } else if Instant::now() > deadline {
+                break false;
+            }
+        };
         for child in [&mut by_folder, &mut by_name] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        assert!(
-            expected.iter().all(|pid| found.contains(pid)),
-            "{found:?}, not {expected:?}"
-        );
+        assert!(seen);
         assert_eq!(platform.processes().unwrap(), []);
     }
 }
