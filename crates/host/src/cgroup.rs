@@ -145,7 +145,8 @@ pub(crate) fn remove(groups: &[PathBuf]) -> bool {
 
 impl Hierarchy {
     fn remove(&self) {
-        let _ = fs::remove_dir(&self.base);
+        // A keep that was killed may have left groups behind; only empty ones can be removed.
+        remove_below(&self.base);
         if let Some(parent) = self.base.parent() {
             let _ = fs::remove_dir(parent);
         }

@@ -18,7 +18,9 @@
 //!    the listening sockets from the living unit (`pidfd_getfd`), so that no connection is refused.
 //! 4. **One keep.** The holder of the kernel's lock on `keep/lock` acts; the standby waits in `flock`.
 //! 5. **Nothing is left behind.** A stop ends the main process, its group, its session, its descendants, and, where
-//!    cgroups are writable, all that was ever forked from it. Sockets, ready files, credentials go with it.
+//!    cgroups are writable, all that was ever forked from it. Elsewhere a daemon that left the session is known by the
+//!    variable `ASTRALER_UNIT` that each unit gets; one that also overwrote its environment escapes. Sockets, ready
+//!    files, credentials go with it.
 //! 6. **Files are whole.** [`file::replace`] leaves the old or the new content, never a part, even on a full disk.
 //! 7. **Everything has a bound**: lines, logs, raw output, requests, clients, restarts, waits.
 
@@ -35,6 +37,7 @@ pub mod port;
 pub mod process;
 mod reactor;
 pub mod sim;
+mod sim_clock;
 pub mod snapshot;
 pub mod supervisor;
 pub mod users;

@@ -74,7 +74,7 @@ where
     }
 }
 
-/// [`watch`] that gives up when there is no valid snapshot in time.
+/// [`watch()`] that gives up when there is no valid snapshot in time.
 pub async fn watch_within<T>(
     path: impl Into<PathBuf>,
     limit: Duration,

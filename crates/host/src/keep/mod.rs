@@ -10,6 +10,7 @@ mod server;
 mod sockets;
 mod spawn;
 mod standby;
+mod starting;
 mod table;
 mod unit;
 mod validate;
