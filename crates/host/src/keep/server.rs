@@ -28,11 +28,16 @@ const MAX_UNITS: usize = 1000;
 
 /// Binds the control socket. Only the holder of the lock comes here, so what is in its place is left over.
 pub(super) fn bind(path: &Path, open_to_others: bool) -> Result<UnixListener, FileError> {
-    file::remove_if_present(path)?;
-    let listener = UnixListener::bind(path).map_err(file::at("bind the control socket", path))?;
+    // Made beside it and moved over it: a client that waits for a successor never finds it absent, which would mean that
+    // there is none.
+    let fresh = path.with_extension("new");
+    file::remove_if_present(&fresh)?;
+    let listener = UnixListener::bind(&fresh).map_err(file::at("bind the control socket", &fresh))?;
     // Who may use it is decided by peer credentials; the mode only spares most the attempt.
     let mode = if open_to_others { 0o666 } else { 0o600 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(file::at("set the mode of", path))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))
+        .map_err(file::at("set the mode of", &fresh))?;
+    fs::rename(&fresh, path).map_err(file::at("put in place", path))?;
     Ok(listener)
 }
 
