@@ -101,7 +101,14 @@ impl Follow {
         file.take(BLOCK).read_to_end(&mut block)?;
         if block.is_empty() {
             let Some(next) = successor else { return Ok(false) };
-            self.file = Some(File::open(next)?);
+            let (path, inode) = next;
+            match File::open(path) {
+                Ok(found) if found.metadata()?.ino() == inode => self.file = Some(found),
+                // Rotated between the look and the opening: looked for again.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
             return Ok(true);
         }
         self.pending.extend_from_slice(&block);
@@ -114,20 +121,20 @@ impl Follow {
     }
 }
 
-/// The file that followed the one with this inode, when it has been rotated.
-fn successor(current: &Path, inode: u64) -> Option<PathBuf> {
+/// The file that followed the one with this inode, when it has been rotated, and its inode.
+fn successor(current: &Path, inode: u64) -> Option<(PathBuf, u64)> {
     let of = |path: &Path| fs::metadata(path).ok().map(|found| found.ino());
-    if of(current)? == inode {
+    let mut newer = (current.to_owned(), of(current)?);
+    if newer.1 == inode {
         return None;
     }
-    let mut newer = current.to_owned();
     for number in 1..=999 {
         let path = rotated(current, number);
         match of(&path) {
-            Some(found) if found == inode => return Some(newer),
-            Some(_) => newer = path,
+            Some(found) if found == inode => break,
+            Some(found) => newer = (path, found),
             // Ours was dropped meanwhile: the oldest one left is the next.
-            None => return Some(newer),
+            None => break,
         }
     }
     Some(newer)
