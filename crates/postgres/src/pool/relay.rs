@@ -1,0 +1,558 @@
+//! What happens to messages between a client and the server it holds: which need a server, which statement
+//! is prepared where, which answers belong to whom, and when the server is free again. No input or output
+//! here: bytes go from buffer to buffer.
+//!
+//! Prepared statements: each of a client's statements gets a name of its own on servers and is prepared there
+//! when it is first used. Answers to what the client did not ask for are swallowed. For that, the relay keeps
+//! the list of answers that are due, in order (PostgreSQL manual, 55.2.3).
+
+use super::server::{State, statement_name};
+use super::wire::{ErrorResponse, HIGH, Malformed, head, message, put_text, ready_for_query, text};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::effects::{Effects, session_effect};
+
+/// Longest Parse: its text is kept to prepare it again elsewhere.
+const MAX_PARSE: usize = 4 << 20;
+/// Text of all statements that one client keeps.
+const MAX_STATEMENT_BYTES: usize = 16 << 20;
+/// Statements that one client keeps.
+const MAX_STATEMENTS: usize = 4_096;
+/// Answers due at once; more messages are read when some have come.
+const MAX_DUE: usize = 8_192;
+/// Longest message that only carries names.
+const MAX_NAMES: usize = 16 << 10;
+/// The beginning of a simple query in which effects on the session are looked for.
+const PEEK: usize = HIGH;
+
+/// A number for each statement of each client, never used twice.
+static NEXT_STATEMENT: AtomicU64 = AtomicU64::new(1);
+
+#[derive(Debug)]
+struct Statement {
+    id: u64,
+    /// Query, zero byte, types of parameters: a Parse without its name.
+    definition: Bytes,
+    effects: Effects,
+}
+
+/// An answer that the server owes.
+#[derive(Debug)]
+enum Due {
+    /// ParseComplete; `name` is the client's, absent when the client did not ask.
+    Parse {
+        name: Option<Bytes>,
+        id: u64,
+    },
+    Bind,
+    Close,
+    /// RowDescription or NoData, after ParameterDescription or not.
+    Describe,
+    Execute(Effects),
+    /// ReadyForQuery after everything else.
+    Query(Effects),
+    Sync,
+    /// No answer: where the client said that its COPY data ends.
+    CopyEnd,
+}
+
+/// What the session must do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Go on when bytes have come or gone; a message of so many bytes is needed whole.
+    Wait(usize),
+    /// Get a server first.
+    NeedServer,
+    /// The client says good-bye.
+    Terminate,
+}
+
+/// The conversation cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the client sent an {0}")]
+    Client(Malformed),
+    #[error("{0} is too large")]
+    TooLarge(&'static str),
+    #[error("the server sent an {0}")]
+    Server(Malformed),
+}
+
+/// One client's side of the relay.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    statements: HashMap<Bytes, Arc<Statement>>,
+    statement_bytes: usize,
+    portals: HashMap<Bytes, Effects>,
+    due: VecDeque<Due>,
+    /// Bytes of the client's present message that are still to come, and whether they are thrown away.
+    client_rest: usize,
+    client_drop: bool,
+    server_rest: usize,
+    server_drop: bool,
+    /// After an error: nothing counts until Sync.
+    ignoring: bool,
+    copying_in: bool,
+    /// Why the server must stay with this client.
+    pub(super) pinned: Option<&'static str>,
+    /// The transaction's state, as the server said last: `I`, `T` or `E`.
+    status: u8,
+    /// Whole transactions so far.
+    pub(super) transactions: u64,
+}
+
+impl Relay {
+    /// Whether the server it holds is between messages, so that it can be reset instead of closed.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.due.is_empty()
+            && self.client_rest == 0
+            && self.server_rest == 0
+            && !self.ignoring
+            && !self.copying_in
+    }
+
+    /// Whether the held server has nothing to do: a transaction has just ended and nothing is on its way.
+    pub(super) fn is_free(&self) -> bool {
+        self.status == b'I' && self.is_quiet()
+    }
+
+    /// Begins with a fresh server.
+    pub(super) fn hold(&mut self) {
+        self.status = 0;
+    }
+
+    /// Takes back what belongs to a server that is gone.
+    pub(super) fn release(&mut self) {
+        self.portals.clear();
+        self.pinned = None;
+        self.status = 0;
+    }
+
+    /// No server could be had for the message at the front: the client gets the error, and is in step again.
+    pub(super) fn refuse(&mut self, error: &ErrorResponse, input: &BytesMut, client: &mut BytesMut) {
+        error.write(client);
+        if input.first().is_some_and(|tag| matches!(tag, b'Q' | b'F')) {
+            if let Ok(Some((_, length))) = head(input) {
+                (self.client_rest, self.client_drop) = (length, true);
+            }
+            ready_for_query(client);
+        } else {
+            self.ignoring = true;
+        }
+    }
+
+    /// Moves what the client sent. `server` is what it holds, with the bytes to be written there.
+    pub(super) fn from_client(
+        &mut self,
+        input: &mut BytesMut,
+        mut server: Option<(&mut State, &mut BytesMut)>,
+        client: &mut BytesMut,
+    ) -> Result<Step, Broken> {
+        loop {
+            if let Some((_, out)) = &server
+                && (out.len() >= HIGH || self.due.len() >= MAX_DUE)
+            {
+                return Ok(Step::Wait(0));
+            }
+            if self.client_rest > 0 {
+                let chunk = input.split_to(input.len().min(self.client_rest));
+                self.client_rest -= chunk.len();
+                if let (Some((_, out)), false) = (&mut server, self.client_drop) {
+                    out.extend_from_slice(&chunk);
+                }
+                if self.client_rest > 0 {
+                    return Ok(Step::Wait(0));
+                }
+            }
+            let Some((tag, length)) = head(input).map_err(Broken::Client)? else {
+                return Ok(Step::Wait(0));
+            };
+            self.client_drop = false;
+            if tag == b'X' {
+                return Ok(Step::Terminate);
+            }
+            if self.ignoring && tag != b'S' {
+                (self.client_rest, self.client_drop) = (length, true);
+                continue;
+            }
+            let Some((state, out)) = &mut server else {
+                match tag {
+                    // Nothing is open: what would end, flush or continue something does nothing.
+                    b'S' if input.len() < length => return Ok(Step::Wait(0)),
+                    b'S' => {
+                        self.ignoring = false;
+                        input.advance(length);
+                        ready_for_query(client);
+                    }
+                    b'H' | b'd' | b'c' | b'f' => (self.client_rest, self.client_drop) = (length, true),
+                    _ => return Ok(Step::NeedServer),
+                }
+                continue;
+            };
+            let needed = needed(tag, length)?;
+            if input.len() < needed {
+                return Ok(Step::Wait(needed));
+            }
+            self.forward(tag, length, input, state, out)?;
+        }
+    }
+
+    /// Forwards the message at the front, of which enough is there.
+    fn forward(
+        &mut self,
+        tag: u8,
+        length: usize,
+        input: &mut BytesMut,
+        state: &mut State,
+        out: &mut BytesMut,
+    ) -> Result<(), Broken> {
+        const NAMES: Broken = Broken::Client(Malformed("message whose names do not end"));
+        let body = &input[5..length.min(input.len())];
+        self.status = 0;
+        match tag {
+            b'Q' => {
+                let effects = Effects::of(body);
+                self.note(&effects);
+                self.due.push_back(Due::Query(effects));
+                // A simple query ends the statement without a name.
+                state.unnamed = None;
+                self.forget(b"");
+            }
+            b'F' => self.due.push_back(Due::Query(Effects::default())),
+            b'S' => {
+                self.ignoring = false;
+                if !self.copying_in {
+                    self.due.push_back(Due::Sync);
+                }
+            }
+            b'c' | b'f' => {
+                self.copying_in = false;
+                if !self.due.is_empty() {
+                    self.due.push_back(Due::CopyEnd);
+                }
+            }
+            b'P' => {
+                let name = Bytes::copy_from_slice(text(body).ok_or(NAMES)?.0);
+                let message = input.split_to(length).freeze();
+                return self.parse(name.clone(), message.slice(5 + name.len() + 1..), state, out);
+            }
+            b'B' => {
+                let (portal, rest) = text(body).ok_or(NAMES)?;
+                let (name, _) = text(rest).ok_or(NAMES)?;
+                let (portal, name) = (Bytes::copy_from_slice(portal), Bytes::copy_from_slice(name));
+                let on_server = self.prepare(&name, state, out);
+                if let Some(statement) = self.statements.get(&name)
+                    && self.portals.len() < MAX_STATEMENTS
+                {
+                    self.portals.insert(portal.clone(), statement.effects);
+                }
+                self.due.push_back(Due::Bind);
+                let old = 5 + portal.len() + 1 + name.len() + 1;
+                let rest = length - old;
+                out.put_u8(b'B');
+                let new = 4 + portal.len() + 1 + on_server.len() + 1 + rest;
+                out.put_u32(u32::try_from(new).map_err(|_| Broken::TooLarge("a Bind message"))?);
+                put_text(&portal, out);
+                put_text(&on_server, out);
+                input.advance(old);
+                self.client_rest = rest;
+                return Ok(());
+            }
+            b'D' | b'C' => {
+                let (&kind, name) = body.split_first().ok_or(NAMES)?;
+                let name = Bytes::copy_from_slice(text(name).ok_or(NAMES)?.0);
+                self.due
+                    .push_back(if tag == b'D' { Due::Describe } else { Due::Close });
+                if kind == b'S' {
+                    let on_server = if tag == b'D' {
+                        // What is prepared for it is due before its own answer.
+                        let due = self.due.pop_back();
+                        let on_server = self.prepare(&name, state, out);
+                        self.due.extend(due);
+                        on_server
+                    } else {
+                        self.close(&name, state)
+                    };
+                    message(tag, out, |out| {
+                        out.put_u8(kind);
+                        put_text(&on_server, out);
+                    });
+                    input.advance(length);
+                    return Ok(());
+                }
+            }
+            b'E' => {
+                let (portal, _) = text(body).ok_or(NAMES)?;
+                let effects = self.portals.get(portal).copied().unwrap_or_default();
+                self.note(&effects);
+                self.due.push_back(Due::Execute(effects));
+            }
+            b'H' | b'd' => {}
+            _ => return Err(Broken::Client(Malformed("message of an unknown kind"))),
+        }
+        self.client_rest = length;
+        Ok(())
+    }
+
+    fn parse(
+        &mut self,
+        name: Bytes,
+        definition: Bytes,
+        state: &mut State,
+        out: &mut BytesMut,
+    ) -> Result<(), Broken> {
+        if name.is_empty() {
+            self.forget(b"");
+        } else if self.statements.contains_key(&name) {
+            // The server says what is wrong with it, in its own words.
+            let on_server = self.prepare(&name, state, out);
+            self.due.push_back(Due::Parse { name: None, id: 0 });
+            write_parse(&on_server, &definition, out);
+            return Ok(());
+        }
+        self.statement_bytes += definition.len();
+        if self.statement_bytes > MAX_STATEMENT_BYTES || self.statements.len() >= MAX_STATEMENTS {
+            return Err(Broken::TooLarge("the set of prepared statements"));
+        }
+        let id = NEXT_STATEMENT.fetch_add(1, Ordering::Relaxed);
+        let effects = Effects::of(&definition);
+        if name.is_empty() {
+            state.unnamed = Some(id);
+            write_parse(b"", &definition, out);
+        } else {
+            state.prepared.insert(id, state.clock);
+            write_parse(&statement_name(id), &definition, out);
+        }
+        self.due.push_back(Due::Parse {
+            name: Some(name.clone()),
+            id,
+        });
+        self.statements.insert(
+            name,
+            Arc::new(Statement {
+                id,
+                definition,
+                effects,
+            }),
+        );
+        Ok(())
+    }
+
+    /// Makes sure that the client's statement is prepared on this server; its name there.
+    fn prepare(&mut self, name: &Bytes, state: &mut State, out: &mut BytesMut) -> Bytes {
+        let Some(statement) = self.statements.get(name) else {
+            // Unknown, or made with SQL's PREPARE: the server knows better.
+            return name.clone();
+        };
+        let id = statement.id;
+        state.clock += 1;
+        let on_server = if name.is_empty() {
+            Bytes::new()
+        } else {
+            statement_name(id)
+        };
+        let there = if name.is_empty() {
+            state.unnamed.replace(id) == Some(id)
+        } else {
+            state.prepared.insert(id, state.clock).is_some()
+        };
+        if !there {
+            self.due.push_back(Due::Parse { name: None, id });
+            write_parse(&on_server, &statement.definition, out);
+        }
+        on_server
+    }
+
+    fn close(&mut self, name: &Bytes, state: &mut State) -> Bytes {
+        let Some(statement) = self.forget(name) else {
+            return name.clone();
+        };
+        if name.is_empty() {
+            state.unnamed = None;
+            return Bytes::new();
+        }
+        state.prepared.remove(&statement.id);
+        statement_name(statement.id)
+    }
+
+    fn forget(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        let statement = self.statements.remove(name)?;
+        self.statement_bytes -= statement.definition.len();
+        Some(statement)
+    }
+
+    fn note(&mut self, effects: &Effects) {
+        if let Some(reason) = effects.pins_when_sent() {
+            self.pinned.get_or_insert(reason);
+        }
+    }
+
+    /// Moves what the server sent.
+    pub(super) fn from_server(
+        &mut self,
+        input: &mut BytesMut,
+        state: &mut State,
+        client: &mut BytesMut,
+    ) -> Result<(), Broken> {
+        while client.len() < HIGH {
+            if self.server_rest > 0 {
+                let chunk = input.split_to(input.len().min(self.server_rest));
+                self.server_rest -= chunk.len();
+                if !self.server_drop {
+                    client.extend_from_slice(&chunk);
+                }
+                if self.server_rest > 0 {
+                    return Ok(());
+                }
+            }
+            let Some((tag, length)) = head(input).map_err(Broken::Server)? else {
+                return Ok(());
+            };
+            self.server_drop = false;
+            if matches!(tag, b'C' | b'S' | b'Z') {
+                if length > HIGH / 2 {
+                    return Err(Broken::Server(Malformed("message that is too long for its kind")));
+                }
+                if input.len() < length {
+                    return Ok(());
+                }
+            }
+            self.answered(tag, &input[5..length.min(input.len())], state)?;
+            self.server_rest = length;
+        }
+        Ok(())
+    }
+
+    /// Ticks off what is due.
+    fn answered(&mut self, tag: u8, body: &[u8], state: &mut State) -> Result<(), Broken> {
+        const OUT_OF_STEP: Broken = Broken::Server(Malformed("answer that is not due"));
+        match (tag, self.due.front()) {
+            (b'1', Some(Due::Parse { name, .. })) => {
+                self.server_drop = name.is_none();
+                self.due.pop_front();
+            }
+            (b'2', Some(Due::Bind)) | (b'3', Some(Due::Close)) | (b'T' | b'n', Some(Due::Describe)) => {
+                self.due.pop_front();
+            }
+            (b'C', Some(Due::Execute(effects) | Due::Query(effects))) => {
+                let effects = *effects;
+                if matches!(self.due.front(), Some(Due::Execute(_))) {
+                    self.due.pop_front();
+                }
+                self.completed(body.strip_suffix(&[0]).unwrap_or(body), &effects, state);
+            }
+            (b'I' | b's', Some(Due::Execute(_))) => {
+                self.due.pop_front();
+            }
+            (b'Z', Some(Due::Query(_) | Due::Sync)) => {
+                self.due.pop_front();
+                self.copying_in = false;
+                self.status = body.first().copied().unwrap_or(b'I');
+                if self.status == b'I' {
+                    self.portals.clear();
+                    self.transactions += 1;
+                }
+            }
+            (b'E', _) => self.failed(state),
+            (b'G', Some(Due::Execute(_))) => self.copy_in(),
+            (b'S', _) => state.status(body),
+            (b'1' | b'2' | b'3' | b's' | b'Z', _) => return Err(OUT_OF_STEP),
+            _ => {}
+        }
+        while let Some(Due::CopyEnd) = self.due.front() {
+            self.due.pop_front();
+        }
+        Ok(())
+    }
+
+    /// A statement has come to its end: what it did to the session decides whether the server stays.
+    fn completed(&mut self, tag: &[u8], effects: &Effects, state: &mut State) {
+        match tag {
+            b"DEALLOCATE ALL" => {
+                state.prepared.clear();
+                self.statements.clear();
+                self.statement_bytes = 0;
+            }
+            b"DISCARD ALL" => {
+                // The session is as at its start, for the next client too.
+                state.prepared.clear();
+                state.applied.clear();
+                self.statements.clear();
+                self.statement_bytes = 0;
+                self.pinned = None;
+            }
+            _ => {
+                if let Some(reason) = session_effect(tag, effects) {
+                    self.pinned.get_or_insert(reason);
+                }
+            }
+        }
+    }
+
+    /// After an error in the extended protocol, the server does nothing until Sync.
+    fn failed(&mut self, state: &mut State) {
+        self.copying_in = false;
+        if matches!(self.due.front(), Some(Due::Query(_) | Due::Sync) | None) {
+            return;
+        }
+        while !matches!(self.due.front(), Some(Due::Sync) | None) {
+            let Some(Due::Parse { name, id }) = self.due.pop_front() else {
+                continue;
+            };
+            state.prepared.remove(&id);
+            if state.unnamed == Some(id) {
+                state.unnamed = None;
+            }
+            if let Some(name) = name
+                && self
+                    .statements
+                    .get(&name)
+                    .is_some_and(|statement| statement.id == id)
+            {
+                self.forget(&name);
+            }
+        }
+        // Sync is not even sent: what comes before it would be skipped by the server and is not sent either.
+        self.ignoring = self.due.is_empty();
+    }
+
+    /// COPY FROM STDIN began in the extended protocol: the server ignores Sync until the data end.
+    fn copy_in(&mut self) {
+        let end = self.due.iter().position(|due| matches!(due, Due::CopyEnd));
+        self.copying_in = end.is_none();
+        let mut index = 0;
+        let end = end.unwrap_or(self.due.len());
+        self.due.retain(|due| {
+            index += 1;
+            index > end || !matches!(due, Due::Sync)
+        });
+    }
+}
+
+/// How much of a message must be there before it can be forwarded.
+fn needed(tag: u8, length: usize) -> Result<usize, Broken> {
+    let whole = |limit: usize, what: &'static str| {
+        if length > limit {
+            Err(Broken::TooLarge(what))
+        } else {
+            Ok(length)
+        }
+    };
+    match tag {
+        b'P' => whole(MAX_PARSE, "a Parse message"),
+        b'D' | b'C' | b'E' | b'S' | b'H' | b'c' => whole(MAX_NAMES, "a message of names"),
+        b'B' => Ok(length.min(MAX_NAMES)),
+        b'Q' => Ok(length.min(PEEK)),
+        _ => Ok(5),
+    }
+}
+
+fn write_parse(name: &[u8], definition: &[u8], out: &mut BytesMut) {
+    message(b'P', out, |out| {
+        put_text(name, out);
+        out.put_slice(definition);
+    });
+}
