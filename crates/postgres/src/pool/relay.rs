@@ -145,7 +145,7 @@ impl Relay {
     }
 
     /// Moves what the client sent. `server` is what it holds, with the bytes to be written there.
-    pub(super) fn from_client(
+    pub(super) fn client_said(
         &mut self,
         input: &mut BytesMut,
         mut server: Option<(&mut State, &mut BytesMut)>,
@@ -391,7 +391,7 @@ impl Relay {
     }
 
     /// Moves what the server sent.
-    pub(super) fn from_server(
+    pub(super) fn server_said(
         &mut self,
         input: &mut BytesMut,
         state: &mut State,

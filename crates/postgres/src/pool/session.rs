@@ -82,7 +82,7 @@ impl Session<'_> {
                 .map(|lease| (&mut lease.server.state, &mut lease.server.pipe.out));
             let step = self
                 .relay
-                .from_client(&mut pipe.incoming, server, &mut pipe.out)
+                .client_said(&mut pipe.incoming, server, &mut pipe.out)
                 .map_err(End::Broken)?;
             match step {
                 Step::Terminate => return Ok(()),
@@ -165,7 +165,7 @@ impl Session<'_> {
         let before = self.relay.transactions;
         let moved = self
             .relay
-            .from_server(&mut server.pipe.incoming, &mut server.state, &mut self.pipe.out);
+            .server_said(&mut server.pipe.incoming, &mut server.state, &mut self.pipe.out);
         moved.map_err(End::Broken)?;
         self.client
             .pool

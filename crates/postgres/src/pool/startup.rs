@@ -4,7 +4,7 @@ use super::server::{Settings, write_statuses};
 use super::wire::{ErrorResponse, Pipe, message, put_text, ready_for_query, text};
 use super::{Pool, environment::EnvironmentPool};
 use astraler_model::{Environment, TokenHash};
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut};
 use std::io;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -111,7 +111,7 @@ async fn opening(pipe: &mut Pipe) -> io::Result<Result<Opening, ErrorResponse>> 
             CANCEL_REQUEST if packet.len() == 8 => {
                 return Ok(Ok(Opening::Cancel(packet.get_i32(), packet.get_i32())));
             }
-            version if version >> 16 == 3 => return Ok(login(version, packet, pipe).map(Opening::Login)),
+            version if version >> 16 == 3 => return Ok(login(version, &packet, pipe).map(Opening::Login)),
             version => {
                 let message = format!(
                     "unsupported frontend protocol {}.{}",
@@ -129,11 +129,11 @@ async fn opening(pipe: &mut Pipe) -> io::Result<Result<Opening, ErrorResponse>> 
     )))
 }
 
-fn login(version: u32, packet: Bytes, pipe: &mut Pipe) -> Result<Login, ErrorResponse> {
+fn login(version: u32, packet: &[u8], pipe: &mut Pipe) -> Result<Login, ErrorResponse> {
     let malformed = || ErrorResponse::new(true, "08P01", "invalid startup packet");
     let (mut user, mut database) = (None, None);
     let (mut settings, mut unknown) = (Settings::new(), vec![]);
-    let mut rest: &[u8] = &packet;
+    let mut rest = packet;
     loop {
         let (name, after) = text(rest).ok_or_else(malformed)?;
         if name.is_empty() {
