@@ -1,1 +1,55 @@
-//! The edge: from an accepted connection to a proxied answer.
+//! The edge: from an accepted connection to an answer from a worker or a file.
+//!
+//! For: the `astraler edge` process (and the egress role, which borrows [`upstream`]). It is handed bound listeners, a
+//! stream of [`EdgeSnapshot`]s and limits, and serves until it is told to stop.
+//!
+//! It does *not* know who publishes snapshots, where they are stored, how workers are started, or any secret. It reads
+//! no environment variable and no configuration file; the only files it opens are the assets that a snapshot names
+//! and its own access log.
+//!
+//! # The path of a request, one module a phase
+//!
+//! [`accept`] → [`wire`] (limits: framing, sizes, deadlines) → [`checks`] → [`route`] → [`proxy`] or [`asset`] →
+//! [`rules`] (response rules) → [`record`] (access record). [`serve`] calls them in this order and holds nothing else.
+//!
+//! # Invariants
+//!
+//! 1. **One framing.** hyper never sees a byte of a request head that [`wire::head::inspect`] has not passed, and what it
+//!    passes leaves no latitude: see [`wire`].
+//! 2. **A request keeps the routes it started with.** A new snapshot replaces the route table atomically; requests in
+//!    flight hold the old one until they end.
+//! 3. **A short answer is an error.** A body that ends early, from a worker or a file, breaks the client's connection; it
+//!    is never completed as if it were whole.
+//! 4. **Logging never waits.** A full queue drops the record and counts it.
+//! 5. **Nothing is resent that may have had an effect.** See [`upstream`] for when a request is tried again.
+
+mod accept;
+mod asset;
+mod body;
+mod checks;
+mod config;
+mod control;
+mod fault;
+mod forward;
+mod host;
+mod log;
+mod page;
+mod path;
+mod proxy;
+mod record;
+mod route;
+mod rules;
+mod run;
+mod serve;
+mod tunnel;
+pub mod upstream;
+pub mod wire;
+
+pub use body::{Body, BoxError};
+pub use config::{AccessLogConfig, Config, Limits};
+pub use fault::{Blame, Fault, Kind};
+pub use host::HostName;
+pub use path::normalise;
+pub use run::{EdgeError, run};
+
+pub use astraler_model::EdgeSnapshot;

@@ -1,0 +1,164 @@
+//! Accept: from a listening socket to connections, no more than allowed.
+
+use crate::config::{Limits, ms};
+use crate::run::Edge;
+use crate::serve::{Client, serve};
+use crate::wire::{Link, Wire};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Accepting tasks for each listener.
+pub(crate) const ACCEPTORS: usize = 2;
+/// Refusals that may be told to the client at once; more are just closed.
+const MAX_TURNED_AWAY: usize = 256;
+const TURN_AWAY: Duration = Duration::from_millis(500);
+/// How long connections may take to notice that the drain is over.
+const ABORT: Duration = Duration::from_secs(1);
+/// How long to wait when the system has no descriptors left.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the shutdown begins.
+pub(crate) async fn accept(edge: Arc<Edge>, listener: Arc<TcpListener>) {
+    loop {
+        let accepted = tokio::select! {
+            () = edge.draining.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => admit(&edge, stream, address),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
+    let counters = &edge.counters;
+    if counters.connections.fetch_add(1, Ordering::AcqRel) >= edge.limits.max_connections as u64 {
+        counters.connections.fetch_sub(1, Ordering::AcqRel);
+        counters.turned_away_total.fetch_add(1, Ordering::Relaxed);
+        if let Ok(permit) = edge.turning_away.clone().try_acquire_owned() {
+            edge.tasks.spawn(async move {
+                let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream)).await;
+                drop(permit);
+            });
+        }
+        return;
+    }
+    let edge = edge.clone();
+    let tasks = edge.tasks.clone();
+    tasks.spawn(async move {
+        let _open = Open(&edge);
+        connection(&edge, stream, address).await;
+    });
+}
+
+pub(crate) fn turning_away() -> Arc<tokio::sync::Semaphore> {
+    Arc::new(tokio::sync::Semaphore::new(MAX_TURNED_AWAY))
+}
+
+/// 503, then a moment for the client to read it.
+async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+        cache-control: no-store\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\n\r\nToo many connections\n";
+    stream.write_all(ANSWER).await?;
+    stream.shutdown().await?;
+    let mut sink = [0; 1024];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut sink) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn connection(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
+    // Without it small answers wait for the client's acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let link = Arc::new(Link::default());
+    let client = Arc::new(Client {
+        address,
+        link: link.clone(),
+        requests: AtomicU64::new(0),
+    });
+    let wire = Wire::new(stream, link, edge.limits.clone());
+    let service = service_fn(|request| {
+        let (edge, client) = (edge.clone(), client.clone());
+        async move { Ok::<_, Infallible>(Box::pin(serve(edge, client, request)).await) }
+    });
+    let connection = builder(&edge.limits)
+        .serve_connection(TokioIo::new(wire), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = edge.draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = edge.aborting.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %address.ip(), error = &error as &dyn std::error::Error, "connection ended early");
+    }
+}
+
+fn builder(limits: &Limits) -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    // hyper's own deadline would also run while a connection is idle: ours tell the two apart (see `wire`).
+    builder
+        .header_read_timeout(None)
+        .timer(hyper_util::rt::TokioTimer::new())
+        .max_buf_size((limits.max_header_bytes + 1024).max(64 << 10))
+        .max_headers(limits.max_headers.max(1))
+        .max_header_size(limits.max_header_bytes + 1024);
+    builder
+}
+
+struct Open<'a>(&'a Edge);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// When the drain is over and nothing is left.
+pub(crate) async fn drained(edge: &Edge) {
+    edge.tasks.close();
+    if tokio::time::timeout(ms(edge.limits.drain_ms), edge.tasks.wait())
+        .await
+        .is_err()
+    {
+        let connections = edge.counters.connections.load(Ordering::Relaxed);
+        tracing::info!(connections, "drain is over; closing what is left");
+        edge.aborting.cancel();
+        // They end at their next step; their records are still wanted.
+        let _ = tokio::time::timeout(ABORT, edge.tasks.wait()).await;
+    }
+}

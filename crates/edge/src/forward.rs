@@ -1,0 +1,236 @@
+//! What a request and an answer lose and gain on their way through: hop-by-hop fields, who the client is, request id,
+//! trace.
+
+use crate::checks::Checked;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+/// Fields of one connection only (RFC 9110 section 7.6.1), besides those that `Connection` names. `TE: trailers` and
+/// `Trailer` are dealt with apart: trailers do pass.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Fields by which a client could claim to be someone else: nobody in front of us is trusted, so they are all dropped.
+const CLAIMS: [&str; 24] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-prefix",
+    "x-forwarded-scheme",
+    "x-forwarded-ssl",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "x-original-url",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-request-id",
+    "x-http-method-override",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ray",
+    "cf-visitor",
+    "cf-ipcountry",
+    "cf-worker",
+];
+
+/// Makes a client's fields fit for a worker.
+pub(crate) fn to_upstream(
+    headers: &mut HeaderMap,
+    checked: &Checked,
+    client: IpAddr,
+    request_id: &str,
+    upgrade: bool,
+) {
+    let trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| has_token(value, "trailers"));
+    strip_hop_by_hop(headers);
+    headers.remove(HeaderName::from_static("proxy-connection"));
+    headers.remove(header::EXPECT);
+    for claim in CLAIMS {
+        headers.remove(claim);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    trace(headers);
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    let quoted = match client {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    set(
+        "forwarded",
+        format!("for={quoted};host=\"{}\";proto=http", checked.authority),
+    );
+    set("x-forwarded-for", client.to_string());
+    set("x-forwarded-proto", "http".to_owned());
+    set("x-forwarded-host", checked.authority.clone());
+    set("cf-connecting-ip", client.to_string());
+    set("x-request-id", request_id.to_owned());
+    set("host", checked.authority.clone());
+}
+
+/// Makes an upstream's fields fit for a client.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(HeaderName::from_static("proxy-connection"));
+    headers.remove(header::SERVER);
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        // A client must not be able to make us drop what frames or addresses the message.
+        .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRAILER))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().is_ok_and(|value| {
+        value.split(',').any(|item| {
+            item.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .eq_ignore_ascii_case(token)
+        })
+    })
+}
+
+/// W3C Trace Context: a valid parent is continued with a span of ours, any other is replaced by a new trace.
+fn trace(headers: &mut HeaderMap) {
+    let mut values = headers.get_all("traceparent").iter();
+    let parent = match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().and_then(parent_of),
+        _ => None,
+    };
+    if parent.is_none() {
+        headers.remove("tracestate");
+    }
+    let (trace, flags) = parent.unwrap_or_else(|| (format!("{:032x}", nonzero_u128()), "01".to_owned()));
+    let span = (nonzero_u128() as u64).max(1);
+    if let Ok(value) = HeaderValue::from_str(&format!("00-{trace}-{span:016x}-{flags}")) {
+        headers.insert(HeaderName::from_static("traceparent"), value);
+    }
+}
+
+fn nonzero_u128() -> u128 {
+    rand::random::<u128>().max(1)
+}
+
+/// Trace id and flags of a valid `traceparent` (W3C Trace Context section 3.2).
+fn parent_of(value: &str) -> Option<(String, String)> {
+    let mut parts = value.split('-');
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length: usize| {
+        text.len() == length
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let zero = |text: &str| text.bytes().all(|b| b == b'0');
+    let valid = hex(version, 2)
+        && version != "ff"
+        && (version != "00" || parts.next().is_none())
+        && hex(trace, 32)
+        && !zero(trace)
+        && hex(span, 16)
+        && !zero(span)
+        && hex(flags, 2);
+    valid.then(|| (trace.to_owned(), flags.to_owned()))
+}
+
+/// A request id: UUID version 7 (RFC 9562), so that ids sort by time.
+pub(crate) fn request_id() -> String {
+    let millis = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let random = rand::random::<u128>();
+    let value = u128::from(millis & 0xffff_ffff_ffff) << 80
+        | 7 << 76
+        | (random >> 64 & 0xfff) << 64
+        | 0b10 << 62
+        | random & 0x3fff_ffff_ffff_ffff;
+    let hex = format!("{value:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_valid_parents_are_continued() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(
+            parent_of(good),
+            Some(("4bf92f3577b34da6a3ce929d0e0e4736".into(), "01".into()))
+        );
+        for bad in [
+            "",
+            "00-0-0-0",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
+            assert_eq!(parent_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn request_ids_are_version_7_and_sort_by_time() {
+        let first = request_id();
+        assert_eq!(first.len(), 36);
+        assert_eq!(&first[14..15], "7");
+        assert!(matches!(&first[19..20], "8" | "9" | "a" | "b"), "{first}");
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(async {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            });
+        assert!(request_id() > first);
+    }
+}

@@ -1,0 +1,136 @@
+//! Worker: the request goes on to the worker's socket, the answer comes back, both streaming.
+
+use crate::body::{self, Body, FromClient};
+use crate::checks::Checked;
+use crate::config::Limits;
+use crate::fault::{Fault, Kind};
+use crate::forward;
+use crate::record::Access;
+use crate::run::Edge;
+use crate::serve::Client;
+use crate::tunnel;
+use astraler_model::WorkerRoute;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Sends a request to its worker.
+pub(crate) async fn forward(
+    edge: &Arc<Edge>,
+    client: &Client,
+    request: Request<Incoming>,
+    checked: &Checked,
+    worker: &WorkerRoute,
+    access: &mut Access,
+) -> Result<Response<Body>, Fault> {
+    let upload = access.upload();
+    let (mut parts, incoming) = request.into_parts();
+    let tunnel = wants_tunnel(&parts)
+        .then(|| parts.extensions.remove::<OnUpgrade>())
+        .flatten();
+    let body = FromClient::new(incoming, upload.clone(), edge.limits.max_body_bytes).boxed_unsync();
+    let request = outgoing(
+        parts,
+        body,
+        checked,
+        client,
+        access.request_id(),
+        tunnel.is_some(),
+        &edge.limits,
+    )?;
+
+    let begun = Instant::now();
+    let answer = edge.upstream.send(&worker.socket, request).await;
+    access.upstream_took(begun);
+    let mut response = answer.map_err(|error| {
+        // What the client did to its own body explains more than what the worker made of it.
+        let fault = upload.fault.get().copied().unwrap_or_else(|| error.fault());
+        tracing::debug!(
+            worker = worker.worker,
+            error = &error as &dyn std::error::Error,
+            "no answer"
+        );
+        fault
+    })?;
+
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client_side) = tunnel else {
+            return Err(Kind::UpstreamInvalid.because("the worker switched protocols without being asked"));
+        };
+        let upstream_side = hyper::upgrade::on(&mut response);
+        client.link.decide(true);
+        tunnel::start(edge, client_side, upstream_side, access.split_off_for_tunnel());
+        let mut headers = std::mem::take(response.headers_mut());
+        forward::to_client(&mut headers);
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+        let mut switching = Response::new(body::empty());
+        *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *switching.headers_mut() = headers;
+        return Ok(switching);
+    }
+    if response.status().is_informational() {
+        return Err(Kind::UpstreamInvalid.because("the worker's answer has an informational status"));
+    }
+    forward::to_client(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
+}
+
+/// The one upgrade that is carried; [`crate::wire::head`] has judged it by the same words. Others (`h2c`) are dropped.
+fn wants_tunnel(parts: &Parts) -> bool {
+    let has = |name: header::HeaderName, wanted: &str| {
+        parts
+            .headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|token| token.trim().eq_ignore_ascii_case(wanted))
+            })
+    };
+    parts.method == http::Method::GET
+        && parts.version == Version::HTTP_11
+        && has(header::CONNECTION, "upgrade")
+        && parts.headers.get_all(header::UPGRADE).iter().count() == 1
+        && has(header::UPGRADE, "websocket")
+        && parts
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .is_none_or(|length| length.as_bytes().iter().all(|&b| b == b'0'))
+        && !parts.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn outgoing(
+    parts: Parts,
+    body: Body,
+    checked: &Checked,
+    client: &Client,
+    request_id: &str,
+    tunnel: bool,
+    limits: &Limits,
+) -> Result<Request<Body>, Fault> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    let target = checked.target();
+    if target.len() > limits.max_uri_bytes.saturating_mul(3) {
+        return Err(Kind::UriTooLong.because("request target too long once escaped"));
+    }
+    *request.uri_mut() =
+        Uri::try_from(target).map_err(|_| Kind::Malformed.because("invalid request target"))?;
+    *request.headers_mut() = parts.headers;
+    forward::to_upstream(
+        request.headers_mut(),
+        checked,
+        client.address.ip(),
+        request_id,
+        tunnel,
+    );
+    Ok(request)
+}

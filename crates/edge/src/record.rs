@@ -1,0 +1,396 @@
+//! The access record: begun when a head arrives, written when the last byte of the answer has left, or when the client
+//! has.
+
+use crate::body::{Body, BoxError, Upload};
+use crate::fault::{Fault, Kind};
+use crate::log::AccessLog;
+use crate::run::Counters;
+use crate::wire::Link;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Request, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use serde::Serialize;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime};
+
+/// Text of a client is cut after so many bytes.
+const MAX_TEXT: usize = 1024;
+const MAX_SHORT: usize = 256;
+
+/// One line of the access log.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record {
+    #[serde(serialize_with = "rfc3339_ms")]
+    ts: SystemTime,
+    request_id: String,
+    environment: Option<String>,
+    deployment: Option<String>,
+    host: String,
+    method: String,
+    path: String,
+    query: Option<String>,
+    status: u16,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_us: u64,
+    upstream_us: Option<u64>,
+    client_ip: IpAddr,
+    user_agent: Option<String>,
+    referer: Option<String>,
+    /// `worker:NAME`, `asset` or `none`.
+    route: String,
+    protocol: &'static str,
+    upgraded: bool,
+    error: Option<&'static str>,
+    error_reason: Option<&'static str>,
+    blame: Option<crate::fault::Blame>,
+}
+
+/// A request in flight. Dropping it writes the record, so none is lost, whatever happens to the request.
+pub(crate) struct Access {
+    request_id: String,
+    inner: Option<Box<Inner>>,
+}
+
+struct Inner {
+    record: Record,
+    begun: Instant,
+    upload: Arc<Upload>,
+    fault: Option<Fault>,
+    log: AccessLog,
+    counters: Arc<Counters>,
+    link: Arc<Link>,
+}
+
+impl Access {
+    pub(crate) fn begin<B>(
+        request: &Request<B>,
+        client_ip: IpAddr,
+        log: &AccessLog,
+        counters: &Arc<Counters>,
+        link: &Arc<Link>,
+    ) -> Self {
+        counters.requests_total.fetch_add(1, Ordering::Relaxed);
+        counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        link.busy.store(true, Ordering::Release);
+        let headers = request.headers();
+        let request_id = crate::forward::request_id();
+        let record = Record {
+            ts: SystemTime::now(),
+            request_id: request_id.clone(),
+            environment: None,
+            deployment: None,
+            host: text_of(headers, header::HOST, MAX_SHORT).unwrap_or_default(),
+            method: cut(request.method().as_str(), MAX_SHORT),
+            path: cut(request.uri().path(), MAX_TEXT),
+            query: request.uri().query().map(|query| cut(&mask(query), MAX_TEXT)),
+            // Until there is an answer: the client went away.
+            status: Kind::ClientGone.status().as_u16(),
+            bytes_in: 0,
+            bytes_out: 0,
+            duration_us: 0,
+            upstream_us: None,
+            client_ip,
+            user_agent: text_of(headers, header::USER_AGENT, MAX_SHORT),
+            referer: text_of(headers, header::REFERER, MAX_TEXT).map(|referer| {
+                match referer.split_once('?') {
+                    Some((page, query)) => format!("{page}?{}", mask(query)),
+                    None => referer,
+                }
+            }),
+            route: "none".to_owned(),
+            protocol: if request.version() == Version::HTTP_10 {
+                "HTTP/1.0"
+            } else {
+                "HTTP/1.1"
+            },
+            upgraded: false,
+            error: None,
+            error_reason: None,
+            blame: None,
+        };
+        let inner = Inner {
+            record,
+            begun: Instant::now(),
+            upload: Arc::default(),
+            fault: Some(Kind::ClientGone.because("the client went away before the answer")),
+            log: log.clone(),
+            counters: counters.clone(),
+            link: link.clone(),
+        };
+        Self {
+            request_id,
+            inner: Some(Box::new(inner)),
+        }
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Inner)) {
+        if let Some(inner) = &mut self.inner {
+            change(inner);
+        }
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Counts the request's body.
+    pub(crate) fn upload(&self) -> Arc<Upload> {
+        self.inner
+            .as_ref()
+            .map(|inner| inner.upload.clone())
+            .unwrap_or_default()
+    }
+
+    /// A refused head was replaced before hyper saw it: the record tells of the original.
+    pub(crate) fn refused(&mut self, first_line: &str) {
+        let mut words = first_line.split(' ');
+        let method = cut(words.next().unwrap_or_default(), MAX_SHORT);
+        let target = words.next().unwrap_or_default();
+        let (path, query) = target
+            .split_once('?')
+            .map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) = (
+            cut(path, MAX_TEXT),
+            query.map(|query| cut(&mask(query), MAX_TEXT)),
+        );
+        self.edit(|inner| {
+            inner.record.method = method;
+            inner.record.path = path;
+            inner.record.query = query;
+            inner.record.host = String::new();
+        });
+    }
+
+    pub(crate) fn host(&mut self, host: &str) {
+        let host = cut(host, MAX_SHORT);
+        self.edit(|inner| inner.record.host = host);
+    }
+
+    pub(crate) fn site(&mut self, environment: String, deployment: &str) {
+        let deployment = deployment.to_owned();
+        self.edit(|inner| {
+            inner.record.environment = Some(environment);
+            inner.record.deployment = Some(deployment);
+        });
+    }
+
+    pub(crate) fn route(&mut self, route: String) {
+        self.edit(|inner| inner.record.route = route);
+    }
+
+    pub(crate) fn upstream_took(&mut self, begun: Instant) {
+        let took = micros(begun);
+        self.edit(|inner| inner.record.upstream_us = Some(took));
+    }
+
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        self.edit(|inner| inner.fault = Some(fault));
+    }
+
+    /// The head of the answer is on its way: from here on only the body can fail.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.edit(|inner| {
+            inner.record.status = status.as_u16();
+            if inner
+                .fault
+                .is_some_and(|fault| fault.kind == Kind::ClientGone && fault.kind.status() != status)
+            {
+                inner.fault = None;
+            }
+        });
+    }
+
+    /// Goes with a tunnel, and ends with it.
+    pub(crate) fn split_off_for_tunnel(&mut self) -> Self {
+        self.edit(|inner| {
+            inner.record.upgraded = true;
+            inner.record.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            inner.fault = None;
+        });
+        Self {
+            request_id: self.request_id.clone(),
+            inner: self.inner.take(),
+        }
+    }
+
+    pub(crate) fn tunnelled(&mut self, bytes_in: u64, bytes_out: u64) {
+        self.edit(|inner| {
+            inner.upload.bytes.store(bytes_in, Ordering::Relaxed);
+            inner.record.bytes_out = bytes_out;
+        });
+    }
+
+    /// Goes with the body of the answer, and ends with it.
+    pub(crate) fn with_body(self, inner: Body) -> Recorded {
+        let ended = inner.is_end_stream();
+        Recorded {
+            inner,
+            access: self,
+            ended,
+        }
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take() else {
+            return;
+        };
+        inner.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        inner.link.busy.store(false, Ordering::Release);
+        inner.record.duration_us = micros(inner.begun);
+        inner.record.bytes_in = inner.upload.bytes.load(Ordering::Relaxed);
+        if let Some(fault) = inner.fault {
+            inner.record.error = Some(fault.kind.code());
+            inner.record.error_reason = Some(fault.reason);
+            inner.record.blame = Some(fault.kind.blame());
+        }
+        inner.log.write(inner.record);
+    }
+}
+
+/// An answer's body with the record that ends with it.
+pub(crate) struct Recorded {
+    inner: Body,
+    access: Access,
+    ended: bool,
+}
+
+impl http_body::Body for Recorded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        match &frame {
+            None => self.ended = true,
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.access.edit(|inner| inner.record.bytes_out += bytes);
+                self.ended = self.inner.is_end_stream();
+            }
+            Some(Err(error)) => {
+                self.ended = true;
+                let fault = crate::fault::find(&**error)
+                    .unwrap_or(Kind::AssetUnreadable.because("the file could not be read on"));
+                self.access.fault(fault);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // hyper stops asking when all announced bytes are out; a HEAD's body it never asks for.
+        let whole = self.ended || self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0);
+        self.access.edit(|inner| {
+            if !whole && inner.fault.is_none() && inner.record.method != "HEAD" {
+                inner.fault =
+                    Some(Kind::ClientGone.because("the client went away in the middle of the answer"));
+            }
+        });
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn rfc3339_ms<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = jiff::Timestamp::try_from(*time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn text_of(headers: &HeaderMap, name: HeaderName, max: usize) -> Option<String> {
+    headers
+        .get(name)
+        .map(|value| cut(&String::from_utf8_lossy(value.as_bytes()), max))
+}
+
+fn cut(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// Hides the values of query parameters that carry secrets: a log is read by more people than the request was meant for.
+pub(crate) fn mask(query: &str) -> String {
+    const SECRET: [&str; 12] = [
+        "token",
+        "password",
+        "passwd",
+        "secret",
+        "signature",
+        "apikey",
+        "api_key",
+        "api-key",
+        "credential",
+        "jwt",
+        "otp",
+        "session",
+    ];
+    const SECRET_EXACT: [&str; 6] = ["code", "sig", "auth", "key", "state", "pwd"];
+    let pairs = query.split('&').map(|pair| {
+        let Some((key, _)) = pair.split_once('=') else {
+            return pair.to_owned();
+        };
+        let name = percent_encoding::percent_decode_str(key)
+            .decode_utf8_lossy()
+            .to_ascii_lowercase();
+        if SECRET.iter().any(|word| name.contains(word)) || SECRET_EXACT.contains(&&*name) {
+            format!("{key}=***")
+        } else {
+            pair.to_owned()
+        }
+    });
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_queries_are_masked() {
+        for (query, masked) in [
+            ("a=1&b=2", "a=1&b=2"),
+            ("token=x&a=1", "token=***&a=1"),
+            ("refresh_token=x", "refresh_token=***"),
+            (
+                "X-Amz-Signature=x&X-Amz-Security-Token=y&X-Amz-Date=z",
+                "X-Amz-Signature=***&X-Amz-Security-Token=***&X-Amz-Date=z",
+            ),
+            ("%74oken=x", "%74oken=***"),
+            ("PassWord=x&&flag", "PassWord=***&&flag"),
+            ("code=x&zipcode=1", "code=***&zipcode=1"),
+        ] {
+            assert_eq!(mask(query), masked);
+        }
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character() {
+        assert_eq!(cut("aäb", 2), "a");
+        assert_eq!(cut("aäb", 3), "aä");
+    }
+}

@@ -1,0 +1,106 @@
+//! Route: host → environment, path → worker or files.
+
+use crate::EdgeSnapshot;
+use crate::asset::Assets;
+use crate::host::HostName;
+use astraler_model::{Environment, WorkerRoute};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A snapshot, ready to be asked. Immutable: a request keeps the one it started with.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    pub(crate) version: u64,
+    hosts: HashMap<String, Arc<Site>>,
+    pub(crate) has_development: bool,
+}
+
+/// What answers for a host.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) environment: Environment,
+    pub(crate) deployment: String,
+    /// Longest prefix first.
+    workers: Vec<WorkerRoute>,
+    pub(crate) assets: Option<Assets>,
+}
+
+impl Routes {
+    pub(crate) fn of(snapshot: &EdgeSnapshot) -> Self {
+        let mut hosts = HashMap::new();
+        for route in &snapshot.routes {
+            let mut workers = route.workers.clone();
+            workers.sort_by_key(|worker| std::cmp::Reverse(worker.prefix.trim_end_matches('/').len()));
+            let site = Arc::new(Site {
+                environment: route.environment,
+                deployment: route.deployment.clone(),
+                workers,
+                assets: route.assets.as_ref().map(Assets::new),
+            });
+            for host in &route.hosts {
+                hosts.insert(host.to_ascii_lowercase(), site.clone());
+            }
+        }
+        let has_development = snapshot
+            .routes
+            .iter()
+            .any(|route| route.environment == Environment::Development);
+        Self {
+            version: snapshot.version,
+            hosts,
+            has_development,
+        }
+    }
+
+    pub(crate) fn site(&self, host: &HostName) -> Option<&Arc<Site>> {
+        self.hosts.get(host.as_str())
+    }
+
+    /// For the page that helps a developer who mistyped one.
+    pub(crate) fn host_names(&self) -> BTreeSet<&str> {
+        self.hosts.keys().map(String::as_str).collect()
+    }
+
+    pub(crate) fn sockets(&self) -> HashSet<PathBuf> {
+        self.hosts
+            .values()
+            .flat_map(|site| &site.workers)
+            .map(|worker| worker.socket.clone())
+            .collect()
+    }
+}
+
+impl Site {
+    /// The worker with the longest prefix that `path` is at or below.
+    pub(crate) fn worker(&self, path: &str) -> Option<&WorkerRoute> {
+        self.workers
+            .iter()
+            .find(|worker| is_below(path, worker.prefix.trim_end_matches('/')))
+    }
+}
+
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        for (path, prefix, below) in [
+            ("/api", "/api", true),
+            ("/api/", "/api", true),
+            ("/api/x", "/api", true),
+            ("/apix", "/api", false),
+            ("/ap", "/api", false),
+            ("/", "", true),
+            ("/anything", "", true),
+        ] {
+            assert_eq!(is_below(path, prefix), below, "{path} {prefix}");
+        }
+    }
+}

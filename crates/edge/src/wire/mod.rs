@@ -1,0 +1,506 @@
+//! Limits: what of a client's bytes hyper may see, and until when.
+//!
+//! # Why this cannot fall out of step with hyper
+//!
+//! [`Wire`] sits between the socket and hyper and does the framing itself. It hands hyper one whole head at a time, only
+//! after [`head::inspect`] has passed it, and then exactly the bytes of that request's body, counted by the one
+//! Content-Length or followed chunk by chunk ([`chunk`]). The next head is looked for where that count ends, and nowhere
+//! else. What passes leaves hyper no choice: one Content-Length of digits, or one `chunked`, or neither; CRLF only; one
+//! parser (httparse) agrees on the length of each head before hyper, which uses the same parser, reads it. So both
+//! walk through the same borders, also with pipelining.
+//!
+//! A head that does not pass is replaced by a harmless one, `GET / HTTP/1.1` that closes, and its number on the
+//! connection is noted with the fault. hyper calls the service once for each head, in order; [`crate::serve`] counts
+//! the calls, meets the number and answers the fault. No byte of the client follows a refused head.
+//!
+//! After a WebSocket handshake nothing is handed on until the service has decided: the bytes that follow are another
+//! request, or the tunnel's.
+//!
+//! # Deadlines
+//!
+//! They run here, because here it is known what is awaited: the next request (idle), the rest of a head (from its first
+//! byte, whatever dribbles in), the rest of a body (a pause, and an average rate). They run only while hyper wants bytes
+//! and there are none, so a client is not blamed for a slow worker.
+
+pub mod chunk;
+mod deadline;
+pub mod head;
+
+use crate::config::Limits;
+use crate::fault::{Fault, Kind};
+use bytes::{Buf, BytesMut};
+use deadline::Deadline;
+use futures_util::task::AtomicWaker;
+use head::Framing;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// One read from a socket takes at most so much.
+const READ_BYTES: usize = 16 << 10;
+/// What is read and thrown away after the last answer, so that the client gets to read it (RFC 9112 section 9.6).
+const LINGER_BYTES: usize = 256 << 10;
+const LINGER: Duration = Duration::from_secs(1);
+/// Head that stands in for a refused one.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// A refused head: which one on its connection, why, and the start of what it was, for the access log.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) number: u64,
+    pub(crate) fault: Fault,
+    pub(crate) first_line: String,
+}
+
+/// What [`Wire`] and the service tell each other about one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    refused: OnceLock<Refusal>,
+    /// A request is being answered: the connection is not idle.
+    pub(crate) busy: AtomicBool,
+    upgrade: AtomicU8,
+    decided: AtomicWaker,
+}
+
+const UNDECIDED: u8 = 0;
+const NEXT_REQUEST: u8 = 1;
+const TUNNEL: u8 = 2;
+
+impl Link {
+    /// The refusal, if it is of this request.
+    pub(crate) fn refusal(&self, number: u64) -> Option<&Refusal> {
+        self.refused.get().filter(|refusal| refusal.number == number)
+    }
+
+    /// The answer to a WebSocket handshake: whether the bytes that follow are a tunnel's.
+    pub(crate) fn decide(&self, tunnel: bool) {
+        self.upgrade
+            .store(if tunnel { TUNNEL } else { NEXT_REQUEST }, Ordering::Release);
+        self.decided.wake();
+    }
+}
+
+/// The client's side of a connection, as hyper may see it.
+#[derive(Debug)]
+pub(crate) struct Wire<S> {
+    socket: S,
+    link: Arc<Link>,
+    limits: Arc<Limits>,
+    state: State,
+    /// Read from the socket, not judged yet.
+    pending: BytesMut,
+    /// How much of `pending` was scanned for the end of a head.
+    scanned: usize,
+    /// Judged, for hyper.
+    passed: BytesMut,
+    /// Heads handed to hyper.
+    heads: u64,
+    head_since: Option<Instant>,
+    last_activity: Instant,
+    read_deadline: Deadline,
+    write_deadline: Deadline,
+    body_wait: BodyWait,
+    linger: Option<Linger>,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Length(u64),
+    Chunked(chunk::Chunked),
+    Upgrade,
+    Tunnel,
+    /// Nothing more is handed on; the answer to a refused head is being written.
+    Refused,
+    /// The client is gone, or the connection is not to be used any more.
+    Ended,
+    /// A body turned out to be wrong.
+    Broken(Fault),
+}
+
+/// How long we have waited for the bytes of one body, and how many came.
+#[derive(Debug, Default)]
+struct BodyWait {
+    since: Option<Instant>,
+    total: Duration,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Linger {
+    until: Instant,
+    bytes: usize,
+}
+
+thread_local! {
+    /// One buffer for each thread, not for each connection: an idle connection holds none.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn new(socket: S, link: Arc<Link>, limits: Arc<Limits>) -> Self {
+        Self {
+            socket,
+            link,
+            limits,
+            state: State::Head,
+            pending: BytesMut::new(),
+            scanned: 0,
+            passed: BytesMut::new(),
+            heads: 0,
+            head_since: None,
+            last_activity: Instant::now(),
+            read_deadline: Deadline::default(),
+            write_deadline: Deadline::default(),
+            body_wait: BodyWait::default(),
+            linger: None,
+        }
+    }
+
+    /// Moves one whole head from `pending` to `passed`, if there is one; or a stand-in for a refused one.
+    fn take_head(&mut self) -> Result<bool, Fault> {
+        if self.scanned == 0 {
+            self.skip_empty_lines()?;
+        }
+        if self.pending.is_empty() {
+            return Ok(false);
+        }
+        self.head_since.get_or_insert_with(Instant::now);
+        let found = head::find_end(&self.pending, self.scanned)?;
+        self.scanned = self.pending.len();
+        let length = found.unwrap_or(self.pending.len());
+        if length > self.limits.max_header_bytes {
+            let in_target = memchr::memchr(b'\n', &self.pending[..self.limits.max_header_bytes]).is_none();
+            return Err(if in_target {
+                Kind::UriTooLong.because("request line too long")
+            } else {
+                Kind::HeadTooLarge.because("request head too large")
+            });
+        }
+        if found.is_none() {
+            return Ok(false);
+        }
+        let framing = head::inspect(&self.pending[..length], &self.limits)?;
+        self.passed = self.pending.split_to(length);
+        self.heads += 1;
+        self.scanned = 0;
+        self.head_since = None;
+        self.body_wait = BodyWait::default();
+        self.state = match framing {
+            Framing::Empty => State::Head,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunked(chunk::Chunked::default()),
+            Framing::Upgrade => {
+                self.link.upgrade.store(UNDECIDED, Ordering::Release);
+                State::Upgrade
+            }
+        };
+        Ok(true)
+    }
+
+    /// A few empty lines before a request are ignored (RFC 9112 section 2.2); old clients send one after a POST.
+    fn skip_empty_lines(&mut self) -> Result<(), Fault> {
+        let mut skipped = 0;
+        while self.pending.starts_with(b"\r\n") {
+            self.pending.advance(2);
+            skipped += 1;
+            if skipped > 4 {
+                return Err(Kind::Malformed.because("empty lines instead of a request"));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        let lines = self.pending[..].split(|&b| b == b'\r' || b == b'\n');
+        let line = lines
+            .into_iter()
+            .find(|line| !line.is_empty())
+            .unwrap_or_default();
+        let first_line = String::from_utf8_lossy(&line[..line.len().min(512)]).into_owned();
+        let stand_in = if self.pending.starts_with(b"HEAD ") {
+            STAND_IN_HEAD
+        } else {
+            STAND_IN
+        };
+        let _ = self.link.refused.set(Refusal {
+            number: self.heads,
+            fault,
+            first_line,
+        });
+        self.heads += 1;
+        self.pending = BytesMut::new();
+        self.passed = BytesMut::from(stand_in);
+        self.state = State::Refused;
+    }
+
+    /// Says how many of `bytes` belong to the body; moves on to the next head after the last.
+    fn follow_body(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (used, done) = match &mut self.state {
+            State::Length(remaining) => {
+                let used = usize::try_from(*remaining).unwrap_or(usize::MAX).min(bytes.len());
+                *remaining -= used as u64;
+                (used, *remaining == 0)
+            }
+            State::Chunked(chunked) => match chunked.advance(bytes) {
+                Ok(used) => (used, chunked.is_done()),
+                Err(fault) => return Err(self.break_with(fault)),
+            },
+            _ => (0, false),
+        };
+        self.body_wait.bytes += used as u64;
+        if let Some(since) = self.body_wait.since.take() {
+            self.body_wait.total += since.elapsed();
+        }
+        if done {
+            self.state = State::Head;
+            self.last_activity = Instant::now();
+        }
+        Ok(used)
+    }
+
+    fn break_with(&mut self, fault: Fault) -> io::Error {
+        self.state = State::Broken(fault);
+        self.pending = BytesMut::new();
+        io::Error::new(io::ErrorKind::InvalidData, fault)
+    }
+
+    /// Reads into `pending`.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { socket, pending, .. } = self;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+            pending.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+
+    /// Reads the body straight into hyper's buffer; what lies behind its end goes to `pending`.
+    fn read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let limit = scratch.len().min(buf.remaining());
+            let mut buffer = ReadBuf::new(&mut scratch[..limit]);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            let filled = buffer.filled();
+            if filled.is_empty() {
+                self.state = State::Ended;
+                return Poll::Ready(Ok(()));
+            }
+            let used = self.follow_body(filled)?;
+            buf.put_slice(&filled[..used]);
+            self.pending.extend_from_slice(&filled[used..]);
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Nothing to read just now. Ready when the client has had its time.
+    fn wait_for_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = match self.head_since {
+            Some(since) => since + crate::config::ms(self.limits.header_timeout_ms),
+            None => {
+                if self.link.busy.load(Ordering::Acquire) {
+                    self.last_activity = Instant::now();
+                }
+                self.last_activity + crate::config::ms(self.limits.idle_timeout_ms)
+            }
+        };
+        self.read_deadline.poll(cx, deadline)
+    }
+
+    fn wait_for_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = &mut self.body_wait;
+        let since = *wait.since.get_or_insert_with(Instant::now);
+        let pause = crate::config::ms(self.limits.body_idle_timeout_ms);
+        let earned =
+            Duration::from_millis(wait.bytes.saturating_mul(1000) / self.limits.body_min_bytes_per_s.max(1));
+        let left = (pause + earned).saturating_sub(wait.total);
+        self.read_deadline.poll(cx, since + left.min(pause))
+    }
+
+    /// After the last answer: the unread rest of what the client sent is read and dropped for a moment, because closing
+    /// a socket with unread bytes resets the connection, and the client may lose the answer.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Linger {
+            until: Instant::now() + LINGER,
+            bytes: 0,
+        });
+        let until = linger.until;
+        loop {
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) => Poll::Ready(buffer.filled().len()),
+                    Poll::Ready(Err(_)) => Poll::Ready(0),
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            match (read, &mut self.linger) {
+                (Poll::Ready(0), _) | (_, None) => return Poll::Ready(()),
+                (Poll::Ready(n), Some(linger)) => {
+                    linger.bytes += n;
+                    if linger.bytes > LINGER_BYTES {
+                        return Poll::Ready(());
+                    }
+                }
+                (Poll::Pending, _) => return self.read_deadline.poll(cx, until),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.passed.is_empty() {
+                let count = this.passed.len().min(buf.remaining());
+                buf.put_slice(&this.passed[..count]);
+                this.passed.advance(count);
+                if this.passed.is_empty() {
+                    this.passed = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            match &this.state {
+                State::Head => match this.take_head() {
+                    Err(fault) => this.refuse(fault),
+                    Ok(true) => {}
+                    Ok(false) => {
+                        if this.pending.is_empty() {
+                            this.pending = BytesMut::new();
+                        }
+                        match this.fill(cx) {
+                            Poll::Ready(Ok(0)) => this.state = State::Ended,
+                            Poll::Ready(Ok(_)) => {}
+                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                            Poll::Pending => {
+                                ready!(this.wait_for_head(cx));
+                                if this.head_since.is_some() {
+                                    this.refuse(
+                                        Kind::HeadTimeout.because("the request head did not arrive in time"),
+                                    );
+                                } else {
+                                    this.state = State::Ended;
+                                }
+                            }
+                        }
+                    }
+                },
+                State::Length(_) | State::Chunked(_) if !this.pending.is_empty() => {
+                    let pending = std::mem::take(&mut this.pending);
+                    let used = this.follow_body(&pending[..pending.len().min(buf.remaining())])?;
+                    buf.put_slice(&pending[..used]);
+                    this.pending = pending;
+                    this.pending.advance(used);
+                    return Poll::Ready(Ok(()));
+                }
+                State::Length(_) | State::Chunked(_) => match this.read_body(cx, buf) {
+                    Poll::Ready(result) => return Poll::Ready(result),
+                    Poll::Pending => {
+                        ready!(this.wait_for_body(cx));
+                        let fault = Kind::BodyTimeout.because("the request body did not arrive in time");
+                        return Poll::Ready(Err(this.break_with(fault)));
+                    }
+                },
+                State::Upgrade => {
+                    this.link.decided.register(cx.waker());
+                    match this.link.upgrade.load(Ordering::Acquire) {
+                        TUNNEL => this.state = State::Tunnel,
+                        NEXT_REQUEST => {
+                            this.state = State::Head;
+                            this.last_activity = Instant::now();
+                        }
+                        _ => return Poll::Pending,
+                    }
+                }
+                State::Tunnel if !this.pending.is_empty() => {
+                    let count = this.pending.len().min(buf.remaining());
+                    buf.put_slice(&this.pending[..count]);
+                    this.pending.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                State::Tunnel => return Pin::new(&mut this.socket).poll_read(cx, buf),
+                State::Refused => return Poll::Pending,
+                State::Ended => return Poll::Ready(Ok(())),
+                State::Broken(fault) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *fault)));
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// A client that reads nothing of its answer does not hold it for ever.
+    fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.last_activity = Instant::now();
+            self.write_deadline.clear();
+            return result;
+        }
+        if matches!(self.state, State::Tunnel) {
+            return Poll::Pending;
+        }
+        let limit = crate::config::ms(self.limits.body_idle_timeout_ms);
+        ready!(self.write_deadline.poll_from_now(cx, limit));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            Kind::ClientGone.because("the client reads nothing of its answer"),
+        )))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(cx, data);
+        self.wrote(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, data);
+        self.wrote(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            let unread = match this.state {
+                State::Tunnel | State::Ended => false,
+                State::Head | State::Upgrade => !this.pending.is_empty(),
+                State::Length(_) | State::Chunked(_) | State::Refused | State::Broken(_) => true,
+            };
+            if !unread {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.linger(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests;
