@@ -7,7 +7,7 @@ use astraler_postgres::{Access, connect};
 use futures_util::{SinkExt, StreamExt};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -639,4 +639,64 @@ async fn pgbench_passes_in_every_mode() {
         "each transaction was committed once"
     );
     assert!(setting.stats().active == 0 && setting.stats().idle <= 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_npm_drivers_are_content() {
+    // Fewer servers than clients, so that they change hands all the time.
+    let setting = Setting::new(3, PoolLimits::default()).await;
+    setting.owner_runs("CREATE TABLE t (n int, note text)").await;
+    let (host, user, database) = (
+        setting.folder.clone(),
+        setting.service.user.clone(),
+        setting.service.database.clone(),
+    );
+    let output = tokio::task::spawn_blocking(move || {
+        std::process::Command::new("node")
+            .arg(installed().join("client.mjs"))
+            .env("PGHOST", host)
+            .env("PGUSER", user)
+            .env("PGDATABASE", database)
+            .env("PGPASSWORD", TOKEN)
+            .output()
+    });
+    let output = output
+        .await
+        .unwrap()
+        .expect("node is needed for this test: scripts/setup.sh installs it");
+    let text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+    setting
+        .until("nothing is left", |stats| stats.clients == 0 && stats.active == 0)
+        .await;
+}
+
+/// The script with its packages, installed once for each lock file.
+fn installed() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/npm");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("astraler-postgres-npm");
+    fs::create_dir_all(&folder).unwrap();
+    let lock = fs::File::create(folder.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    fs::copy(source.join("client.mjs"), folder.join("client.mjs")).unwrap();
+    let wanted = fs::read(source.join("package-lock.json")).unwrap();
+    let done = folder.join("installed.json");
+    if fs::read(&done).ok().as_ref() != Some(&wanted) {
+        for name in ["package.json", "package-lock.json"] {
+            fs::copy(source.join(name), folder.join(name)).unwrap();
+        }
+        let mut npm = std::process::Command::new("npm");
+        let install = npm
+            .args(["ci", "--no-audit", "--no-fund"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert!(
+            install.status.success(),
+            "{}",
+            String::from_utf8_lossy(&install.stderr)
+        );
+        fs::write(done, wanted).unwrap();
+    }
+    folder
 }

@@ -46,14 +46,16 @@ enum Due {
     Parse {
         name: Option<Bytes>,
         id: u64,
+        replaced: Option<Arc<Statement>>,
     },
     Bind,
-    Close,
+    /// CloseComplete; the statement that is closed, and whether it was prepared on this server.
+    Close(Option<(Bytes, Arc<Statement>, bool)>),
     /// RowDescription or NoData, after ParameterDescription or not.
     Describe,
     Execute(Effects),
-    /// ReadyForQuery after everything else.
-    Query(Effects),
+    /// ReadyForQuery after everything else; the statement without a name that the query ends.
+    Query(Effects, Option<Arc<Statement>>),
     Sync,
     /// No answer: where the client said that its COPY data ends.
     CopyEnd,
@@ -86,6 +88,10 @@ pub(super) enum Broken {
 pub(super) struct Relay {
     statements: HashMap<Bytes, Arc<Statement>>,
     statement_bytes: usize,
+    /// Changes of statements that are due: before the last Sync that was sent, and after it. Until the former
+    /// are answered, it is open which names there are.
+    unsettled: usize,
+    unsettled_in_batch: usize,
     portals: HashMap<Bytes, Effects>,
     due: VecDeque<Due>,
     /// Bytes of the client's present message that are still to come, and whether they are thrown away.
@@ -196,6 +202,9 @@ impl Relay {
             if input.len() < needed {
                 return Ok(Step::Wait(needed));
             }
+            if self.must_settle(tag) {
+                return Ok(Step::Wait(0));
+            }
             self.forward(tag, length, input, state, out)?;
         }
     }
@@ -216,22 +225,22 @@ impl Relay {
             b'Q' => {
                 let effects = Effects::of(body);
                 self.note(&effects);
-                self.due.push_back(Due::Query(effects));
                 // A simple query ends the statement without a name.
                 state.unnamed = None;
-                self.forget(b"");
+                let replaced = self.forget(b"");
+                self.expect(Due::Query(effects, replaced));
             }
-            b'F' => self.due.push_back(Due::Query(Effects::default())),
+            b'F' => self.expect(Due::Query(Effects::default(), None)),
             b'S' => {
                 self.ignoring = false;
                 if !self.copying_in {
-                    self.due.push_back(Due::Sync);
+                    self.expect(Due::Sync);
                 }
             }
             b'c' | b'f' => {
                 self.copying_in = false;
                 if !self.due.is_empty() {
-                    self.due.push_back(Due::CopyEnd);
+                    self.expect(Due::CopyEnd);
                 }
             }
             b'P' => {
@@ -249,7 +258,7 @@ impl Relay {
                 {
                     self.portals.insert(portal.clone(), statement.effects);
                 }
-                self.due.push_back(Due::Bind);
+                self.expect(Due::Bind);
                 let old = 5 + portal.len() + 1 + name.len() + 1;
                 let rest = length - old;
                 out.put_u8(b'B');
@@ -264,14 +273,16 @@ impl Relay {
             b'D' | b'C' => {
                 let (&kind, name) = body.split_first().ok_or(NAMES)?;
                 let name = Bytes::copy_from_slice(text(name).ok_or(NAMES)?.0);
-                self.due
-                    .push_back(if tag == b'D' { Due::Describe } else { Due::Close });
-                if kind == b'S' {
+                if kind != b'S' {
+                    self.expect(if tag == b'D' {
+                        Due::Describe
+                    } else {
+                        Due::Close(None)
+                    });
+                } else {
                     let on_server = if tag == b'D' {
-                        // What is prepared for it is due before its own answer.
-                        let due = self.due.pop_back();
                         let on_server = self.prepare(&name, state, out);
-                        self.due.extend(due);
+                        self.expect(Due::Describe);
                         on_server
                     } else {
                         self.close(&name, state)
@@ -288,13 +299,55 @@ impl Relay {
                 let (portal, _) = text(body).ok_or(NAMES)?;
                 let effects = self.portals.get(portal).copied().unwrap_or_default();
                 self.note(&effects);
-                self.due.push_back(Due::Execute(effects));
+                self.expect(Due::Execute(effects));
             }
             b'H' | b'd' => {}
             _ => return Err(Broken::Client(Malformed("message of an unknown kind"))),
         }
         self.client_rest = length;
         Ok(())
+    }
+
+    /// Whether it depends on answers that are due what a message means: a driver may send the next batch
+    /// before it knows that a statement of the last one failed, or was skipped. Batches that use what was
+    /// prepared before are not held up.
+    fn must_settle(&self, tag: u8) -> bool {
+        self.unsettled > 0 && matches!(tag, b'P' | b'B' | b'D' | b'C' | b'Q')
+    }
+
+    /// Adds to what is due.
+    fn expect(&mut self, due: Due) {
+        match &due {
+            Due::Parse { .. } | Due::Close(Some(_)) => self.unsettled_in_batch += 1,
+            Due::Query(_, replaced) => {
+                self.unsettled += self.unsettled_in_batch + usize::from(replaced.is_some());
+                self.unsettled_in_batch = 0;
+            }
+            Due::Sync => {
+                self.unsettled += std::mem::take(&mut self.unsettled_in_batch);
+            }
+            _ => {}
+        }
+        self.due.push_back(due);
+    }
+
+    /// What was due first is answered, or will not be.
+    fn settle(&mut self, due: &Due) {
+        let changed = matches!(
+            due,
+            Due::Parse { .. } | Due::Close(Some(_)) | Due::Query(_, Some(_))
+        );
+        if changed && self.unsettled > 0 {
+            self.unsettled -= 1;
+        } else if changed {
+            self.unsettled_in_batch -= 1;
+        }
+    }
+
+    fn pop_due(&mut self) {
+        if let Some(due) = self.due.pop_front() {
+            self.settle(&due);
+        }
     }
 
     fn parse(
@@ -304,12 +357,15 @@ impl Relay {
         state: &mut State,
         out: &mut BytesMut,
     ) -> Result<(), Broken> {
-        if name.is_empty() {
-            self.forget(b"");
-        } else if self.statements.contains_key(&name) {
+        let replaced = if name.is_empty() { self.forget(b"") } else { None };
+        if self.statements.contains_key(&name) {
             // The server says what is wrong with it, in its own words.
             let on_server = self.prepare(&name, state, out);
-            self.due.push_back(Due::Parse { name: None, id: 0 });
+            self.expect(Due::Parse {
+                name: None,
+                id: 0,
+                replaced: None,
+            });
             write_parse(&on_server, &definition, out);
             return Ok(());
         }
@@ -326,9 +382,10 @@ impl Relay {
             state.prepared.insert(id, state.clock);
             write_parse(&statement_name(id), &definition, out);
         }
-        self.due.push_back(Due::Parse {
+        self.expect(Due::Parse {
             name: Some(name.clone()),
             id,
+            replaced,
         });
         self.statements.insert(
             name,
@@ -343,9 +400,14 @@ impl Relay {
 
     /// Makes sure that the client's statement is prepared on this server; its name there.
     fn prepare(&mut self, name: &Bytes, state: &mut State, out: &mut BytesMut) -> Bytes {
-        let Some(statement) = self.statements.get(name) else {
-            // Unknown, or made with SQL's PREPARE: the server knows better.
-            return name.clone();
+        let Some(statement) = self.statements.get(name).cloned() else {
+            // Unknown, or made with SQL's PREPARE: the server knows better. But what it has without a name is
+            // another client's.
+            return if name.is_empty() {
+                Bytes::from_static(b"astraler_none")
+            } else {
+                name.clone()
+            };
         };
         let id = statement.id;
         state.clock += 1;
@@ -360,7 +422,11 @@ impl Relay {
             state.prepared.insert(id, state.clock).is_some()
         };
         if !there {
-            self.due.push_back(Due::Parse { name: None, id });
+            self.expect(Due::Parse {
+                name: None,
+                id,
+                replaced: None,
+            });
             write_parse(&on_server, &statement.definition, out);
         }
         on_server
@@ -368,14 +434,22 @@ impl Relay {
 
     fn close(&mut self, name: &Bytes, state: &mut State) -> Bytes {
         let Some(statement) = self.forget(name) else {
+            self.expect(Due::Close(None));
+            if name.is_empty() {
+                state.unnamed = None;
+            }
             return name.clone();
         };
-        if name.is_empty() {
-            state.unnamed = None;
-            return Bytes::new();
-        }
-        state.prepared.remove(&statement.id);
-        statement_name(statement.id)
+        let (on_server, there) = if name.is_empty() {
+            (Bytes::new(), state.unnamed.take().is_some())
+        } else {
+            (
+                statement_name(statement.id),
+                state.prepared.remove(&statement.id).is_some(),
+            )
+        };
+        self.expect(Due::Close(Some((name.clone(), statement, there))));
+        on_server
     }
 
     fn forget(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
@@ -432,23 +506,23 @@ impl Relay {
         match (tag, self.due.front()) {
             (b'1', Some(Due::Parse { name, .. })) => {
                 self.server_drop = name.is_none();
-                self.due.pop_front();
+                self.pop_due();
             }
-            (b'2', Some(Due::Bind)) | (b'3', Some(Due::Close)) | (b'T' | b'n', Some(Due::Describe)) => {
-                self.due.pop_front();
+            (b'2', Some(Due::Bind)) | (b'3', Some(Due::Close(_))) | (b'T' | b'n', Some(Due::Describe)) => {
+                self.pop_due();
             }
-            (b'C', Some(Due::Execute(effects) | Due::Query(effects))) => {
+            (b'C', Some(Due::Execute(effects) | Due::Query(effects, _))) => {
                 let effects = *effects;
                 if matches!(self.due.front(), Some(Due::Execute(_))) {
-                    self.due.pop_front();
+                    self.pop_due();
                 }
                 self.completed(body.strip_suffix(&[0]).unwrap_or(body), &effects, state);
             }
             (b'I' | b's', Some(Due::Execute(_))) => {
-                self.due.pop_front();
+                self.pop_due();
             }
-            (b'Z', Some(Due::Query(_) | Due::Sync)) => {
-                self.due.pop_front();
+            (b'Z', Some(Due::Query(..) | Due::Sync)) => {
+                self.pop_due();
                 self.copying_in = false;
                 self.status = body.first().copied().unwrap_or(b'I');
                 if self.status == b'I' {
@@ -463,7 +537,7 @@ impl Relay {
             _ => {}
         }
         while let Some(Due::CopyEnd) = self.due.front() {
-            self.due.pop_front();
+            self.pop_due();
         }
         Ok(())
     }
@@ -495,28 +569,64 @@ impl Relay {
     /// After an error in the extended protocol, the server does nothing until Sync.
     fn failed(&mut self, state: &mut State) {
         self.copying_in = false;
-        if matches!(self.due.front(), Some(Due::Query(_) | Due::Sync) | None) {
+        if matches!(self.due.front(), Some(Due::Query(..) | Due::Sync) | None) {
             return;
         }
-        while !matches!(self.due.front(), Some(Due::Sync) | None) {
-            let Some(Due::Parse { name, id }) = self.due.pop_front() else {
-                continue;
-            };
-            state.prepared.remove(&id);
-            if state.unnamed == Some(id) {
-                state.unnamed = None;
-            }
-            if let Some(name) = name
-                && self
-                    .statements
-                    .get(&name)
-                    .is_some_and(|statement| statement.id == id)
-            {
-                self.forget(&name);
-            }
+        let skipped = self
+            .due
+            .iter()
+            .position(|due| matches!(due, Due::Sync))
+            .unwrap_or(self.due.len());
+        // Backwards, as a name may have been closed and used again.
+        let mut skipped: Vec<Due> = self.due.drain(..skipped).collect();
+        while let Some(due) = skipped.pop() {
+            // What failed was begun; what comes after it was not.
+            let begun = skipped.is_empty();
+            self.settle(&due);
+            self.undo(due, begun, state);
         }
         // Sync is not even sent: what comes before it would be skipped by the server and is not sent either.
         self.ignoring = self.due.is_empty();
+    }
+
+    /// Takes back what was noted when a message was sent that did not come to anything.
+    fn undo(&mut self, due: Due, begun: bool, state: &mut State) {
+        match due {
+            Due::Parse { name, id, replaced } => {
+                state.prepared.remove(&id);
+                if state.unnamed == Some(id) {
+                    state.unnamed = None;
+                }
+                let Some(name) = name else { return };
+                if self
+                    .statements
+                    .get(&name)
+                    .is_some_and(|statement| statement.id == id)
+                {
+                    self.forget(&name);
+                }
+                // Even a Parse that fails ends the statement without a name.
+                if let (Some(statement), false) = (replaced, begun) {
+                    self.restore(name, statement);
+                }
+            }
+            Due::Close(Some((name, statement, there))) => {
+                if there && !name.is_empty() {
+                    state.prepared.insert(statement.id, state.clock);
+                }
+                self.restore(name, statement);
+            }
+            Due::Query(_, Some(statement)) => self.restore(Bytes::new(), statement),
+            _ => {}
+        }
+    }
+
+    fn restore(&mut self, name: Bytes, statement: Arc<Statement>) {
+        // A later batch may have used the name again.
+        if !self.statements.contains_key(&name) {
+            self.statement_bytes += statement.definition.len();
+            self.statements.insert(name, statement);
+        }
     }
 
     /// COPY FROM STDIN began in the extended protocol: the server ignores Sync until the data end.
@@ -556,3 +666,7 @@ fn write_parse(name: &[u8], definition: &[u8], out: &mut BytesMut) {
         out.put_slice(definition);
     });
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;
