@@ -103,6 +103,10 @@ impl TestCluster {
         Some(server.wait().unwrap())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
     pub(crate) fn admin(&self) -> Access {
         Access {
             socket_directory: self.config.socket_directory.clone(),

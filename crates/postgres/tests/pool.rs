@@ -700,3 +700,96 @@ fn installed() -> PathBuf {
     }
     folder
 }
+
+/// `cargo nextest run --release -p astraler-postgres --run-ignored only measure --no-capture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a test"]
+async fn measure_pgbench_direct_and_pooled() {
+    let setting = Arc::new(Setting::new(10, PoolLimits::default()).await);
+    setting.owner_runs("CREATE TABLE pgbench_accounts (aid int PRIMARY KEY, abalance int); INSERT INTO pgbench_accounts SELECT g, 0 FROM generate_series(1, 100000) g").await;
+    let direct = setting.owner.socket_directory.to_str().unwrap().to_owned();
+    let pooled = setting.folder.to_str().unwrap().to_owned();
+    let script = setting.folder.join("select.sql").to_str().unwrap().to_owned();
+    fs::write(
+        &script,
+        "\\set aid random(1, 100000)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
+    )
+    .unwrap();
+    for (more, name) in [
+        (vec!["-c", "10", "-j", "2"], "10 clients"),
+        (
+            vec!["-c", "10", "-j", "2", "-C"],
+            "10 clients, connecting each time",
+        ),
+    ] {
+        for mode in ["simple", "prepared"] {
+            for (host, port, password, way) in [
+                (
+                    &direct,
+                    setting.owner.port.to_string(),
+                    setting.service.password.as_str(),
+                    "direct",
+                ),
+                (&pooled, "6432".to_owned(), TOKEN, "pooled"),
+            ] {
+                let arguments = [
+                    &[
+                        "-n",
+                        "-f",
+                        &script,
+                        "-T",
+                        "5",
+                        "-M",
+                        mode,
+                        "-h",
+                        host,
+                        "-p",
+                        &port,
+                        "-U",
+                        &setting.service.user,
+                    ],
+                    more.as_slice(),
+                    &[setting.service.database.as_str()],
+                ]
+                .concat();
+                let mut command = std::process::Command::new("pgbench");
+                command.args(arguments).env("PGPASSWORD", password);
+                let output = tokio::task::spawn_blocking(move || command.output())
+                    .await
+                    .unwrap()
+                    .unwrap();
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                let tps = text
+                    .lines()
+                    .find(|line| line.starts_with("tps"))
+                    .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+                eprintln!("{name}, {mode}, {way}: {tps}");
+            }
+        }
+    }
+    let postmaster = setting.cluster.pid();
+    let mut pss = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let number = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok())
+        };
+        if number("PPid:") == Some(postmaster) || number("Pid:") == Some(postmaster) {
+            let rollup = fs::read_to_string(entry.path().join("smaps_rollup")).unwrap_or_default();
+            pss += rollup
+                .lines()
+                .find_map(|l| {
+                    l.strip_prefix("Pss:")?
+                        .trim()
+                        .strip_suffix(" kB")?
+                        .trim()
+                        .parse::<u64>()
+                        .ok()
+                })
+                .unwrap_or(0);
+        }
+    }
+    eprintln!("PSS of the server with its connections: {} MiB", pss / 1_024);
+}
