@@ -181,7 +181,6 @@ pub fn server_unit(config: &ClusterConfig) -> UnitSpec {
         stop: StopPolicy {
             signal: 2,
             grace_ms: 30_000,
-            ..StopPolicy::default()
             descendants: false,
         },
         limits: ResourceLimits {

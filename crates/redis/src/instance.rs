@@ -116,7 +116,6 @@ pub fn unit(config: &InstanceConfig) -> UnitSpec {
         stop: StopPolicy {
             signal: 15,
             grace_ms: 30_000,
-            ..StopPolicy::default()
             descendants: false,
         },
         limits: ResourceLimits {
