@@ -118,7 +118,7 @@ impl Platform {
 
     /// The last lines that a unit wrote.
     pub(crate) fn last_log_lines(&self, unit: &UnitName) -> Vec<String> {
-        astraler_host::logs::tail(&self.installation.layout.logs(), unit.as_str(), 15).unwrap_or_default()
+        astraler_host::logs::tail(self.installation.layout.logs(), unit, 15).unwrap_or_default()
     }
 
     /// Removes a deployment's configuration (it holds secrets) and sockets from the runtime folder.
@@ -278,6 +278,9 @@ impl Platform {
     }
 }
 
+/// Planned with where /proc/meminfo cannot be read.
+const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
+
 pub(crate) fn now_ms() -> u64 {
     use astraler_host::clock::{Clock, RealClock};
     RealClock.now_ms()
@@ -285,5 +288,8 @@ pub(crate) fn now_ms() -> u64 {
 
 fn machine() -> astraler_postgres::Machine {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    astraler_postgres::Machine { memory_bytes: astraler_host::process::machine_memory_bytes(), cores }
+    astraler_postgres::Machine {
+        memory_bytes: astraler_host::process::machine_memory_bytes().unwrap_or(DEFAULT_MEMORY_BYTES),
+        cores: u32::try_from(cores).unwrap_or(u32::MAX),
+    }
 }

@@ -115,7 +115,7 @@ fn process(
         listeners,
         ready: Ready::Line { timeout_ms: READY_TIMEOUT_MS },
         restart: RestartPolicy::default(),
-        stop: StopPolicy { signal: 15, grace_ms: 15_000 },
+        stop: StopPolicy { signal: 15, grace_ms: 15_000, descendants: false },
         limits: ResourceLimits::default(),
         log: LogPolicy::default(),
     })

@@ -27,7 +27,7 @@ pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, Platform
         environments,
         parts,
         interrupted: platform.interrupted()?,
-        isolation: astraler_host::isolation::probe().to_string(),
+        isolation: astraler_host::isolation::probe().describe().join("; "),
     })
 }
 

@@ -228,6 +228,10 @@ pub struct StopPolicy {
     pub signal: i32,
     /// How long it may take after the signal.
     pub grace_ms: u64,
+    /// The signal goes to the descendants of the unit's process instead of to itself: for programs run below a
+    /// monitor that passes no signal on, as bubblewrap's. The unit has ended when its own process has.
+    #[serde(default)]
+    pub descendants: bool,
 }
 
 impl Default for StopPolicy {
@@ -235,6 +239,7 @@ impl Default for StopPolicy {
         Self {
             signal: 15,
             grace_ms: 10_000,
+            descendants: false,
         }
     }
 }

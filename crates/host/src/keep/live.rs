@@ -107,7 +107,11 @@ impl Live {
 /// Ends a process and all that belongs to it: the signal, its grace period, SIGKILL for everything.
 pub(super) async fn end(keep: &Keep, unit: &UnitName, live: &Live, stop: &StopPolicy) -> Exit {
     let below = family(live);
-    live.signal(stop.signal);
+    if stop.descendants && !below.is_empty() {
+        signal_each(&below, stop.signal);
+    } else {
+        live.signal(stop.signal);
+    }
     if timeout(Duration::from_millis(stop.grace_ms), live.exited())
         .await
         .is_err()
@@ -117,6 +121,23 @@ pub(super) async fn end(keep: &Keep, unit: &UnitName, live: &Live, stop: &StopPo
     let mut now_below = family(live);
     now_below.extend(below);
     sweep(keep, unit, live, now_below).await
+}
+
+/// Signals each process that is still the one that was seen.
+fn signal_each(family: &BTreeMap<u32, u64>, number: i32) {
+    let signal = Signal::from_named_raw(number).unwrap_or(Signal::TERM);
+    for (pid, start_time) in family {
+        let Some(raw) = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw) else {
+            continue;
+        };
+        // The descriptor pins the process before it is compared, so that the signal cannot meet a successor.
+        let Ok(pidfd) = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()) else {
+            continue;
+        };
+        if process::start_time(*pid) == Some(*start_time) {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
+        }
+    }
 }
 
 /// Kills a process and all that belongs to it.
