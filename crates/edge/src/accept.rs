@@ -104,27 +104,47 @@ async fn connection(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
         link: link.clone(),
         requests: AtomicU64::new(0),
     });
-    let wire = Wire::new(stream, link, edge.limits.clone());
     let service = service_fn(|request| {
         let (edge, client) = (edge.clone(), client.clone());
         async move { Ok::<_, Infallible>(Box::pin(serve(edge, client, request)).await) }
     });
-    let connection = builder(&edge.limits)
-        .serve_connection(TokioIo::new(wire), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = edge.draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = edge.aborting.cancelled() => return,
-            }
+    let mut wire = Wire::new(stream, link, edge.limits.clone());
+    loop {
+        // Without hyper, whose buffers are most of what a connection costs.
+        let awake = tokio::select! {
+            biased;
+            awake = wire.wake() => awake,
+            () = edge.draining.cancelled() => false,
+        };
+        if !awake {
+            let _ = wire.shutdown().await;
+            return;
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(client = %address.ip(), error = &error as &dyn std::error::Error, "connection ended early");
+        let last = edge.draining.is_cancelled();
+        let mut connection = builder(&edge.limits)
+            .keep_alive(!last)
+            .serve_connection(TokioIo::new(wire), &service)
+            .with_upgrades();
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = edge.draining.cancelled(), if !last => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = edge.aborting.cancelled() => return,
+                }
+            }
+            () = edge.aborting.cancelled(), if last => return,
+        };
+        if let Err(error) = ended {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(client = %address.ip(), error, "connection ended early");
+            return;
+        }
+        match connection.into_parts() {
+            Some(parts) if parts.io.inner().is_asleep() => wire = parts.io.into_inner(),
+            _ => return,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Fields by which a client could claim to be someone else: nobody in front of us is trusted, so they are all dropped.
-const CLAIMS: [&str; 24] = [
+const CLAIMS: [&str; 23] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -36,7 +36,6 @@ const CLAIMS: [&str; 24] = [
     "x-original-host",
     "x-rewrite-url",
     "x-request-id",
-    "x-http-method-override",
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "cf-ray",

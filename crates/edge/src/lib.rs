@@ -9,8 +9,8 @@
 //!
 //! # The path of a request, one module a phase
 //!
-//! [`accept`] → [`wire`] (limits: framing, sizes, deadlines) → [`checks`] → [`route`] → [`proxy`] or [`asset`] →
-//! [`rules`] (response rules) → [`record`] (access record). [`serve`] calls them in this order and holds nothing else.
+//! `accept` → [`wire`] (limits: framing, sizes, deadlines) → `checks` → `route` → `proxy` or `asset` → `rules`
+//! (response rules) → `record` (access record). `serve` calls them in this order and holds nothing else.
 //!
 //! # Invariants
 //!

@@ -77,7 +77,6 @@ impl Access {
     ) -> Self {
         counters.requests_total.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        link.busy.store(true, Ordering::Release);
         let headers = request.headers();
         let request_id = crate::forward::request_id();
         let record = Record {
@@ -243,7 +242,7 @@ impl Drop for Access {
             return;
         };
         inner.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        inner.link.busy.store(false, Ordering::Release);
+        inner.link.answered.fetch_add(1, Ordering::Release);
         inner.record.duration_us = micros(inner.begun);
         inner.record.bytes_in = inner.upload.bytes.load(Ordering::Relaxed);
         if let Some(fault) = inner.fault {

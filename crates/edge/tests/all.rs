@@ -1,6 +1,10 @@
 //! The edge from outside: raw sockets in front, real HTTP servers on Unix sockets behind.
 
-#![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these are tests: helpers write files and unwrap as tests do"
+)]
 
 mod asset;
 mod corpus;

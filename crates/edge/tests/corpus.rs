@@ -36,7 +36,7 @@ fn parse(text: &str) -> Vec<Case> {
         match line.split_once(' ').unwrap_or((line, "")) {
             (">", bytes) => case.bytes.extend(unescape(bytes)),
             ("status", list) => {
-                case.statuses = list.split(' ').map(|status| status.parse().unwrap()).collect()
+                case.statuses = list.split(' ').map(|status| status.parse().unwrap()).collect();
             }
             ("seen", seen) => case.seen.push(seen.to_owned()),
             ("open", _) => case.open = true,

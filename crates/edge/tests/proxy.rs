@@ -244,6 +244,9 @@ fn a_client_that_does_not_read_holds_the_worker_back() {
         client
             .send("GET /endless HTTP/1.1\r\nHost: worker.test\r\n\r\n")
             .await;
+        while edge.status().await["in_flight"] != 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         // Nobody reads: the edge gives up after its patience, having taken no more than the buffers between hold.
         let begun = Instant::now();
         while edge.status().await["in_flight"] != 0 {
@@ -449,7 +452,7 @@ fn fifty_switches_and_not_one_failed_request() {
                     let mut client = Client::connect(address).await;
                     let mut count = 0_u32;
                     while running.load(std::sync::atomic::Ordering::Relaxed) {
-                        let target = if n == 0 && count % 50 == 0 {
+                        let target = if n == 0 && count.is_multiple_of(50) {
                             "/slow"
                         } else {
                             "/name"

@@ -206,6 +206,7 @@ impl Worker {
                     });
                     let connection = hyper::server::conn::http1::Builder::new()
                         .half_close(true)
+                        .max_headers(200)
                         .serve_connection(TokioIo::new(stream), service);
                     let _ = connection.with_upgrades().await;
                 });

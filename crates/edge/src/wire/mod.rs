@@ -2,7 +2,7 @@
 //!
 //! # Why this cannot fall out of step with hyper
 //!
-//! [`Wire`] sits between the socket and hyper and does the framing itself. It hands hyper one whole head at a time, only
+//! `Wire` sits between the socket and hyper and does the framing itself. It hands hyper one whole head at a time, only
 //! after [`head::inspect`] has passed it, and then exactly the bytes of that request's body, counted by the one
 //! Content-Length or followed chunk by chunk ([`chunk`]). The next head is looked for where that count ends, and nowhere
 //! else. What passes leaves hyper no choice: one Content-Length of digits, or one `chunked`, or neither; CRLF only; one
@@ -10,11 +10,17 @@
 //! walk through the same borders, also with pipelining.
 //!
 //! A head that does not pass is replaced by a harmless one, `GET / HTTP/1.1` that closes, and its number on the
-//! connection is noted with the fault. hyper calls the service once for each head, in order; [`crate::serve`] counts
+//! connection is noted with the fault. hyper calls the service once for each head, in order; `serve` counts
 //! the calls, meets the number and answers the fault. No byte of the client follows a refused head.
 //!
 //! After a WebSocket handshake nothing is handed on until the service has decided: the bytes that follow are another
 //! request, or the tunnel's.
+//!
+//! # Naps
+//!
+//! hyper holds two buffers of 8 KiB for each connection. One that was idle for half a second is told that the stream
+//! has ended, which is how hyper lets go of it; `accept` takes the wire back, waits without buffers, and starts
+//! hyper anew with the next request. The client sees nothing of it.
 //!
 //! # Deadlines
 //!
@@ -35,7 +41,7 @@ use head::Framing;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -47,6 +53,8 @@ const READ_BYTES: usize = 16 << 10;
 /// What is read and thrown away after the last answer, so that the client gets to read it (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 256 << 10;
 const LINGER: Duration = Duration::from_secs(1);
+/// After so long without a request a connection gives its buffers back.
+const NAP_AFTER: Duration = Duration::from_millis(500);
 /// Head that stands in for a refused one.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -63,8 +71,8 @@ pub(crate) struct Refusal {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     refused: OnceLock<Refusal>,
-    /// A request is being answered: the connection is not idle.
-    pub(crate) busy: AtomicBool,
+    /// Requests whose answer is complete: as long as there are fewer than heads, the connection is not idle.
+    pub(crate) answered: AtomicU64,
     upgrade: AtomicU8,
     decided: AtomicWaker,
 }
@@ -108,6 +116,8 @@ pub(crate) struct Wire<S> {
     write_deadline: Deadline,
     body_wait: BodyWait,
     linger: Option<Linger>,
+    /// hyper was told that the stream has ended, because there was nothing to do.
+    asleep: bool,
 }
 
 #[derive(Debug)]
@@ -161,15 +171,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             write_deadline: Deadline::default(),
             body_wait: BodyWait::default(),
             linger: None,
+            asleep: false,
         }
+    }
+
+    /// Whether hyper's end of this connection was only a nap.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// Waits for the next request while hyper is away. `false` when the client left or stayed idle for too long.
+    pub(crate) async fn wake(&mut self) -> bool {
+        let deadline = self.last_activity + crate::config::ms(self.limits.idle_timeout_ms);
+        let awake = std::future::poll_fn(|cx| match self.fill(cx) {
+            Poll::Ready(read) => Poll::Ready(matches!(read, Ok(1..))),
+            Poll::Pending => self.read_deadline.poll(cx, deadline).map(|()| false),
+        });
+        let awake = awake.await;
+        self.asleep = false;
+        if !awake {
+            self.state = State::Ended;
+        }
+        awake
     }
 
     /// Moves one whole head from `pending` to `passed`, if there is one; or a stand-in for a refused one.
     fn take_head(&mut self) -> Result<bool, Fault> {
-        if self.scanned == 0 {
+        // An empty line may itself arrive in two pieces.
+        if self.scanned <= 1 {
             self.skip_empty_lines()?;
         }
         if self.pending.is_empty() {
+            self.head_since = None;
             return Ok(false);
         }
         self.head_since.get_or_insert_with(Instant::now);
@@ -210,6 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut skipped = 0;
         while self.pending.starts_with(b"\r\n") {
             self.pending.advance(2);
+            self.scanned = 0;
             skipped += 1;
             if skipped > 4 {
                 return Err(Kind::Malformed.because("empty lines instead of a request"));
@@ -301,18 +335,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         })
     }
 
-    /// Nothing to read just now. Ready when the client has had its time.
+    /// Nothing to read just now. Ready when the client has had its time, or to begin a nap.
     fn wait_for_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = match self.head_since {
-            Some(since) => since + crate::config::ms(self.limits.header_timeout_ms),
-            None => {
-                if self.link.busy.load(Ordering::Acquire) {
-                    self.last_activity = Instant::now();
-                }
-                self.last_activity + crate::config::ms(self.limits.idle_timeout_ms)
-            }
-        };
-        self.read_deadline.poll(cx, deadline)
+        if let Some(since) = self.head_since {
+            let deadline = since + crate::config::ms(self.limits.header_timeout_ms);
+            ready!(self.read_deadline.poll(cx, deadline));
+            self.refuse(Kind::HeadTimeout.because("the request head did not arrive in time"));
+            return Poll::Ready(());
+        }
+        if self.link.answered.load(Ordering::Acquire) < self.heads {
+            self.last_activity = Instant::now();
+        }
+        let idle_timeout = crate::config::ms(self.limits.idle_timeout_ms);
+        let nap = idle_timeout > NAP_AFTER;
+        let patience = if nap { NAP_AFTER } else { idle_timeout };
+        ready!(self.read_deadline.poll(cx, self.last_activity + patience));
+        self.asleep = nap;
+        self.state = if nap { State::Head } else { State::Ended };
+        Poll::Ready(())
     }
 
     fn wait_for_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -387,12 +427,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
                             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                             Poll::Pending => {
                                 ready!(this.wait_for_head(cx));
-                                if this.head_since.is_some() {
-                                    this.refuse(
-                                        Kind::HeadTimeout.because("the request head did not arrive in time"),
-                                    );
-                                } else {
-                                    this.state = State::Ended;
+                                if this.asleep {
+                                    return Poll::Ready(Ok(()));
                                 }
                             }
                         }
@@ -487,6 +523,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.asleep {
+            return Poll::Ready(Ok(()));
+        }
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
             let unread = match this.state {

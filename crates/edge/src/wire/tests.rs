@@ -86,6 +86,7 @@ fn a_dribbled_head_ends_at_its_deadline_and_an_idle_connection_at_its_own() {
         let (_client, server) = tokio::io::duplex(1 << 10);
         let mut wire = Wire::new(server, Arc::new(Link::default()), short());
         let begun = Instant::now();
+        assert!(!wire.wake().await);
         assert_eq!(wire.read(&mut buffer).await.unwrap(), 0);
         assert!(
             (690..1500).contains(&begun.elapsed().as_millis()),
@@ -119,6 +120,31 @@ fn a_dribbled_body_ends_although_every_pause_is_short() {
             begun.elapsed()
         );
         dribble.abort();
+    });
+}
+
+#[test]
+fn an_idle_connection_naps_and_wakes_without_losing_a_byte() {
+    runtime().block_on(async {
+        let (mut client, server) = tokio::io::duplex(1 << 10);
+        let mut wire = Wire::new(server, Arc::new(Link::default()), Arc::new(Limits::default()));
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut buffer = vec![0; 1024];
+        for _ in 0..3 {
+            client.write_all(head).await.unwrap();
+            assert!(wire.wake().await);
+            assert!(!wire.is_asleep());
+            assert_eq!(wire.read(&mut buffer).await.unwrap(), head.len());
+            // An answer in the making is no idleness.
+            let busy = tokio::time::timeout(NAP_AFTER * 2, wire.read(&mut buffer)).await;
+            assert!(busy.is_err());
+            wire.link.answered.fetch_add(1, Ordering::Release);
+            assert_eq!(wire.read(&mut buffer).await.unwrap(), 0);
+            assert!(wire.is_asleep());
+            wire.shutdown().await.unwrap();
+        }
+        drop(client);
+        assert!(!wire.wake().await);
     });
 }
 
