@@ -17,6 +17,9 @@ const QUEUE: usize = 8192;
 /// What is written is on its way to the disk after so long, at the latest.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
+/// How long the end of the edge waits for the last records.
+const FINISH: Duration = Duration::from_secs(3);
+
 /// Where requests put their records. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
@@ -58,11 +61,17 @@ pub(crate) fn open(config: AccessLogConfig) -> io::Result<(AccessLog, Writer)> {
 }
 
 impl Writer {
-    /// Writes what is queued, then ends. Blocks for as long as the disk takes.
-    pub(crate) fn finish(self) {
-        // A full queue empties itself: the writer is alive, and nobody else is.
-        let _ = self.log.queue.send(None);
-        let _ = self.thread.join();
+    /// Writes what is queued, then ends; a disk that hangs is not waited for longer than [`FINISH`].
+    pub(crate) async fn finish(self) {
+        let deadline = tokio::time::Instant::now() + FINISH;
+        let mut told = false;
+        while !self.thread.is_finished() && tokio::time::Instant::now() < deadline {
+            told = told || self.log.queue.try_send(None).is_ok();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if !self.thread.is_finished() {
+            tracing::error!("the access log cannot be written; the last records are lost");
+        }
     }
 }
 

@@ -120,7 +120,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     accept::drained(&edge).await;
     helpers.shutdown().await;
     drop(edge);
-    let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
+    writer.finish().await;
     Ok(())
 }
 

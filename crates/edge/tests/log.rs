@@ -165,3 +165,42 @@ fn files_rotate_and_no_more_are_kept_than_asked_for() {
         );
     });
 }
+
+#[test]
+fn a_disk_that_hangs_costs_records_and_nothing_else() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        // A pipe that nobody reads is a disk that hangs.
+        let pipe = folder.path().join("access.log");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let reader = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&pipe)
+            .unwrap();
+        let mut edge = TestEdge::start_in(folder, Limits::default(), 64 << 20, |_| vec![]).await;
+        let mut client = edge.connect().await;
+        let request = format!("GET /{} HTTP/1.1\r\nHost: worker.test\r\n\r\n", "x".repeat(900)).repeat(50);
+        for _ in 0..200 {
+            client.send(&request).await;
+            for _ in 0..50 {
+                assert_eq!(client.reply().await.unwrap().status, 421);
+            }
+        }
+        let status = edge.status().await;
+        assert_eq!(status["requests_total"], 10_000);
+        assert!(status["dropped_log_records"].as_u64().unwrap() > 100, "{status}");
+        drop(client);
+        edge.begin_stop();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), &mut edge.task).await;
+        ended.expect("the end waits for the disk").unwrap().unwrap();
+        drop(reader);
+    });
+}

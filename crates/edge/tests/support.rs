@@ -53,7 +53,16 @@ impl TestEdge {
         max_file_bytes: u64,
         routes: impl FnOnce(&Path) -> Vec<Route>,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), limits, max_file_bytes, routes).await
+    }
+
+    /// With whatever is in the folder already.
+    pub(crate) async fn start_in(
+        folder: tempfile::TempDir,
+        limits: Limits,
+        max_file_bytes: u64,
+        routes: impl FnOnce(&Path) -> Vec<Route>,
+    ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let snapshot = EdgeSnapshot {
