@@ -1,1 +1,24 @@
-//! astraler.toml and the files beside it, read into one validated manifest.
+//! `astraler.toml` and the files beside it, read into one validated manifest.
+//!
+//! For: the command line, which reads it, and the control plane, which keeps it with each deployment. The typed
+//! structs are the single source: the JSON Schema is generated from them, the document is checked against that
+//! schema with the place of every error, and the reference is written from it.
+//!
+//! It does *not* know what any key leads to, and touches nothing: validation has no side effects.
+
+mod config;
+mod diagnostics;
+mod load;
+mod reference;
+mod schema;
+mod validate;
+mod wrangler;
+
+pub use config::{
+    Appendfsync, Assets, Build, Config, Database, Edge, EdgeLimits, EnvironmentSettings, Environments,
+    MaxmemoryPolicy, Redis, Runtime, Sandbox, WorkerSettings,
+};
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};
+pub use reference::{Explanation, explain, reference_markdown};
+pub use schema::schema;

@@ -53,7 +53,7 @@ pub struct AssetConfig {
 }
 
 /// <https://developers.cloudflare.com/workers/static-assets/routing/advanced/html-handling/>
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HtmlHandling {
     /// `/foo` for `foo.html`, `/foo/` for `foo/index.html`; others are redirected there.
@@ -68,7 +68,7 @@ pub enum HtmlHandling {
 }
 
 /// <https://developers.cloudflare.com/workers/static-assets/routing/single-page-application/>
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum NotFoundHandling {
     /// `/index.html` with status 200.
     #[serde(rename = "single-page-application")]

@@ -1,0 +1,459 @@
+//! The shape of `astraler.toml`: types, defaults and descriptions. Everything else follows from here: the schema,
+//! the checks, the reference.
+//!
+//! A key marked `planned` is part of the shape, but nothing makes it effective yet: it is refused.
+
+mod planned;
+
+pub(crate) use planned::*;
+
+use astraler_model::{Environment, HtmlHandling, NotFoundHandling};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+/// What `astraler.toml` says. It holds only what no other file says: `wrangler.jsonc`, `supabase/config.toml` and
+/// `.github/workflows` are read as they stand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the application: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The product's domain, for example `shop.example`: production is `app.<domain>`.
+    pub domain: String,
+    /// What differs between the environments.
+    #[serde(default)]
+    pub environments: Environments,
+    /// The edge: listeners and limits.
+    #[serde(default)]
+    pub edge: Edge,
+    /// How workers run.
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// The workers, by name.
+    #[serde(default)]
+    pub workers: BTreeMap<String, WorkerSettings>,
+    /// Static assets.
+    #[serde(default)]
+    pub assets: Assets,
+    /// The application's own build.
+    #[serde(default)]
+    pub build: Build,
+    /// PostgreSQL.
+    #[serde(default)]
+    pub database: Database,
+    /// Redis.
+    #[serde(default)]
+    pub redis: Redis,
+    /// Object storage.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub storage: Storage,
+    /// The delivery pipeline and its gates.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub pipeline: Pipeline,
+    /// How releases are kept and verified.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub release: ReleaseSettings,
+    /// Metrics, logs and errors.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub signals: Signals,
+    /// Rules, severities and channels.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub alerts: Alerts,
+    /// How far things grow.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub scaling: Scaling,
+    /// What is backed up, when, and where to.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub backups: Backups,
+    /// Restores and their drills.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub recovery: Recovery,
+    /// Grants of secrets to services.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub secrets: Secrets,
+    /// What takes two steps to destroy.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub protection: Protection,
+    /// The console in the browser.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub console: Console,
+    /// Accounts of the cloud target.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub cloud: Cloud,
+}
+
+impl Config {
+    /// Further host names of an environment.
+    pub fn hosts(&self, environment: Environment) -> &[String] {
+        &self.environments.of(environment).hosts
+    }
+}
+
+/// The four environments.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Environments {
+    /// `localhost:3000`.
+    pub development: EnvironmentSettings,
+    /// `pr-N.preview.<domain>`: the same for every preview.
+    pub preview: EnvironmentSettings,
+    /// `staging.<domain>`.
+    pub staging: EnvironmentSettings,
+    /// `app.<domain>`.
+    pub production: EnvironmentSettings,
+}
+
+impl Environments {
+    /// The settings of one.
+    pub fn of(&self, environment: Environment) -> &EnvironmentSettings {
+        match environment {
+            Environment::Development => &self.development,
+            Environment::Preview(_) => &self.preview,
+            Environment::Staging => &self.staging,
+            Environment::Production => &self.production,
+        }
+    }
+}
+
+/// One environment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvironmentSettings {
+    /// Variables of every worker in this environment; they win over those of `wrangler.jsonc`.
+    pub vars: BTreeMap<String, String>,
+    /// Further host names by which it is reached.
+    pub hosts: Vec<String>,
+    /// Branches that are deployed here, with `*`.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub branches: Vec<String>,
+    /// Where it runs: `local` or `cloud`.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub target: Target,
+    /// Whether its data takes two steps to destroy.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub protected: bool,
+    /// Hours without a request after which a preview is removed.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub ttl_hours: Option<u32>,
+}
+
+/// The edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Edge {
+    /// Port for HTTP.
+    pub http_port: u16,
+    /// Addresses to listen on.
+    pub listen_addresses: Vec<IpAddr>,
+    /// Limits on what clients may send, and how slowly.
+    pub limits: EdgeLimits,
+    /// Port for HTTPS and HTTP/3.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub https_port: u16,
+    /// Certificates.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub tls: Tls,
+    /// Authoritative DNS.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub dns: Dns,
+    /// The cache (RFC 9111).
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub cache: Cache,
+    /// The web application firewall.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub waf: Waf,
+    /// Rate rules.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub rate_rules: Vec<RateRule>,
+    /// Networks that may reach the admin hosts, in CIDR form.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub allow_list: Vec<String>,
+    /// Content codings offered to clients.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub compression: Vec<Coding>,
+    /// Header fields added to every response.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            http_port: 3000,
+            listen_addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            limits: EdgeLimits::default(),
+            https_port: 3443,
+            tls: Tls::default(),
+            dns: Dns::default(),
+            cache: Cache::default(),
+            waf: Waf::default(),
+            rate_rules: vec![],
+            allow_list: vec![],
+            compression: vec![Coding::Br, Coding::Zstd, Coding::Gzip],
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
+/// Limits of the edge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EdgeLimits {
+    /// Bytes of a request's head.
+    #[schemars(range(min = 1024, max = 1_048_576))]
+    pub max_header_bytes: usize,
+    /// Header fields of a request.
+    #[schemars(range(min = 8, max = 1000))]
+    pub max_headers: usize,
+    /// Bytes of a request's target.
+    #[schemars(range(min = 256, max = 65_536))]
+    pub max_uri_bytes: usize,
+    /// Time for a whole head, however its bytes arrive.
+    #[schemars(range(min = 100))]
+    pub header_timeout_ms: u64,
+    /// Time a connection may be idle between requests.
+    #[schemars(range(min = 100))]
+    pub idle_timeout_ms: u64,
+    /// Time without a byte of a body, in either direction.
+    #[schemars(range(min = 100))]
+    pub body_idle_timeout_ms: u64,
+    /// Bytes of a request's body.
+    pub max_body_bytes: u64,
+    /// Connections at once.
+    #[schemars(range(min = 1))]
+    pub max_connections: usize,
+    /// Time to connect to a worker.
+    #[schemars(range(min = 1))]
+    pub upstream_connect_timeout_ms: u64,
+    /// Time until a worker's response begins.
+    #[schemars(range(min = 1))]
+    pub upstream_timeout_ms: u64,
+    /// Time that requests in flight get when the edge ends.
+    pub drain_ms: u64,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            max_header_bytes: 32 << 10,
+            max_headers: 100,
+            max_uri_bytes: 8 << 10,
+            header_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+            body_idle_timeout_ms: 30_000,
+            max_body_bytes: 100 << 20,
+            max_connections: 10_000,
+            upstream_connect_timeout_ms: 5_000,
+            upstream_timeout_ms: 60_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+/// How workers run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// What fences workerd in; `off` only where the code is trusted.
+    pub sandbox: Sandbox,
+}
+
+/// The fence around workerd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// bubblewrap: no network, no file system but its own.
+    #[default]
+    Bubblewrap,
+    /// None.
+    Off,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// Its folder, with `wrangler.jsonc`, `wrangler.json` or `wrangler.toml`.
+    pub path: PathBuf,
+    /// Paths that it answers, for example `/api/*`.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    /// Memory of its process; those of one deployment are added up.
+    #[serde(default)]
+    #[schemars(range(min = 33_554_432))]
+    pub memory_bytes: Option<u64>,
+    /// CPU time for one request.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub cpu_ms: Option<u64>,
+    /// Processes at least.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub min_instances: Option<u32>,
+    /// Processes at most.
+    #[serde(default)]
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub max_instances: Option<u32>,
+}
+
+/// Static assets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Assets {
+    /// Folder that holds them after the build.
+    pub directory: Option<PathBuf>,
+    /// How paths map to HTML files, in wrangler's words.
+    pub html_handling: HtmlHandling,
+    /// What answers a path without a file, in wrangler's words.
+    pub not_found_handling: NotFoundHandling,
+}
+
+/// The application's own build.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Build {
+    /// Command run in the application's folder before workers are bundled, for example `pnpm build`.
+    pub command: Option<String>,
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// Folder of the SQL migrations, `NNNN_name.sql`.
+    pub migrations: String,
+    /// Server connections of an environment's pool.
+    #[schemars(range(min = 1, max = 1000))]
+    pub pool_size: u32,
+    /// Connections that a cluster accepts.
+    #[schemars(range(min = 10, max = 5000))]
+    pub max_connections: u32,
+    /// Longest statement of the service role; 0 is no limit.
+    pub statement_timeout_ms: u64,
+    /// Read replicas.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub replicas: u32,
+    /// Extensions to create.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub extensions: Vec<String>,
+    /// Major version that must be there.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub version: Option<u32>,
+    /// An own PostgreSQL instead of ours.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub url_secret: Option<String>,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            migrations: "migrations".into(),
+            pool_size: 20,
+            max_connections: 100,
+            statement_timeout_ms: 0,
+            replicas: 0,
+            extensions: vec![],
+            version: None,
+            url_secret: None,
+        }
+    }
+}
+
+/// Redis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redis {
+    /// Memory for data in each environment.
+    #[schemars(range(min = 1_048_576))]
+    pub maxmemory_bytes: u64,
+    /// What happens above it.
+    pub maxmemory_policy: MaxmemoryPolicy,
+    /// How often the append-only file is synced.
+    pub appendfsync: Appendfsync,
+    /// Nodes of a Redis Cluster, when one process is outgrown.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub cluster_nodes: u32,
+    /// An own Redis instead of ours.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub url_secret: Option<String>,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            maxmemory_bytes: 128 << 20,
+            maxmemory_policy: MaxmemoryPolicy::default(),
+            appendfsync: Appendfsync::default(),
+            cluster_nodes: 0,
+            url_secret: None,
+        }
+    }
+}
+
+/// <https://redis.io/docs/latest/develop/reference/eviction/>
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "Redis's own words")]
+pub enum MaxmemoryPolicy {
+    #[default]
+    Noeviction,
+    AllkeysLru,
+    AllkeysLfu,
+    AllkeysRandom,
+    VolatileLru,
+    VolatileLfu,
+    VolatileRandom,
+    VolatileTtl,
+}
+
+impl fmt::Display for MaxmemoryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Noeviction => "noeviction",
+            Self::AllkeysLru => "allkeys-lru",
+            Self::AllkeysLfu => "allkeys-lfu",
+            Self::AllkeysRandom => "allkeys-random",
+            Self::VolatileLru => "volatile-lru",
+            Self::VolatileLfu => "volatile-lfu",
+            Self::VolatileRandom => "volatile-random",
+            Self::VolatileTtl => "volatile-ttl",
+        })
+    }
+}
+
+/// <https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/>
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "Redis's own words")]
+pub enum Appendfsync {
+    Always,
+    #[default]
+    Everysec,
+    No,
+}
+
+impl fmt::Display for Appendfsync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Always => "always",
+            Self::Everysec => "everysec",
+            Self::No => "no",
+        })
+    }
+}

@@ -1,0 +1,510 @@
+//! What later work makes effective. The defaults are the requirement's own figures.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where an environment runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// This machine.
+    #[default]
+    Local,
+    /// Cloudflare, Supabase, Upstash.
+    Cloud,
+}
+
+/// A content coding (RFC 9110 section 8.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Coding {
+    /// Brotli.
+    Br,
+    /// Zstandard.
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+/// What a decision of the firewall leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WafMode {
+    /// The request is denied.
+    Block,
+    /// It is written to the log.
+    Log,
+    /// Nothing is inspected.
+    Off,
+}
+
+/// What happens above a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateAction {
+    /// 429.
+    Block,
+    /// The answer waits.
+    Delay,
+    /// It is written to the log.
+    Log,
+}
+
+/// Whom an alert goes to, and how soon somebody must act.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Severity {
+    /// Channels.
+    pub channels: Vec<String>,
+    /// Minutes until it is escalated.
+    pub acknowledge_minutes: u32,
+}
+
+impl Severity {
+    fn new(channels: &[&str], acknowledge_minutes: u32) -> Self {
+        Self {
+            channels: channels.iter().map(ToString::to_string).collect(),
+            acknowledge_minutes,
+        }
+    }
+}
+
+/// Certificates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Directory of the ACME server (RFC 8555).
+    pub acme_directory_url: String,
+    /// Contact of the ACME account.
+    pub email: Option<String>,
+    /// Oldest TLS version.
+    pub min_version: String,
+    /// Days of `Strict-Transport-Security`; 0 sends none.
+    pub hsts_max_age_days: u32,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            acme_directory_url: "https://acme-v02.api.letsencrypt.org/directory".into(),
+            email: None,
+            min_version: "1.2".into(),
+            hsts_max_age_days: 365,
+        }
+    }
+}
+
+/// Authoritative DNS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// Port for queries.
+    pub port: u16,
+    /// Sign the zones.
+    pub dnssec: bool,
+    /// Further records in zone-file form.
+    pub records: Vec<String>,
+    /// Equal answers to one network in a second.
+    pub response_rate_per_s: u32,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            port: 3053,
+            dnssec: true,
+            records: vec![],
+            response_rate_per_s: 20,
+        }
+    }
+}
+
+/// The cache.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Memory tier.
+    pub memory_bytes: u64,
+    /// Disk tier.
+    pub disk_bytes: u64,
+    /// Paths that are never cached.
+    pub bypass: Vec<String>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 << 20,
+            disk_bytes: 4 << 30,
+            bypass: vec![],
+        }
+    }
+}
+
+/// The web application firewall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Waf {
+    /// What a decision leads to.
+    pub mode: WafMode,
+    /// OWASP paranoia level, 1 to 4.
+    pub paranoia_level: u8,
+    /// Anomaly score from which a request is denied.
+    pub inbound_threshold: u32,
+    /// Folder of a Core Rule Set; the distribution's when absent.
+    pub rules: Option<String>,
+    /// Rules in Cloudflare's language.
+    pub custom_rules: Vec<String>,
+    /// Rules that are off, with paths.
+    pub exceptions: Vec<String>,
+}
+
+impl Default for Waf {
+    fn default() -> Self {
+        Self {
+            mode: WafMode::Block,
+            paranoia_level: 1,
+            inbound_threshold: 5,
+            rules: None,
+            custom_rules: vec![],
+            exceptions: vec![],
+        }
+    }
+}
+
+/// A rate rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateRule {
+    /// Which requests count, in Cloudflare's language.
+    pub expression: String,
+    /// What makes two requests one client's.
+    pub characteristics: Vec<String>,
+    /// Window.
+    pub period_s: u32,
+    /// Requests in a window.
+    pub requests: u32,
+    /// What happens above.
+    pub action: RateAction,
+}
+
+impl Default for RateRule {
+    fn default() -> Self {
+        Self {
+            expression: "true".into(),
+            characteristics: vec!["ip.src".into()],
+            period_s: 60,
+            requests: 100,
+            action: RateAction::Block,
+        }
+    }
+}
+
+/// Object storage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Second location, `s3://bucket/prefix`, written to in real time.
+    pub replication_url: Option<String>,
+    /// Days after which unfinished uploads go; 0 is never.
+    pub lifecycle_days: u32,
+    /// Space of all buckets together.
+    pub max_bytes: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            replication_url: None,
+            lifecycle_days: 0,
+            max_bytes: 100 << 30,
+        }
+    }
+}
+
+/// The delivery pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pipeline {
+    /// Jobs that must pass.
+    pub gates: Vec<String>,
+    /// Coverage under which a run warns.
+    pub coverage_percent: u8,
+    /// Registries that jobs may reach.
+    pub registries: Vec<String>,
+    /// Longest job.
+    pub job_timeout_minutes: u32,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            gates: ["lint", "typecheck", "test", "build", "e2e"]
+                .map(String::from)
+                .to_vec(),
+            coverage_percent: 70,
+            registries: ["npm", "pypi", "crates.io"].map(String::from).to_vec(),
+            job_timeout_minutes: 60,
+        }
+    }
+}
+
+/// Releases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReleaseSettings {
+    /// Releases kept for a rollback.
+    pub keep: u32,
+    /// Sign provenance.
+    pub sign: bool,
+}
+
+impl Default for ReleaseSettings {
+    fn default() -> Self {
+        Self { keep: 20, sign: true }
+    }
+}
+
+/// Metrics, logs and errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signals {
+    /// Application logs.
+    pub application_retention_days: u32,
+    /// Access logs.
+    pub access_retention_days: u32,
+    /// Errors.
+    pub error_retention_days: u32,
+    /// Audit entries.
+    pub audit_retention_days: u32,
+    /// Space of all of them; the oldest go first.
+    pub max_bytes: u64,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            application_retention_days: 7,
+            access_retention_days: 3,
+            error_retention_days: 90,
+            audit_retention_days: 365,
+            max_bytes: 10 << 30,
+        }
+    }
+}
+
+/// Alerts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// Share of failed requests.
+    pub error_rate_percent: f64,
+    /// 95th percentile of the latency.
+    pub p95_ms: u64,
+    /// Share of time.
+    pub uptime_percent: f64,
+    /// Database connections in use, of the pool.
+    pub connections_percent: f64,
+    /// Acknowledged within 15 minutes.
+    pub critical: Severity,
+    /// Acknowledged within an hour.
+    pub high: Severity,
+    /// Acknowledged within a day.
+    pub medium: Severity,
+    /// Acknowledged within a week.
+    pub low: Severity,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            error_rate_percent: 1.0,
+            p95_ms: 500,
+            uptime_percent: 99.5,
+            connections_percent: 80.0,
+            critical: Severity::new(&["pagerduty", "slack"], 15),
+            high: Severity::new(&["slack"], 60),
+            medium: Severity::new(&["email"], 24 * 60),
+            low: Severity::new(&["dashboard"], 7 * 24 * 60),
+        }
+    }
+}
+
+/// How far things grow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scaling {
+    /// Connections at once.
+    pub concurrent_users: u32,
+    /// Requests.
+    pub requests_per_s: u32,
+    /// Minutes without a request after which workers sleep.
+    pub idle_sleep_minutes: u32,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            concurrent_users: 10_000,
+            requests_per_s: 5_000,
+            idle_sleep_minutes: 15,
+        }
+    }
+}
+
+/// Backups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backups {
+    /// Destination off this machine, `s3://bucket/prefix`.
+    pub target_url: Option<String>,
+    /// Accept a destination on the device that is protected.
+    pub allow_same_device: bool,
+    /// Hours between dumps.
+    pub database_hours: u32,
+    /// Archive the write-ahead log continuously.
+    pub wal: bool,
+    /// Days between encrypted backups of secrets.
+    pub secrets_days: u32,
+    /// Days a backup is kept.
+    pub retention_days: u32,
+    /// Remote of the configuration's repository.
+    pub config_git_url: Option<String>,
+}
+
+impl Default for Backups {
+    fn default() -> Self {
+        Self {
+            target_url: None,
+            allow_same_device: false,
+            database_hours: 24,
+            wal: true,
+            secrets_days: 7,
+            retention_days: 30,
+            config_git_url: None,
+        }
+    }
+}
+
+/// Restores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recovery {
+    /// Hours between drills.
+    pub drill_hours: u32,
+    /// Most data that may be lost.
+    pub recovery_point_s: u32,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self {
+            drill_hours: 24,
+            recovery_point_s: 120,
+        }
+    }
+}
+
+/// Secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Secrets {
+    /// Who may read what; nobody else may.
+    pub grants: Vec<SecretGrant>,
+    /// Age after which a rotation is due.
+    pub rotation_days: u32,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self {
+            grants: vec![],
+            rotation_days: 90,
+        }
+    }
+}
+
+/// A grant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretGrant {
+    /// Environment.
+    pub environment: String,
+    /// Service or worker.
+    pub service: String,
+    /// Name of the secret.
+    pub secret: String,
+}
+
+impl Default for SecretGrant {
+    fn default() -> Self {
+        Self {
+            environment: String::new(),
+            service: String::new(),
+            secret: String::new(),
+        }
+    }
+}
+
+/// Protection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protection {
+    /// Environments whose data takes two steps to destroy.
+    pub environments: Vec<String>,
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self {
+            environments: vec!["production".into()],
+        }
+    }
+}
+
+/// The console.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Console {
+    /// Port.
+    pub port: u16,
+    /// Networks that may reach it, in CIDR form.
+    pub allow_list: Vec<String>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            port: 3001,
+            allow_list: vec![],
+        }
+    }
+}
+
+/// Accounts of the cloud target. No secret stands here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cloud {
+    /// Cloudflare account.
+    pub cloudflare_account_id: Option<String>,
+    /// Supabase organisation.
+    pub supabase_organization_id: Option<String>,
+    /// Primary region of Redis.
+    pub upstash_region: String,
+    /// Region of the database.
+    pub region: String,
+    /// Where OpenTofu keeps its state.
+    pub state_backend: String,
+}
+
+impl Default for Cloud {
+    fn default() -> Self {
+        Self {
+            cloudflare_account_id: None,
+            supabase_organization_id: None,
+            upstash_region: "eu-west-1".into(),
+            region: "eu-central-1".into(),
+            state_backend: "local".into(),
+        }
+    }
+}
