@@ -208,18 +208,13 @@ fn worker_unit(
         name: unit_name(environment, deployment)?,
         config: &config,
         config_file: file,
-        release_directory: layout.releases().join(short_directory(&application.release)),
+        release_directory: layout.releases().join(astraler_release::directory_name(&application.release)),
         tools: platform.tools()?,
         sandbox: platform.sandbox(application)?,
         identity: installation.identities.worker.clone(),
         memory_bytes: memory,
         listeners,
     }))
-}
-
-/// Folder name of a release.
-pub(crate) fn short_directory(digest: &str) -> String {
-    digest.replace(':', "-")
 }
 
 fn worker_config(
@@ -250,7 +245,7 @@ fn worker_config(
             password: secrets.postgres_client_token.expose().to_owned(),
         })
         .collect();
-    let release = platform.installation.layout.releases().join(short_directory(&application.release));
+    let release = platform.installation.layout.releases().join(astraler_release::directory_name(&application.release));
     Ok(workers::WorkerConfig {
         name: worker.name.clone(),
         modules: worker

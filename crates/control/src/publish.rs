@@ -28,7 +28,7 @@ pub(crate) enum PublishError {
     Write {
         role: &'static str,
         #[source]
-        source: astraler_host::file::FileError,
+        source: astraler_host::snapshot::SnapshotError,
     },
     #[error("what the snapshot is made of cannot be read")]
     Read(#[from] crate::platform::PlatformError),

@@ -128,6 +128,7 @@ fn read_back(
     let output = Command::new(workerd)
         .args(["test", "--import-path=/", "--socket-addr=w-api=unix:w.sock"])
         .arg(&file)
+        .current_dir(folder.path())
         .output()
         .unwrap();
     assert!(

@@ -145,7 +145,7 @@ fn core_rules() -> Check {
 }
 
 fn isolation() -> Check {
-    ok("isolation", astraler_host::isolation::probe().to_string())
+    ok("isolation", astraler_host::isolation::probe().describe().join("\n"))
 }
 
 fn user() -> Check {

@@ -5,7 +5,8 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::place::Place;
 use crate::progress::line;
 use astraler_host::logs;
-use futures_util::StreamExt;
+use astraler_model::UnitName;
+use futures_util::{StreamExt, stream};
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
@@ -32,8 +33,8 @@ pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
     let prefix = |name: &str| if chosen.len() > 1 { format!("{name:width$} | ") } else { String::new() };
     let mut lines: Vec<(String, String)> = Vec::new();
     for (name, path) in &chosen {
-        let (dir, unit) = split(path);
-        lines.extend(logs::tail(dir, unit, wanted.lines)?.into_iter().map(|line| (line, prefix(name))));
+        let (dir, unit) = split(path)?;
+        lines.extend(logs::tail(dir, &unit, wanted.lines)?.into_iter().map(|line| (line, prefix(name))));
     }
     // Every line begins with its time, so that sorting by text is sorting by time.
     lines.sort_by(|a, b| a.0.cmp(&b.0));
@@ -41,25 +42,35 @@ pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
         line(&format!("{prefix}{text}"));
     }
     if wanted.follow {
-        super::block_on(async {
-            let streams = chosen.iter().map(|(name, path)| {
-                let (dir, unit) = split(path);
-                let prefix = prefix(name);
-                Box::pin(logs::follow(dir, unit).map(move |line| (prefix.clone(), line)))
-            });
-            let mut all = futures_util::stream::select_all(streams);
-            loop {
-                tokio::select! {
-                    next = all.next() => match next {
-                        Some((prefix, text)) => line(&format!("{prefix}{text}")),
-                        None => return Ok(()),
-                    },
-                    _ = tokio::signal::ctrl_c() => return Ok(()),
-                }
-            }
-        })?;
+        follow(&chosen, prefix)?;
     }
     Ok(())
+}
+
+/// Prints new lines of all parts as they arrive, until Ctrl-C.
+fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String) -> Outcome {
+    let mut streams = Vec::new();
+    for (name, path) in chosen {
+        let (dir, unit) = split(path)?;
+        let lines = logs::follow(dir, &unit);
+        let prefix = prefix(name);
+        streams.push(Box::pin(stream::unfold((lines, prefix), |(mut lines, prefix)| async move {
+            let text = lines.next().await.ok()?;
+            Some((format!("{prefix}{text}"), (lines, prefix)))
+        })));
+    }
+    super::block_on(async {
+        let mut all = stream::select_all(streams);
+        loop {
+            tokio::select! {
+                next = all.next() => match next {
+                    Some(text) => line(&text),
+                    None => return Ok(()),
+                },
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+        }
+    })
 }
 
 /// Part name → its current log file.
@@ -80,7 +91,8 @@ fn parts(place: &Place) -> Outcome<Vec<(String, PathBuf)>> {
     Ok(parts)
 }
 
-fn split(path: &Path) -> (&Path, &str) {
+fn split(path: &Path) -> Outcome<(&Path, UnitName)> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    (dir, path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default())
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((dir, UnitName::new(stem)?))
 }

@@ -7,7 +7,12 @@ use crate::table;
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
     let client = super::daemon(arguments)?;
-    let report = super::block_on(async { client.status().await.map_err(|error| super::not_up(&error)) })?;
+    let mut report = super::block_on(async { client.status().await.map_err(|error| super::not_up(&error)) })?;
+    // The daemon may not look into processes of other users; we may, as root.
+    for part in &mut report.parts {
+        part.memory_bytes =
+            part.memory_bytes.or_else(|| part.unit.pid.and_then(astraler_host::process::memory_pss_tree));
+    }
     if json {
         return Ok(table::print_json(&report)?);
     }

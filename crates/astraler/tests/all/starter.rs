@@ -1,0 +1,49 @@
+//! The starter application in a real browser: page → API worker → PostgreSQL, Redis, object storage.
+
+use crate::support::PROGRAM;
+use astraler_testkit::Platform;
+use std::path::Path;
+use std::process::Command;
+
+/// Sources of the starter, copied so that what building it leaves does not stay in the repository.
+fn starter(folder: &Path) -> std::io::Result<()> {
+    let target = folder.join("board");
+    let output = Command::new(PROGRAM).args(["init", "--starter"]).arg(&target).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
+    let folder = Platform::new(PROGRAM, starter).unwrap();
+    let application = folder.application().join("board");
+    let platform = Platform::of(PROGRAM, &application).unwrap();
+    platform.up(&[]).unwrap().ok();
+
+    let health = platform.get("/api/health").unwrap();
+    assert_eq!(health.status, 200, "{}", health.text());
+    for layer in ["database", "cache", "storage"] {
+        assert_eq!(health.json()[layer], serde_json::json!(true), "{}", health.text());
+    }
+
+    let screenshot = std::env::temp_dir().join(format!("astraler-board-{}.png", std::process::id()));
+    let node = platform.run(&["run-tool", "--print", "node"]).unwrap();
+    let node = if node.code == 0 { node.out.trim().to_owned() } else { "node".to_owned() };
+    let output = Command::new(node)
+        .arg("e2e/board.mjs")
+        .current_dir(&application)
+        .env("BASE_URL", format!("http://localhost:{}", platform.port))
+        .env("SCREENSHOT", &screenshot)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(std::fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000), "a picture of the board");
+    std::fs::remove_file(&screenshot).ok();
+    platform.run(&["down"]).unwrap().ok();
+    assert_eq!(platform.processes(), []);
+}
