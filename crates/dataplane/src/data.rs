@@ -5,7 +5,7 @@ mod bindings;
 
 use crate::status::{self, RoleStatus};
 use astraler_model::DataSnapshot;
-use astraler_storage::Store;
+use astraler_storage::{Store, StoreError};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct Config {
 }
 
 /// Serves until `shutdown`, then finishes what is under way for at most ten seconds.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), astraler_storage::StoreError> {
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
     let store = Store::open(&config.storage, astraler_storage::StoreOptions::default())?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -82,8 +82,9 @@ async fn keep_buckets(
     loop {
         let current = snapshot.borrow_and_update().clone();
         for bucket in current.environments.values().flat_map(|environment| environment.buckets.values()) {
-            if let Err(error) = store.ensure_bucket(bucket).await {
-                tracing::error!(bucket, %error, "creating a bucket");
+            match store.create_bucket(bucket).await {
+                Ok(_) | Err(StoreError::BucketExists(_)) => {}
+                Err(error) => tracing::error!(bucket, %error, "creating a bucket"),
             }
         }
         tokio::select! {
