@@ -33,8 +33,6 @@ pub struct PartPage {
 pub struct UploadPage {
     /// In the order of their keys and identifiers.
     pub uploads: Vec<UploadInfo>,
-    /// In the order of their bytes.
-    pub prefixes: Vec<String>,
     /// True when there are more.
     pub truncated: bool,
 }
