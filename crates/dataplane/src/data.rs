@@ -42,7 +42,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let tasks = TaskTracker::new();
 
     tasks.spawn(keep_buckets(store.clone(), config.snapshot.clone(), stop.clone()));
-    tasks.spawn(astraler_postgres::pool::serve(config.hyperdrive, config.snapshot.clone(), stop.clone()));
+    tasks.spawn(astraler_postgres::pool::serve(
+        config.hyperdrive,
+        config.snapshot.clone(),
+        stop.clone(),
+    ));
     let s3_stop = stop.clone();
     let s3_store = store.clone();
     let s3_source = config.snapshot.clone();
@@ -50,9 +54,22 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         astraler_storage::s3::serve(config.s3, s3_store, s3_source, s3_stop.cancelled_owned()).await;
     });
     let rest = Arc::new(astraler_redis::rest::Service::new(config.snapshot.clone()));
-    tasks.spawn(bindings::serve_rest(bindings::Incoming::Unix(config.rest), Arc::clone(&rest), stop.clone()));
-    tasks.spawn(bindings::serve_rest(bindings::Incoming::Tcp(config.rest_tcp), rest, stop.clone()));
-    tasks.spawn(bindings::serve_bindings(config.bindings, store, config.snapshot.clone(), stop.clone()));
+    tasks.spawn(bindings::serve_rest(
+        bindings::Incoming::Unix(config.rest),
+        Arc::clone(&rest),
+        stop.clone(),
+    ));
+    tasks.spawn(bindings::serve_rest(
+        bindings::Incoming::Tcp(config.rest_tcp),
+        rest,
+        stop.clone(),
+    ));
+    tasks.spawn(bindings::serve_bindings(
+        config.bindings,
+        store,
+        config.snapshot.clone(),
+        stop.clone(),
+    ));
 
     let seen = config.snapshot.clone();
     tokio::spawn(status::serve(
@@ -67,7 +84,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     shutdown.await;
     stop.cancel();
     tasks.close();
-    if tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(10), tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::info!("requests still under way after 10 s were cut");
     }
     Ok(())
@@ -81,7 +101,11 @@ async fn keep_buckets(
 ) -> Result<(), Infallible> {
     loop {
         let current = snapshot.borrow_and_update().clone();
-        for bucket in current.environments.values().flat_map(|environment| environment.buckets.values()) {
+        for bucket in current
+            .environments
+            .values()
+            .flat_map(|environment| environment.buckets.values())
+        {
             match store.create_bucket(bucket).await {
                 Ok(_) | Err(StoreError::BucketExists(_)) => {}
                 Err(error) => tracing::error!(bucket, %error, "creating a bucket"),

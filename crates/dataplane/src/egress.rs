@@ -58,7 +58,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
     });
     tokio::spawn(status::serve(
         config.status,
-        Arc::new(|| RoleStatus { role: "egress".into(), snapshot_version: 0, pid: std::process::id() }),
+        Arc::new(|| RoleStatus {
+            role: "egress".into(),
+            snapshot_version: 0,
+            pid: std::process::id(),
+        }),
     ));
     let drain = hyper_util::server::graceful::GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown.fuse());
@@ -90,7 +94,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
             }
         });
     }
-    if tokio::time::timeout(Duration::from_secs(10), drain.shutdown()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(10), drain.shutdown())
+        .await
+        .is_err()
+    {
         tracing::info!("requests still under way after 10 s were cut");
     }
 }
@@ -98,10 +105,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
 impl Gateway {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let Ok(_permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
-            return refusal(StatusCode::SERVICE_UNAVAILABLE, "too many requests of workers are under way");
+            return refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests of workers are under way",
+            );
         };
         if request.method() == Method::CONNECT {
-            return refusal(StatusCode::FORBIDDEN, "connect() is not supported yet: use fetch, or Hyperdrive");
+            return refusal(
+                StatusCode::FORBIDDEN,
+                "connect() is not supported yet: use fetch, or Hyperdrive",
+            );
         }
         let Some(host) = request.uri().host().map(str::to_ascii_lowercase) else {
             return refusal(StatusCode::BAD_REQUEST, "expected an absolute URI");
@@ -117,7 +130,11 @@ impl Gateway {
             request.headers_mut().insert(HOST, host);
         }
         strip_hop_by_hop(request.headers_mut());
-        let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let authority = request
+            .uri()
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         match self.public.request(request).await {
             Ok(response) => pass_back(response),
             Err(error) => {
@@ -134,7 +151,10 @@ async fn forward_inside(internal: &InternalHost, mut request: Request<Incoming>)
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(host = internal.host, %error, "a service of the platform does not answer");
-            return refusal(StatusCode::BAD_GATEWAY, &format!("{} does not answer: {error}", internal.host));
+            return refusal(
+                StatusCode::BAD_GATEWAY,
+                &format!("{} does not answer: {error}", internal.host),
+            );
         }
     };
     let (mut sender, connection) = match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
@@ -146,7 +166,11 @@ async fn forward_inside(internal: &InternalHost, mut request: Request<Incoming>)
             tracing::debug!(%error, "connection to a service of the platform");
         }
     });
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str())
+        .to_owned();
     let Ok(uri) = path.parse::<Uri>() else {
         return refusal(StatusCode::BAD_REQUEST, "the path is not valid");
     };
@@ -179,9 +203,15 @@ fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in
-        ["connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "transfer-encoding", "upgrade"]
-    {
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ] {
         headers.remove(name);
     }
 }
@@ -199,7 +229,10 @@ fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
     let body = Full::new(Bytes::from(format!("egress: {reason}\n")));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed());
     *response.status_mut() = status;
-    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        "content-type",
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 

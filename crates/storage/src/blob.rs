@@ -196,7 +196,7 @@ impl Blobs {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             // Space is lost until the next start, which removes it as an orphan; nothing else is.
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a blob that is no longer used")
+                tracing::warn!(path = %path.display(), %error, "cannot remove a blob that is no longer used");
             }
         }
     }

@@ -54,7 +54,12 @@ pub(super) async fn serve_rest(
 ) {
     serve(incoming, stop, move |request| {
         let service = Arc::clone(&service);
-        async move { service.handle(request).await.map(|body| body.map_err(io::Error::other).boxed()) }
+        async move {
+            service
+                .handle(request)
+                .await
+                .map(|body| body.map_err(io::Error::other).boxed())
+        }
     })
     .await;
 }
@@ -70,11 +75,16 @@ pub(super) async fn serve_bindings(
         let store = store.clone();
         let current = snapshot.borrow().clone();
         async move {
-            let token = request.headers().get("x-astraler-token").and_then(|value| value.to_str().ok());
+            let token = request
+                .headers()
+                .get("x-astraler-token")
+                .and_then(|value| value.to_str().ok());
             // The look-up is by the token's hash: its time tells nothing about the token.
             let grant = token.and_then(|token| current.grants.get(&TokenHash::of(token)));
             match grant.map(|grant| &grant.kind) {
-                Some(BindingKind::R2 { bucket }) => { let _ = (&store, bucket); denied() },
+                Some(BindingKind::R2 { bucket }) => {
+                    astraler_storage::r2::handle(&store, bucket, request).await
+                }
                 None => denied(),
             }
         }
@@ -97,7 +107,9 @@ where
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let drain = hyper_util::server::graceful::GracefulShutdown::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            break;
+        };
         let stream = tokio::select! {
             accepted = incoming.accept() => match accepted {
                 Ok(stream) => stream,

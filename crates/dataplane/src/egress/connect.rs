@@ -55,7 +55,9 @@ impl PublicConnector {
             .expect("the provider supports TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { tls: TlsConnector::from(Arc::new(config)) }
+        Self {
+            tls: TlsConnector::from(Arc::new(config)),
+        }
     }
 }
 
@@ -93,7 +95,9 @@ async fn connect(tls: &TlsConnector, uri: &Uri) -> Result<Stream, ConnectError> 
         let stream = tls.connect(name, stream).await.map_err(ConnectError::Tls)?;
         Ok(Stream::Tls(Box::new(stream)))
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, work).await.map_err(|_| ConnectError::Timeout)?
+    tokio::time::timeout(CONNECT_TIMEOUT, work)
+        .await
+        .map_err(|_| ConnectError::Timeout)?
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {

@@ -12,25 +12,27 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 const DENIED_V4: &[(Ipv4Addr, u32)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8),          // this network
-    (Ipv4Addr::new(10, 0, 0, 0), 8),         // private, RFC 1918
-    (Ipv4Addr::new(100, 64, 0, 0), 10),      // carrier-grade NAT
-    (Ipv4Addr::new(127, 0, 0, 0), 8),        // loopback
-    (Ipv4Addr::new(169, 254, 0, 0), 16),     // link-local, cloud metadata
-    (Ipv4Addr::new(172, 16, 0, 0), 12),      // private, RFC 1918
-    (Ipv4Addr::new(192, 0, 0, 0), 24),       // IETF protocol assignments
-    (Ipv4Addr::new(192, 0, 2, 0), 24),       // documentation
-    (Ipv4Addr::new(192, 88, 99, 0), 24),     // 6to4 relay anycast
-    (Ipv4Addr::new(192, 168, 0, 0), 16),     // private, RFC 1918
-    (Ipv4Addr::new(198, 18, 0, 0), 15),      // benchmarking
-    (Ipv4Addr::new(198, 51, 100, 0), 24),    // documentation
-    (Ipv4Addr::new(203, 0, 113, 0), 24),     // documentation
-    (Ipv4Addr::new(224, 0, 0, 0), 4),        // multicast
-    (Ipv4Addr::new(240, 0, 0, 0), 4),        // reserved, broadcast
+    (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
+    (Ipv4Addr::new(10, 0, 0, 0), 8),      // private, RFC 1918
+    (Ipv4Addr::new(100, 64, 0, 0), 10),   // carrier-grade NAT
+    (Ipv4Addr::new(127, 0, 0, 0), 8),     // loopback
+    (Ipv4Addr::new(169, 254, 0, 0), 16),  // link-local, cloud metadata
+    (Ipv4Addr::new(172, 16, 0, 0), 12),   // private, RFC 1918
+    (Ipv4Addr::new(192, 0, 0, 0), 24),    // IETF protocol assignments
+    (Ipv4Addr::new(192, 0, 2, 0), 24),    // documentation
+    (Ipv4Addr::new(192, 88, 99, 0), 24),  // 6to4 relay anycast
+    (Ipv4Addr::new(192, 168, 0, 0), 16),  // private, RFC 1918
+    (Ipv4Addr::new(198, 18, 0, 0), 15),   // benchmarking
+    (Ipv4Addr::new(198, 51, 100, 0), 24), // documentation
+    (Ipv4Addr::new(203, 0, 113, 0), 24),  // documentation
+    (Ipv4Addr::new(224, 0, 0, 0), 4),     // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),     // reserved, broadcast
 ];
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    !DENIED_V4.iter().any(|(network, bits)| (address.to_bits() ^ network.to_bits()) >> (32 - bits) == 0)
+    !DENIED_V4
+        .iter()
+        .any(|(network, bits)| (address.to_bits() ^ network.to_bits()) >> (32 - bits) == 0)
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -84,9 +86,17 @@ mod tests {
 
     #[test]
     fn allows_public_neighbours_of_denied_networks() {
-        for text in
-            ["9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "8.8.8.8", "2606:4700::1111", "2a00:1450::1"]
-        {
+        for text in [
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "8.8.8.8",
+            "2606:4700::1111",
+            "2a00:1450::1",
+        ] {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }

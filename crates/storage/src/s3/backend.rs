@@ -82,8 +82,8 @@ impl Backend {
     }
 }
 
-fn object(info: ObjectInfo, encode: fn(&str) -> String) -> Object {
-    let class = storage_class(&info).unwrap_or(ObjectStorageClass::STANDARD);
+fn object(info: &ObjectInfo, encode: fn(&str) -> String) -> Object {
+    let class = storage_class(info).unwrap_or(ObjectStorageClass::STANDARD);
     Object {
         key: Some(encode(&info.key)),
         e_tag: Some(etag(&info.etag)),
@@ -544,7 +544,7 @@ impl S3 for Backend {
             contents: Some(
                 page.objects
                     .into_iter()
-                    .map(|info| object(info, encode))
+                    .map(|info| object(&info, encode))
                     .collect(),
             ),
             prefix: Some(encode(input.prefix.as_deref().unwrap_or_default())),
@@ -582,7 +582,7 @@ impl S3 for Backend {
             contents: Some(
                 page.objects
                     .into_iter()
-                    .map(|info| object(info, encode))
+                    .map(|info| object(&info, encode))
                     .collect(),
             ),
             prefix: Some(encode(input.prefix.as_deref().unwrap_or_default())),

@@ -25,6 +25,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 /// The S3 error for one of the store.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 pub(super) fn error(error: StoreError) -> S3Error {
     if error.is_out_of_space() {
         let code = S3ErrorCode::from_bytes(b"InsufficientStorage").unwrap_or(S3ErrorCode::ServiceUnavailable);
@@ -157,7 +158,7 @@ macro_rules! metadata_of {
                 expires_ms: $input.expires.as_ref().map($crate::s3::convert::milliseconds),
             },
             $input.metadata.take(),
-            $input.storage_class.take(),
+            $input.storage_class.as_ref(),
         )
     };
 }
@@ -166,7 +167,7 @@ pub(super) use metadata_of;
 pub(super) fn metadata(
     mut http: HttpMetadata,
     custom: Option<HashMap<String, String>>,
-    storage_class: Option<StorageClass>,
+    storage_class: Option<&StorageClass>,
 ) -> S3Result<Metadata> {
     // Clients that stream with checksums add their transfer coding; it is not the content's.
     http.content_encoding = http
@@ -179,7 +180,7 @@ pub(super) fn metadata(
             rest.collect::<Vec<_>>().join(", ")
         })
         .filter(|encoding| !encoding.is_empty());
-    let storage_class = match storage_class.as_ref().map(StorageClass::as_str) {
+    let storage_class = match storage_class.map(StorageClass::as_str) {
         None | Some(StorageClass::STANDARD) => None,
         Some(StorageClass::STANDARD_IA) => Some("InfrequentAccess".to_owned()),
         Some(_) => return Err(s3_error!(InvalidStorageClass)),
