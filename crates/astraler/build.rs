@@ -4,7 +4,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Folders that building or testing the starter makes.
-const LEFT_OUT: &[&str] = &["node_modules", "dist", "coverage", "test-results", ".astraler", ".wrangler"];
+const LEFT_OUT: &[&str] = &[
+    "node_modules",
+    "dist",
+    "coverage",
+    "test-results",
+    ".astraler",
+    ".wrangler",
+];
 
 fn main() {
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter");
@@ -14,9 +21,17 @@ fn main() {
     let mut code = String::from("&[\n");
     for file in files {
         println!("cargo:rerun-if-changed={}", file.display());
-        let name = file.strip_prefix(&starter).expect("below starter").display().to_string();
-        writeln!(code, "    ({name:?}, include_bytes!({:?}).as_slice()),", file.display().to_string())
-            .expect("writing to a string");
+        let name = file
+            .strip_prefix(&starter)
+            .expect("below starter")
+            .display()
+            .to_string();
+        writeln!(
+            code,
+            "    ({name:?}, include_bytes!({:?}).as_slice()),",
+            file.display().to_string()
+        )
+        .expect("writing to a string");
     }
     code.push_str("]\n");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("starter.rs");
@@ -24,13 +39,19 @@ fn main() {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         let name = entry.file_name();
         if LEFT_OUT.iter().any(|left_out| name == *left_out) || name.to_string_lossy().ends_with(".log") {
             continue;
         }
-        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+        if path.is_dir() {
+            collect(&path, files)
+        } else {
+            files.push(path)
+        }
     }
 }

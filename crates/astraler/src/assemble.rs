@@ -40,7 +40,9 @@ pub(crate) fn check_requirements() -> Outcome {
 
 /// Where the tools of the application's platform are.
 pub(crate) fn tools_config(arguments: &Arguments) -> Outcome<ToolsConfig> {
-    Ok(ToolsConfig { directory: Place::find(arguments)?.layout.tools })
+    Ok(ToolsConfig {
+        directory: Place::find(arguments)?.layout.tools,
+    })
 }
 
 /// Installs the tools, builds the application, bundles its workers, writes the release.
@@ -59,7 +61,10 @@ pub(crate) async fn assemble(
     let staging = tempfile::Builder::new().prefix("bundle-").tempdir()?;
     let release = write_release(place, manifest, &tools, staging.path()).await?;
     progress.end("release", StepOutcome::Unchanged, release.digest.clone(), began);
-    Ok(Assembled { manifest: manifest.clone(), release })
+    Ok(Assembled {
+        manifest: manifest.clone(),
+        release,
+    })
 }
 
 impl Assembled {
@@ -82,7 +87,9 @@ impl Assembled {
             release: self.release.digest.clone(),
             workers,
             assets,
-            migrations: contents.has_migrations().then(|| self.release.directory.join("migrations")),
+            migrations: contents
+                .has_migrations()
+                .then(|| self.release.directory.join("migrations")),
         }
     }
 }
@@ -94,12 +101,22 @@ fn plan(worker: &Worker, environment: Environment, release: &release::Release) -
         name: worker.name.clone(),
         routes: worker.routes.clone(),
         // What the release holds was written by `write_release`, from the same type.
-        modules: modules.filter_map(|module| serde_json::from_value(module.clone()).ok()).collect(),
+        modules: modules
+            .filter_map(|module| serde_json::from_value(module.clone()).ok())
+            .collect(),
         compatibility_date: worker.compatibility_date.clone(),
         compatibility_flags: worker.compatibility_flags.clone(),
         vars: worker.vars_for(environment),
-        r2: worker.r2.iter().map(|r2| (r2.binding.clone(), r2.bucket.clone())).collect(),
-        hyperdrive: worker.hyperdrive.iter().map(|hyperdrive| hyperdrive.binding.clone()).collect(),
+        r2: worker
+            .r2
+            .iter()
+            .map(|r2| (r2.binding.clone(), r2.bucket.clone()))
+            .collect(),
+        hyperdrive: worker
+            .hyperdrive
+            .iter()
+            .map(|hyperdrive| hyperdrive.binding.clone())
+            .collect(),
         memory_bytes: worker.memory_bytes,
     }
 }
@@ -122,17 +139,24 @@ async fn write_release(
         })
         .collect();
     let bundles = bundle(tools, &inputs).await.map_err(|error| {
-        Failure::of(&error).hint("what runs now goes on as it was; mend the source and run `astraler up` again")
+        Failure::of(&error)
+            .hint("what runs now goes on as it was; mend the source and run `astraler up` again")
     })?;
-    let mut input =
-        release::Input { application: manifest.config.name.clone(), copies: vec![], workers: BTreeMap::new() };
+    let mut input = release::Input {
+        application: manifest.config.name.clone(),
+        copies: vec![],
+        workers: BTreeMap::new(),
+    };
     for (worker, bundled) in manifest.workers.iter().zip(bundles) {
         let folder = format!("workers/{}", worker.name);
         input.copies.push((staging.join(&worker.name), folder.clone()));
         let modules = bundled
             .modules
             .into_iter()
-            .map(|module| Module { path: Path::new(&folder).join(&module.path), ..module })
+            .map(|module| Module {
+                path: Path::new(&folder).join(&module.path),
+                ..module
+            })
             .map(serde_json::to_value)
             .collect::<Result<_, _>>()?;
         let entry = release::WorkerEntry {
@@ -145,8 +169,11 @@ async fn write_release(
     if let Some(directory) = &manifest.config.assets.directory {
         let source = place.application.join(directory);
         if !source.is_dir() {
-            return Err(Failure::new(Kind::Manifest, format!("assets.directory: there is no {}", source.display()))
-                .hint("does the build write it? `build.command` runs before the release is made"));
+            return Err(Failure::new(
+                Kind::Manifest,
+                format!("assets.directory: there is no {}", source.display()),
+            )
+            .hint("does the build write it? `build.command` runs before the release is made"));
         }
         input.copies.push((source, "assets".to_owned()));
     }
@@ -160,21 +187,31 @@ async fn write_release(
 async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools> {
     let began = Instant::now();
     progress.begin("tools");
-    let config = ToolsConfig { directory: place.layout.tools.clone() };
+    let config = ToolsConfig {
+        directory: place.layout.tools.clone(),
+    };
     let present = tools::find(&config);
     let fresh = present.is_none();
     let tools = match present {
         Some(tools) => tools,
-        None => tools::ensure(&config).await.map_err(|error| Failure::of(&error).kind(Kind::Missing))?,
+        None => tools::ensure(&config)
+            .await
+            .map_err(|error| Failure::of(&error).kind(Kind::Missing))?,
     };
-    let outcome = if fresh { StepOutcome::Changed } else { StepOutcome::Unchanged };
+    let outcome = if fresh {
+        StepOutcome::Changed
+    } else {
+        StepOutcome::Unchanged
+    };
     progress.end("tools", outcome, "workerd, esbuild, pnpm", began);
     Ok(tools)
 }
 
 /// Installs the application's packages when its lock file changed, then runs its build command.
 async fn build(place: &Place, manifest: &Manifest, tools: &Tools, progress: &mut Progress) -> Outcome {
-    let Some(command) = &manifest.config.build.command else { return Ok(()) };
+    let Some(command) = &manifest.config.build.command else {
+        return Ok(());
+    };
     let began = Instant::now();
     progress.begin("build");
     let path = tool_path(place, tools)?;
@@ -188,7 +225,11 @@ async fn build(place: &Place, manifest: &Manifest, tools: &Tools, progress: &mut
 
 /// pnpm writes `.modules.yaml` at the end of an install.
 fn packages_are_stale(application: &Path) -> bool {
-    let changed = |path: PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let changed = |path: PathBuf| {
+        std::fs::metadata(path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
     let installed = changed(application.join("node_modules/.modules.yaml"));
     let locked = changed(application.join("pnpm-lock.yaml"));
     installed.is_none() || installed < locked
@@ -201,7 +242,10 @@ fn tool_path(place: &Place, tools: &Tools) -> Outcome<OsString> {
     let node = tools.node.display();
     let scripts = [
         ("node", format!("#!/bin/sh\nexec '{node}' \"$@\"\n")),
-        ("pnpm", format!("#!/bin/sh\nexec '{node}' '{}' \"$@\"\n", tools.pnpm.display())),
+        (
+            "pnpm",
+            format!("#!/bin/sh\nexec '{node}' '{}' \"$@\"\n", tools.pnpm.display()),
+        ),
     ];
     for (name, script) in scripts {
         let path = folder.join(name);
@@ -233,14 +277,21 @@ async fn run(place: &Place, command: &str, path: &OsString) -> Outcome {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(ToString::to_string).collect();
-    Err(Failure::new(Kind::General, format!("`{command}` failed ({})", output.status))
-        .details(shown)
-        .hint("what runs now goes on as it was; mend the build and run `astraler up` again"))
+    let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Err(
+        Failure::new(Kind::General, format!("`{command}` failed ({})", output.status))
+            .details(shown)
+            .hint("what runs now goes on as it was; mend the build and run `astraler up` again"),
+    )
 }
 
 /// The first program of a name on the PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
 }

@@ -33,7 +33,12 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Audit(command) => audit::run(&arguments, command),
         Command::Env(command) => env::run(&arguments, command),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut crate::cli::Arguments::command(), "astraler", &mut std::io::stdout());
+            clap_complete::generate(
+                *shell,
+                &mut crate::cli::Arguments::command(),
+                "astraler",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         Command::Reference => {
@@ -57,7 +62,10 @@ fn daemon(arguments: &Arguments) -> Outcome<AdminClient> {
 
 /// Runs one asynchronous piece of a command.
 fn block_on<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// A client's error as a failure: no connection means that the platform is not up.

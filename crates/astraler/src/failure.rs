@@ -50,7 +50,13 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), details: vec![], hint: None, rendered: None }
+        Self {
+            kind,
+            message: message.into(),
+            details: vec![],
+            hint: None,
+            rendered: None,
+        }
     }
 
     /// An error with its causes, each said once.
@@ -85,7 +91,8 @@ impl Failure {
     }
 
     pub(crate) fn context(mut self, message: impl fmt::Display) -> Self {
-        self.details.insert(0, std::mem::replace(&mut self.message, message.to_string()));
+        self.details
+            .insert(0, std::mem::replace(&mut self.message, message.to_string()));
         self
     }
 

@@ -38,24 +38,35 @@ impl Place {
             None => astraler_manifest::find_root(&start),
         };
         let Some(application) = application else {
-            return Err(Failure::new(Kind::Manifest, format!("no astraler.toml in {}", start.display()))
-                .hint("run `astraler init` there, or name the application's folder with --dir"));
+            return Err(
+                Failure::new(Kind::Manifest, format!("no astraler.toml in {}", start.display()))
+                    .hint("run `astraler init` there, or name the application's folder with --dir"),
+            );
         };
         let application = application.canonicalize()?;
         let layout = layout(&application, arguments.state.as_deref())?;
         let id = identifier(&application, arguments.state.as_deref());
         if layout.runtime.as_os_str().len() + LONGEST_BELOW_RUNTIME > 107 {
             let shown = layout.runtime.display();
-            return Err(Failure::new(Kind::General, format!("the runtime folder's path is too long: {shown}"))
-                .hint("set ASTRALER_RUNTIME to a shorter folder: a socket's path has 107 bytes"));
+            return Err(Failure::new(
+                Kind::General,
+                format!("the runtime folder's path is too long: {shown}"),
+            )
+            .hint("set ASTRALER_RUNTIME to a shorter folder: a socket's path has 107 bytes"));
         }
-        Ok(Self { application, id, layout })
+        Ok(Self {
+            application,
+            id,
+            layout,
+        })
     }
 
     /// The record of a platform that has been set up before.
     pub(crate) fn installation(&self) -> Outcome<Installation> {
         Installation::load(&self.layout.installation_file()).map_err(|error| {
-            Failure::of(&error).kind(Kind::NotUp).hint("run `astraler up` first")
+            Failure::of(&error)
+                .kind(Kind::NotUp)
+                .hint("run `astraler up` first")
         })
     }
 
@@ -65,7 +76,9 @@ impl Place {
             let held = matches!(error, lock::LockError::Held { .. });
             let failure = Failure::of(&error);
             if held {
-                failure.kind(Kind::Locked).hint("wait for it to end; the lock goes with its process")
+                failure
+                    .kind(Kind::Locked)
+                    .hint("wait for it to end; the lock goes with its process")
             } else {
                 failure
             }
@@ -99,7 +112,8 @@ fn layout(application: &Path, state: Option<&Path>) -> Outcome<Layout> {
     let from_env = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = || {
         from_env("HOME").ok_or_else(|| {
-            Failure::new(Kind::General, "HOME is not set").hint("set HOME, or ASTRALER_CONFIG and ASTRALER_TOOLS")
+            Failure::new(Kind::General, "HOME is not set")
+                .hint("set HOME, or ASTRALER_CONFIG and ASTRALER_TOOLS")
         })
     };
     let state = match state {
@@ -129,7 +143,12 @@ fn layout(application: &Path, state: Option<&Path>) -> Outcome<Layout> {
             None => home()?.join(".local/share/astraler/tools"),
         },
     };
-    Ok(Layout { state, runtime, config, tools })
+    Ok(Layout {
+        state,
+        runtime,
+        config,
+        tools,
+    })
 }
 
 pub(crate) fn is_root() -> bool {
@@ -138,7 +157,8 @@ pub(crate) fn is_root() -> bool {
 
 /// Reads the manifest; all its errors at once.
 pub(crate) fn manifest(place: &Place) -> Outcome<Manifest> {
-    astraler_manifest::load(&place.application).map_err(|diagnostics: Diagnostics| Failure::diagnostics(&diagnostics))
+    astraler_manifest::load(&place.application)
+        .map_err(|diagnostics: Diagnostics| Failure::diagnostics(&diagnostics))
 }
 
 /// Makes the place ready: idempotent. `http_port` overrides the manifest's.
@@ -184,7 +204,12 @@ fn identities() -> Outcome<Identities> {
     // sockets through theirs.
     let gid = |identity: &Option<Identity>| identity.as_ref().map(|identity| identity.gid);
     let engines = [gid(&identities.postgres), gid(&identities.redis)];
-    let roles = [gid(&identities.edge), gid(&identities.data), gid(&identities.egress), gid(&identities.worker)];
+    let roles = [
+        gid(&identities.edge),
+        gid(&identities.data),
+        gid(&identities.egress),
+        gid(&identities.worker),
+    ];
     if let Some(daemon) = &mut identities.daemon {
         daemon.groups = engines.iter().chain(&roles).flatten().copied().collect();
     }
@@ -196,18 +221,29 @@ fn identities() -> Outcome<Identities> {
 
 fn folders(place: &Place, identities: &Identities) -> Outcome {
     let layout = &place.layout;
-    let daemon = identities.daemon.as_ref().map(|identity| (identity.uid, identity.gid));
+    let daemon = identities
+        .daemon
+        .as_ref()
+        .map(|identity| (identity.uid, identity.gid));
     let (uid, gid) = daemon.map_or((None, None), |(uid, gid)| (Some(uid), Some(gid)));
     let unwritable = |error: file::FileError| {
         Failure::of(&error)
-            .context(format!("the state folder {} cannot be prepared", layout.state.display()))
+            .context(format!(
+                "the state folder {} cannot be prepared",
+                layout.state.display()
+            ))
             .hint("choose a folder that you may write to with --state, or mend its owner and mode")
     };
     file::make_dir(&layout.state, 0o755, None, None).map_err(unwritable)?;
     for (name, mode) in [("keep", 0o700), ("logs", 0o755), ("bin", 0o755)] {
         file::make_dir(layout.state.join(name), mode, None, None).map_err(unwritable)?;
     }
-    for (name, mode) in [("control", 0o700), ("releases", 0o755), ("postgres", 0o755), ("redis", 0o755)] {
+    for (name, mode) in [
+        ("control", 0o700),
+        ("releases", 0o755),
+        ("postgres", 0o755),
+        ("redis", 0o755),
+    ] {
         file::make_dir(layout.state.join(name), mode, uid, gid).map_err(unwritable)?;
     }
     file::make_dir(&layout.runtime, 0o755, uid, gid)?;
@@ -224,7 +260,10 @@ fn folders(place: &Place, identities: &Identities) -> Outcome {
 fn own_program(layout: &Layout) -> Outcome<PathBuf> {
     let current = std::env::current_exe()?;
     let metadata = std::fs::metadata(&current)?;
-    let changed = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_nanos());
+    let changed = metadata
+        .modified()?
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |age| age.as_nanos());
     let mut digest = Sha256::new();
     digest.update(current.as_os_str().as_encoded_bytes());
     digest.update(metadata.len().to_be_bytes());
@@ -265,7 +304,9 @@ fn ports(layout: &Layout, http: u16, addresses: &[IpAddr]) -> Outcome<Ports> {
         let preferred = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), preferred);
         match table.get(name) {
             // Another process may have taken it while we were down.
-            Some(port) if !ours_is_up && !port::is_free(SocketAddr::new(preferred.ip(), port)) => table.release(name),
+            Some(port) if !ours_is_up && !port::is_free(SocketAddr::new(preferred.ip(), port)) => {
+                table.release(name)
+            }
             _ => {}
         }
         table.get_or_allocate(name, preferred)
@@ -282,14 +323,20 @@ fn ports(layout: &Layout, http: u16, addresses: &[IpAddr]) -> Outcome<Ports> {
 }
 
 fn port_taken(address: SocketAddr) -> Failure {
-    let holder = port::holder(address)
-        .map_or_else(|| "another process".to_owned(), |holder| format!("{} (pid {})", holder.command, holder.pid));
+    let holder = port::holder(address).map_or_else(
+        || "another process".to_owned(),
+        |holder| format!("{} (pid {})", holder.command, holder.pid),
+    );
     let next = SocketAddr::new(address.ip(), address.port().saturating_add(1));
     let offer = port::next_free(next).map_or_else(
         |_| "stop that process, or choose another port with --port".to_owned(),
         |free| format!("stop that process, or run `astraler up --port {}`", free.port()),
     );
-    Failure::new(Kind::Port, format!("port {} is taken by {holder}", address.port())).hint(offer)
+    Failure::new(
+        Kind::Port,
+        format!("port {} is taken by {holder}", address.port()),
+    )
+    .hint(offer)
 }
 
 fn root_key(layout: &Layout, daemon: Option<&Identity>) -> Outcome {

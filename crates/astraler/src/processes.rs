@@ -29,7 +29,13 @@ pub(crate) fn keep(arguments: &ProcessArguments, standby: bool) -> Outcome {
         state: installation.layout.state.clone(),
         runtime: installation.layout.runtime.clone(),
         launcher: vec![program.clone(), "launch".into()],
-        standby: vec![program, "keep".into(), "--standby".into(), "--installation".into(), record],
+        standby: vec![
+            program,
+            "keep".into(),
+            "--standby".into(),
+            "--installation".into(),
+            record,
+        ],
         allowed_uids,
         platform_id: installation.id.clone(),
     };
@@ -62,9 +68,15 @@ pub(crate) fn edge(arguments: &ProcessArguments, settings: &Path) -> Outcome {
     let installation = Installation::load(&arguments.installation)?;
     let limits: astraler_edge::Limits = serde_json::from_slice(&std::fs::read(settings)?)?;
     let mut listeners = activation::listeners()?;
-    let names: Vec<String> =
-        listeners.names().filter(|name| name.starts_with("http-")).map(str::to_owned).collect();
-    let http = names.iter().map(|name| listeners.take_tcp(name)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<String> = listeners
+        .names()
+        .filter(|name| name.starts_with("http-"))
+        .map(str::to_owned)
+        .collect();
+    let http = names
+        .iter()
+        .map(|name| listeners.take_tcp(name))
+        .collect::<Result<Vec<_>, _>>()?;
     let control = listeners.take_unix("status")?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     runtime(threads)?.block_on(async move {
@@ -116,9 +128,11 @@ async fn data(installation: &Installation, mut listeners: Listeners) -> Outcome 
 }
 
 async fn egress(installation: &Installation, mut listeners: Listeners) -> Outcome {
-    let snapshot =
-        snapshot::watch_within::<Vec<astraler_model::InternalHost>>(installation.layout.snapshot("egress"), FIRST_SNAPSHOT)
-            .await?;
+    let snapshot = snapshot::watch_within::<Vec<astraler_model::InternalHost>>(
+        installation.layout.snapshot("egress"),
+        FIRST_SNAPSHOT,
+    )
+    .await?;
     let internal = snapshot.borrow().as_ref().clone();
     let config = astraler_dataplane::egress::Config {
         requests: unix(&mut listeners, "requests")?,
@@ -145,11 +159,17 @@ fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {
     } else {
         tokio::runtime::Builder::new_multi_thread()
     };
-    Ok(builder.worker_threads(threads.max(1)).max_blocking_threads(32).enable_all().build()?)
+    Ok(builder
+        .worker_threads(threads.max(1))
+        .max_blocking_threads(32)
+        .enable_all()
+        .build()?)
 }
 
 async fn terminated() {
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

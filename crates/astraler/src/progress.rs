@@ -33,12 +33,25 @@ impl Progress {
     }
 
     pub(crate) fn begin(&mut self, part: &str) {
-        self.event(&Event::Begin { part: part.to_owned() });
+        self.event(&Event::Begin {
+            part: part.to_owned(),
+        });
     }
 
-    pub(crate) fn end(&mut self, part: &str, outcome: StepOutcome, detail: impl Into<String>, began: Instant) {
+    pub(crate) fn end(
+        &mut self,
+        part: &str,
+        outcome: StepOutcome,
+        detail: impl Into<String>,
+        began: Instant,
+    ) {
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.event(&Event::End { part: part.to_owned(), outcome, detail: detail.into(), elapsed_ms });
+        self.event(&Event::End {
+            part: part.to_owned(),
+            outcome,
+            detail: detail.into(),
+            elapsed_ms,
+        });
     }
 
     /// Shows an event of our own or of the daemon's.
@@ -48,13 +61,27 @@ impl Progress {
             (Form::Terminal, Event::Begin { part }) => {
                 let style = ProgressStyle::with_template("  {spinner:.cyan} {msg:24} {elapsed:.dim}")
                     .unwrap_or_else(|_| ProgressStyle::default_spinner());
-                let bar = ProgressBar::new_spinner().with_style(style).with_message(part.clone());
+                let bar = ProgressBar::new_spinner()
+                    .with_style(style)
+                    .with_message(part.clone());
                 bar.enable_steady_tick(Duration::from_millis(100));
                 self.current = Some((bar, Instant::now()));
             }
-            (_, Event::End { part, outcome, detail, elapsed_ms }) => {
+            (
+                _,
+                Event::End {
+                    part,
+                    outcome,
+                    detail,
+                    elapsed_ms,
+                },
+            ) => {
                 self.clear();
-                let sign = if *outcome == StepOutcome::Changed { "✓" } else { "·" };
+                let sign = if *outcome == StepOutcome::Changed {
+                    "✓"
+                } else {
+                    "·"
+                };
                 let seconds = Duration::from_millis(*elapsed_ms).as_secs_f64();
                 line(&format!("  {sign} {part:NAME_WIDTH$} {seconds:>6.2} s  {detail}"));
             }
@@ -83,5 +110,8 @@ impl Drop for Progress {
 /// One line to standard output; a closed pipe is the reader's choice, not an error.
 pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).ok();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .ok();
 }

@@ -36,7 +36,10 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/status", get(read_status))
         .route("/v1/up", post(bring_up))
         .route("/v1/down", post(note_down))
-        .route("/v1/environments/{environment}/credentials/{name}", get(read_credential))
+        .route(
+            "/v1/environments/{environment}/credentials/{name}",
+            get(read_credential),
+        )
         .route("/v1/audit", get(read_audit))
         .route("/v1/audit/verify", get(verify_audit))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
@@ -59,13 +62,19 @@ async fn bring_up(
     tokio::spawn(async move {
         // One change at a time: a second `up` waits for the first.
         let _change = daemon.changes.lock().await;
-        let UpRequest { environment, application } = request;
+        let UpRequest {
+            environment,
+            application,
+        } = request;
         let healed = daemon.take_healed(environment);
         let platform = &daemon.platform;
         let result = Box::pin(up::up(platform, environment, &application, &actor, &events)).await;
         let last = match result {
             Ok(changed) => match status::environment_report(platform, environment, &application) {
-                Ok(report) => Event::Done { changed: changed || healed, environment: report },
+                Ok(report) => Event::Done {
+                    changed: changed || healed,
+                    environment: report,
+                },
                 Err(error) => Event::Failed(crate::Fault::of("status", &error)),
             },
             Err(fault) => Event::Failed(fault),
@@ -102,8 +111,12 @@ async fn read_credential(
         }
     };
     // No audit, no secret.
-    if let Err(error) = daemon.platform.audit(&actor, "credential read", &format!("{environment}/{name}"), &json!(null))
-    {
+    if let Err(error) = daemon.platform.audit(
+        &actor,
+        "credential read",
+        &format!("{environment}/{name}"),
+        &json!(null),
+    ) {
         return failure(StatusCode::INTERNAL_SERVER_ERROR, &error);
     }
     match daemon.platform.credentials.named(environment, &name) {

@@ -61,7 +61,10 @@ pub(crate) struct Answer {
 pub(crate) async fn get(socket: &Path, path: &str) -> Result<Answer, ClientError> {
     let response = send(socket, Method::GET, path, Bytes::new()).await?;
     let status = response.status().as_u16();
-    Ok(Answer { status, body: collect(socket, response.into_body()).await? })
+    Ok(Answer {
+        status,
+        body: collect(socket, response.into_body()).await?,
+    })
 }
 
 /// The admin API, as the command line uses it.
@@ -73,7 +76,9 @@ pub struct AdminClient {
 impl AdminClient {
     /// A client of the daemon behind a socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self {
+            socket: socket.into(),
+        }
     }
 
     /// Asks for the state of the platform.
@@ -83,7 +88,8 @@ impl AdminClient {
 
     /// One credential of an environment, in clear; the daemon writes an audit entry before it answers.
     pub async fn credential(&self, environment: &str, name: &str) -> Result<String, ClientError> {
-        self.read(&format!("/v1/environments/{environment}/credentials/{name}")).await
+        self.read(&format!("/v1/environments/{environment}/credentials/{name}"))
+            .await
     }
 
     /// Audit entries, newest last.
@@ -101,7 +107,11 @@ impl AdminClient {
         let response = send(&self.socket, Method::POST, "/v1/down", Bytes::new()).await?;
         let status = response.status();
         let body = collect(&self.socket, response.into_body()).await?;
-        if status.is_success() { Ok(()) } else { Err(refused(status.as_u16(), &body)) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(refused(status.as_u16(), &body))
+        }
     }
 
     /// Brings an environment up; calls `on_event` for each line of progress as it arrives.
@@ -115,7 +125,10 @@ impl AdminClient {
         }
         let mut pending = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|source| ClientError::Broken { path: self.socket.clone(), source })?;
+            let frame = frame.map_err(|source| ClientError::Broken {
+                path: self.socket.clone(),
+                source,
+            })?;
             pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             if pending.len() > MAX_ANSWER_BYTES {
                 return Err(self.protocol(&"a line of progress is too long"));
@@ -137,7 +150,10 @@ impl AdminClient {
     }
 
     fn protocol(&self, reason: &dyn std::fmt::Display) -> ClientError {
-        ClientError::Protocol { path: self.socket.clone(), reason: reason.to_string() }
+        ClientError::Protocol {
+            path: self.socket.clone(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -157,10 +173,17 @@ async fn send(
 ) -> Result<http::Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
-        .map_err(|source| ClientError::Connect { path: socket.to_owned(), source })?;
-    let broken = |source| ClientError::Broken { path: socket.to_owned(), source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        .map_err(|source| ClientError::Connect {
+            path: socket.to_owned(),
+            source,
+        })?;
+    let broken = |source| ClientError::Broken {
+        path: socket.to_owned(),
+        source,
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a socket of ours");
@@ -172,13 +195,19 @@ async fn send(
         .header("host", "localhost")
         .header("content-type", "application/json")
         .body(Full::new(body))
-        .map_err(|error| ClientError::Protocol { path: socket.to_owned(), reason: error.to_string() })?;
+        .map_err(|error| ClientError::Protocol {
+            path: socket.to_owned(),
+            reason: error.to_string(),
+        })?;
     sender.send_request(request).await.map_err(broken)
 }
 
 async fn collect(socket: &Path, body: Incoming) -> Result<Bytes, ClientError> {
     match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) => Err(ClientError::Protocol { path: socket.to_owned(), reason: error.to_string() }),
+        Err(error) => Err(ClientError::Protocol {
+            path: socket.to_owned(),
+            reason: error.to_string(),
+        }),
     }
 }

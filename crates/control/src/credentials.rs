@@ -56,16 +56,26 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     pub(crate) fn new(store: Arc<Store>, vault: Vault) -> Self {
-        Self { store, vault: Mutex::new(vault) }
+        Self {
+            store,
+            vault: Mutex::new(vault),
+        }
     }
 
     /// The superuser's password of a cluster.
     pub(crate) fn cluster_superuser(&self, cluster: Cluster) -> Result<Secret, CredentialError> {
-        self.get_or_create(PLATFORM, &format!("postgres-{cluster}-superuser"), generate_password)
+        self.get_or_create(
+            PLATFORM,
+            &format!("postgres-{cluster}-superuser"),
+            generate_password,
+        )
     }
 
     /// Everything of an environment.
-    pub(crate) fn environment(&self, environment: Environment) -> Result<EnvironmentSecrets, CredentialError> {
+    pub(crate) fn environment(
+        &self,
+        environment: Environment,
+    ) -> Result<EnvironmentSecrets, CredentialError> {
         Ok(EnvironmentSecrets {
             postgres_owner: self.named(environment, "postgres_owner_password")?,
             postgres_service: self.named(environment, "postgres_service_password")?,
@@ -93,8 +103,14 @@ impl Credentials {
     }
 
     /// The token that a worker's R2 binding carries.
-    pub(crate) fn binding_token(&self, environment: Environment, bucket: &str) -> Result<Secret, CredentialError> {
-        self.get_or_create(&environment.to_string(), &format!("r2-{bucket}"), || generate_token("r2", 24))
+    pub(crate) fn binding_token(
+        &self,
+        environment: Environment,
+        bucket: &str,
+    ) -> Result<Secret, CredentialError> {
+        self.get_or_create(&environment.to_string(), &format!("r2-{bucket}"), || {
+            generate_token("r2", 24)
+        })
     }
 
     /// Writes a secret where only the daemon and root can read it, for `keep` to pass on as a credential.
@@ -114,7 +130,12 @@ impl Credentials {
         // The lock also makes two callers agree on one new secret.
         let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
         if !vault.has_key(scope) {
-            match self.store.scope_keys()?.into_iter().find(|(present, _)| present == scope) {
+            match self
+                .store
+                .scope_keys()?
+                .into_iter()
+                .find(|(present, _)| present == scope)
+            {
                 Some((_, wrapped)) => vault.add_key(scope, &WrappedKey::from_bytes(wrapped))?,
                 None => {
                     let wrapped = vault.create_key(scope)?;
@@ -123,11 +144,17 @@ impl Credentials {
             }
         }
         if let Some(record) = self.store.sealed_get(scope, name, None)? {
-            return Ok(vault.open(scope, name, record.version, &Sealed::from_bytes(record.ciphertext))?);
+            return Ok(vault.open(
+                scope,
+                name,
+                record.version,
+                &Sealed::from_bytes(record.ciphertext),
+            )?);
         }
         let secret = make();
         let sealed = vault.seal(scope, name, 1, &secret)?;
-        self.store.sealed_put(scope, name, 1, sealed.as_bytes(), now_ms())?;
+        self.store
+            .sealed_put(scope, name, 1, sealed.as_bytes(), now_ms())?;
         Ok(secret)
     }
 }

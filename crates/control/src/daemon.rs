@@ -54,7 +54,10 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Whether the environment was brought back since the last `up`; asked once.
     pub(crate) fn take_healed(&self, environment: Environment) -> bool {
-        self.healed.lock().unwrap_or_else(PoisonError::into_inner).remove(&environment)
+        self.healed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&environment)
     }
 }
 
@@ -66,7 +69,11 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let platform = Platform::open(installation).map_err(PlatformErrorOpaque)?;
     platform.note_interrupted().map_err(PlatformErrorOpaque)?;
-    let daemon = Arc::new(Daemon { platform, changes: Arc::new(Mutex::new(())), healed: StdMutex::default() });
+    let daemon = Arc::new(Daemon {
+        platform,
+        changes: Arc::new(Mutex::new(())),
+        healed: StdMutex::default(),
+    });
     let listener = UnixListener::from_std(admin).map_err(DaemonError::Socket)?;
     // Healing takes the change lock before the first request can be read: an `up` that arrives now waits.
     let first_change = Arc::clone(&daemon.changes).lock_owned().await;
@@ -92,7 +99,10 @@ async fn reconcile(daemon: Arc<Daemon>, first_change: OwnedMutexGuard<()>) {
 
 async fn heal(daemon: &Daemon) {
     if let Err(error) = deploy::settle(&daemon.platform).await {
-        tracing::warn!(error = crate::words::chain(&error), "half-done deployments cannot be ended; trying again");
+        tracing::warn!(
+            error = crate::words::chain(&error),
+            "half-done deployments cannot be ended; trying again"
+        );
     }
     let live = match status::all_run(&daemon.platform).await {
         Ok(true) => return,
@@ -102,16 +112,31 @@ async fn heal(daemon: &Daemon) {
     let live = match live {
         Ok(live) => live,
         Err(error) => {
-            tracing::warn!(error = crate::words::chain(&error), "what should be up cannot be told; trying again");
+            tracing::warn!(
+                error = crate::words::chain(&error),
+                "what should be up cannot be told; trying again"
+            );
             return;
         }
     };
     for (environment, (_, application)) in live {
         let (events, mut received) = mpsc::channel(8);
         let discard = tokio::spawn(async move { while received.recv().await.is_some() {} });
-        match Box::pin(up::up(&daemon.platform, environment, &application, "daemon", &events)).await {
+        match Box::pin(up::up(
+            &daemon.platform,
+            environment,
+            &application,
+            "daemon",
+            &events,
+        ))
+        .await
+        {
             Ok(true) => {
-                daemon.healed.lock().unwrap_or_else(PoisonError::into_inner).insert(environment);
+                daemon
+                    .healed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(environment);
                 tracing::info!(%environment, "brought back");
             }
             Ok(false) => {}
@@ -127,7 +152,9 @@ async fn heal(daemon: &Daemon) {
 async fn serve(daemon: &Arc<Daemon>, listener: UnixListener) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -142,9 +169,9 @@ async fn serve(daemon: &Arc<Daemon>, listener: UnixListener) {
         };
         let service = admin::router(Arc::clone(daemon)).layer(Extension(actor));
         tokio::spawn(async move {
-            let service = TowerToHyperService::new(
-                service.map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
-            );
+            let service = TowerToHyperService::new(service.map_request(
+                |request: hyper::Request<hyper::body::Incoming>| request.map(axum::body::Body::new),
+            ));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(10))
@@ -161,7 +188,11 @@ async fn serve(daemon: &Arc<Daemon>, listener: UnixListener) {
 /// Root, the owner and the daemon's own user may use the admin socket.
 fn allowed(installation: &Installation, stream: &UnixStream) -> Option<Actor> {
     let uid = stream.peer_cred().ok()?.uid();
-    let own = installation.identities.daemon.as_ref().map(|identity| identity.uid);
+    let own = installation
+        .identities
+        .daemon
+        .as_ref()
+        .map(|identity| identity.uid);
     let allowed = uid == 0 || uid == installation.owner_uid || Some(uid) == own;
     allowed.then(|| Actor(format!("uid {uid}")))
 }

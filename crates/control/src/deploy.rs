@@ -24,18 +24,27 @@ pub(crate) async fn deploy(
 ) -> Step {
     let part = format!("workers {environment}");
     let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let live = platform.live_deployment(environment).map_err(|error| fault(&error))?;
+    let live = platform
+        .live_deployment(environment)
+        .map_err(|error| fault(&error))?;
     let same = match &live {
         Some(live) => application_of(live).map_err(|error| fault(&error))? == *application,
         None => false,
     };
     let (deployment, fresh) = match live {
         Some(live) if same => (live, false),
-        _ => (platform.new_deployment(environment, application).map_err(|error| fault(&error))?, true),
+        _ => (
+            platform
+                .new_deployment(environment, application)
+                .map_err(|error| fault(&error))?,
+            true,
+        ),
     };
     let id = deployment.id.to_string();
     let prepared = async {
-        publish::data(platform, Some((environment, application))).await.map_err(|error| fault(&error))?;
+        publish::data(platform, Some((environment, application)))
+            .await
+            .map_err(|error| fault(&error))?;
         let unit = worker_unit(platform, environment, &id, secrets, application)
             .map_err(|error| fault(error.as_ref()))?;
         start_and_probe(platform, &part, &id, &unit, application).await
@@ -55,19 +64,35 @@ pub(crate) async fn deploy(
     }
     publish::edge(platform).await.map_err(|error| fault(&error))?;
     if let Some(old) = &old {
-        retire(platform, old).await.map_err(|error| Fault::of_supervisor(&part, &error))?;
+        retire(platform, old)
+            .await
+            .map_err(|error| Fault::of_supervisor(&part, &error))?;
     }
     let changed = fresh || matches!(started, Started::Fresh(_));
-    Ok((outcome(changed), format!("{} workers, release {}", application.workers.len(), short(&application.release))))
+    Ok((
+        outcome(changed),
+        format!(
+            "{} workers, release {}",
+            application.workers.len(),
+            short(&application.release)
+        ),
+    ))
 }
 
 /// Ends what a killed process left half done: what had not been switched to goes, what was draining stops.
 pub(crate) async fn settle(platform: &Platform) -> Result<(), crate::platform::PlatformError> {
     for deployment in platform.unsettled_deployments()? {
         if deployment.state == DeploymentState::Draining {
-            retire(platform, &deployment).await.map_err(crate::platform::PlatformError::Supervisor)?;
+            retire(platform, &deployment)
+                .await
+                .map_err(crate::platform::PlatformError::Supervisor)?;
         } else {
-            abandon(platform, &deployment, "the control process was killed while it started").await;
+            abandon(
+                platform,
+                &deployment,
+                "the control process was killed while it started",
+            )
+            .await;
         }
     }
     Ok(())
@@ -81,7 +106,11 @@ pub(crate) fn short(digest: &str) -> &str {
 
 /// Socket of one worker of a deployment.
 pub(crate) fn worker_http_socket(platform: &Platform, deployment: &str, worker: &str) -> PathBuf {
-    platform.installation.layout.deployment(deployment).join(format!("{worker}.sock"))
+    platform
+        .installation
+        .layout
+        .deployment(deployment)
+        .join(format!("{worker}.sock"))
 }
 
 /// Name of a deployment's unit.
@@ -107,7 +136,8 @@ async fn start_and_probe(
             let mut fault = Fault::of(part, &error);
             fault.message = format!("worker `{}`: {}", worker.name, fault.message);
             fault.log = platform.last_log_lines(&unit.name);
-            fault.hint = Some("the log lines above are the worker's own; the old deployment serves on".into());
+            fault.hint =
+                Some("the log lines above are the worker's own; the old deployment serves on".into());
             return Err(fault);
         }
     }
@@ -171,7 +201,11 @@ fn worker_unit(
 ) -> Result<UnitSpec, BoxError> {
     let installation = &platform.installation;
     let layout = &installation.layout;
-    let group = installation.identities.worker.as_ref().map(|identity| identity.gid);
+    let group = installation
+        .identities
+        .worker
+        .as_ref()
+        .map(|identity| identity.gid);
     let edge = installation.identities.edge.as_ref().map(|identity| identity.gid);
     let folder = layout.deployment(deployment);
     platform.make_dir_for(&folder, None)?;
@@ -203,12 +237,18 @@ fn worker_unit(
     let text = workers::render(&config);
     let file = folder.join("workerd.capnp");
     astraler_host::file::replace_owned(&file, text.as_bytes(), 0o640, group)?;
-    let memory = application.workers.iter().filter_map(|worker| worker.memory_bytes).reduce(|sum, next| sum + next);
+    let memory = application
+        .workers
+        .iter()
+        .filter_map(|worker| worker.memory_bytes)
+        .reduce(|sum, next| sum + next);
     Ok(workers::unit(&workers::UnitInput {
         name: unit_name(environment, deployment)?,
         config: &config,
         config_file: file,
-        release_directory: layout.releases().join(astraler_release::directory_name(&application.release)),
+        release_directory: layout
+            .releases()
+            .join(astraler_release::directory_name(&application.release)),
         tools: platform.tools()?,
         sandbox: platform.sandbox(application)?,
         identity: installation.identities.worker.clone(),
@@ -225,8 +265,10 @@ fn worker_config(
     worker: &crate::words::WorkerPlan,
 ) -> Result<workers::WorkerConfig, BoxError> {
     let mut vars = worker.vars.clone();
-    vars.entry("UPSTASH_REDIS_REST_URL".into()).or_insert_with(|| publish::REDIS_URL.into());
-    vars.entry("APP_ENVIRONMENT".into()).or_insert_with(|| environment.to_string().into());
+    vars.entry("UPSTASH_REDIS_REST_URL".into())
+        .or_insert_with(|| publish::REDIS_URL.into());
+    vars.entry("APP_ENVIRONMENT".into())
+        .or_insert_with(|| environment.to_string().into());
     let r2 = worker
         .r2
         .iter()
@@ -245,18 +287,29 @@ fn worker_config(
             password: secrets.postgres_client_token.expose().to_owned(),
         })
         .collect();
-    let release = platform.installation.layout.releases().join(astraler_release::directory_name(&application.release));
+    let release = platform
+        .installation
+        .layout
+        .releases()
+        .join(astraler_release::directory_name(&application.release));
     Ok(workers::WorkerConfig {
         name: worker.name.clone(),
         modules: worker
             .modules
             .iter()
-            .map(|module| workers::Module { path: release.join(&module.path), ..module.clone() })
+            .map(|module| workers::Module {
+                path: release.join(&module.path),
+                ..module.clone()
+            })
             .collect(),
         compatibility_date: worker.compatibility_date.clone(),
         compatibility_flags: worker.compatibility_flags.clone(),
         vars,
-        secrets: [("UPSTASH_REDIS_REST_TOKEN".to_owned(), secrets.redis_token.expose().to_owned())].into(),
+        secrets: [(
+            "UPSTASH_REDIS_REST_TOKEN".to_owned(),
+            secrets.redis_token.expose().to_owned(),
+        )]
+        .into(),
         r2,
         hyperdrive,
     })

@@ -32,17 +32,31 @@ pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: 
         platform,
         &folder,
         postgres::configuration_files(&config),
-        platform.installation.identities.postgres.as_ref().map(|identity| identity.gid),
+        platform
+            .installation
+            .identities
+            .postgres
+            .as_ref()
+            .map(|identity| identity.gid),
     )
     .map_err(|error| fault(&error))?;
     let initdb = postgres::initdb_unit(&config);
-    platform.supervisor.remove(&initdb.name).await.map_err(|error| Fault::of_supervisor(&part, &error))?;
+    platform
+        .supervisor
+        .remove(&initdb.name)
+        .await
+        .map_err(|error| Fault::of_supervisor(&part, &error))?;
     start(platform, &part, &initdb).await?;
     let server = postgres::server_unit(&config);
     let started = start(platform, &part, &server).await?;
     let admin = admin_access(platform, cluster).map_err(|error| fault(&error))?;
-    postgres::wait_ready(&admin, READY_TIMEOUT).await.map_err(|error| fault(&error))?;
-    Ok((outcome(changed_files || matches!(started, Started::Fresh(_))), format!("PostgreSQL {version}")))
+    postgres::wait_ready(&admin, READY_TIMEOUT)
+        .await
+        .map_err(|error| fault(&error))?;
+    Ok((
+        outcome(changed_files || matches!(started, Started::Fresh(_))),
+        format!("PostgreSQL {version}"),
+    ))
 }
 
 /// Creates the environment's roles and database, and applies the release's migrations.
@@ -64,7 +78,9 @@ pub(crate) async fn database(
         service_password: secrets.postgres_service.expose().to_owned(),
         statement_timeout_ms: application.config.database.statement_timeout_ms,
     };
-    let changes = postgres::ensure_database(&admin, &spec).await.map_err(|error| fault(&error))?;
+    let changes = postgres::ensure_database(&admin, &spec)
+        .await
+        .map_err(|error| fault(&error))?;
     let mut changed = changes.any();
     let mut detail = "no migrations".to_owned();
     if let Some(folder) = &application.migrations {
@@ -75,9 +91,15 @@ pub(crate) async fn database(
             database: environment.identifier(),
             ..admin
         };
-        let applied = postgres::migrate(&owner, &migrations).await.map_err(|error| fault(&error))?;
+        let applied = postgres::migrate(&owner, &migrations)
+            .await
+            .map_err(|error| fault(&error))?;
         changed |= !applied.applied.is_empty();
-        detail = format!("{} migrations applied, {} already there", applied.applied.len(), applied.already);
+        detail = format!(
+            "{} migrations applied, {} already there",
+            applied.applied.len(),
+            applied.already
+        );
     }
     Ok((outcome(changed), detail))
 }
@@ -109,7 +131,12 @@ pub(crate) async fn redis(
         .into_iter()
         .map(|file| (file.name, file.contents))
         .collect();
-    let group = platform.installation.identities.redis.as_ref().map(|identity| identity.gid);
+    let group = platform
+        .installation
+        .identities
+        .redis
+        .as_ref()
+        .map(|identity| identity.gid);
     let changed_files =
         write_configuration(platform, &folder.join("conf"), files, group).map_err(|error| fault(&error))?;
     let unit = redis::unit(&config);
@@ -120,16 +147,28 @@ pub(crate) async fn redis(
     } else {
         start(platform, &part, &unit).await?
     };
-    redis::ping(&config.socket, redis::USER, secrets.redis_password.expose(), READY_TIMEOUT)
-        .await
-        .map_err(|error| fault(&error))?;
+    redis::ping(
+        &config.socket,
+        redis::USER,
+        secrets.redis_password.expose(),
+        READY_TIMEOUT,
+    )
+    .await
+    .map_err(|error| fault(&error))?;
     let detail = format!("{} {}", config.binary.flavour, config.binary.version);
-    Ok((outcome(changed_files || matches!(started, Started::Fresh(_))), detail))
+    Ok((
+        outcome(changed_files || matches!(started, Started::Fresh(_))),
+        detail,
+    ))
 }
 
 /// Starts one unit and turns its failure into a fault with its last log lines.
 pub(crate) async fn start(platform: &Platform, part: &str, unit: &UnitSpec) -> Result<Started, Fault> {
-    platform.supervisor.start(unit).await.map_err(|error| Fault::of_supervisor(part, &error))
+    platform
+        .supervisor
+        .start(unit)
+        .await
+        .map_err(|error| Fault::of_supervisor(part, &error))
 }
 
 /// The least-privilege role of an environment's services.
@@ -142,7 +181,11 @@ fn owner_role(environment: Environment) -> String {
 }
 
 pub(crate) fn outcome(changed: bool) -> StepOutcome {
-    if changed { StepOutcome::Changed } else { StepOutcome::Unchanged }
+    if changed {
+        StepOutcome::Changed
+    } else {
+        StepOutcome::Unchanged
+    }
 }
 
 fn admin_access(
@@ -154,7 +197,11 @@ fn admin_access(
         port: platform.installation.postgres_port(cluster),
         database: "postgres".into(),
         user: postgres::SUPERUSER.into(),
-        password: platform.credentials.cluster_superuser(cluster)?.expose().to_owned(),
+        password: platform
+            .credentials
+            .cluster_superuser(cluster)?
+            .expose()
+            .to_owned(),
     })
 }
 

@@ -97,10 +97,14 @@ pub enum InstallationError {
 impl Installation {
     /// Reads the record.
     pub fn load(path: &Path) -> Result<Self, InstallationError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| InstallationError::Read { path: path.to_owned(), source })?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| InstallationError::Parse { path: path.to_owned(), source })
+        let bytes = std::fs::read(path).map_err(|source| InstallationError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| InstallationError::Parse {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Group of a role, for files and sockets that it must reach.
@@ -197,7 +201,10 @@ impl Layout {
     }
     /// A Redis socket.
     pub fn redis_socket(&self, environment: Environment) -> PathBuf {
-        self.runtime.join("redis").join(environment.to_string()).join("redis.sock")
+        self.runtime
+            .join("redis")
+            .join(environment.to_string())
+            .join("redis.sock")
     }
     /// Secrets on their way to a unit.
     pub fn secret(&self, name: &str) -> PathBuf {

@@ -26,5 +26,6 @@ pub use daemon::{DaemonError, run};
 pub use installation::{Identities, Installation, InstallationError, Layout, Ports};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
-    Application, EnvironmentReport, Event, Fault, PartReport, StatusReport, StepOutcome, UpRequest, WorkerPlan,
+    Application, EnvironmentReport, Event, Fault, PartReport, StatusReport, StepOutcome, UpRequest,
+    WorkerPlan,
 };

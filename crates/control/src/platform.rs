@@ -10,8 +10,8 @@ use astraler_host::supervisor::{Supervisor, SupervisorError};
 use astraler_model::{Environment, UnitName};
 use astraler_secrets::{RootKey, Vault};
 use astraler_store::{
-    AuditEntry, AuditFilter, AuditVerifyError, Deployment, DeploymentState, Desired, NewDeployment, OperationId,
-    Outcome, StepDescription, Store, StoreError,
+    AuditEntry, AuditFilter, AuditVerifyError, Deployment, DeploymentState, Desired, NewDeployment,
+    OperationId, Outcome, StepDescription, Store, StoreError,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -68,14 +68,23 @@ impl Platform {
     pub(crate) fn next_version(&self) -> u64 {
         let now = now_ms();
         let previous = self.version.fetch_max(now, Ordering::SeqCst);
-        if previous < now { now } else { self.version.fetch_add(1, Ordering::SeqCst) + 1 }
+        if previous < now {
+            now
+        } else {
+            self.version.fetch_add(1, Ordering::SeqCst) + 1
+        }
     }
 
     /// Host names by which an environment is reached.
     pub(crate) fn hosts(&self, environment: Environment, config: &astraler_manifest::Config) -> Vec<String> {
         let mut hosts = environment.local_hosts();
         hosts.extend(environment.domain_hosts(&config.domain));
-        hosts.extend(config.hosts(environment).iter().map(|host| host.to_ascii_lowercase()));
+        hosts.extend(
+            config
+                .hosts(environment)
+                .iter()
+                .map(|host| host.to_ascii_lowercase()),
+        );
         hosts
     }
 
@@ -87,7 +96,9 @@ impl Platform {
 
     /// The npm tools, which the command line has installed.
     pub(crate) fn tools(&self) -> Result<astraler_workers::tools::Tools, ToolsMissing> {
-        let config = astraler_workers::tools::ToolsConfig { directory: self.installation.layout.tools.clone() };
+        let config = astraler_workers::tools::ToolsConfig {
+            directory: self.installation.layout.tools.clone(),
+        };
         astraler_workers::tools::find(&config).ok_or(ToolsMissing)
     }
 
@@ -95,12 +106,14 @@ impl Platform {
     pub(crate) fn sandbox(&self, application: &Application) -> Result<astraler_workers::Sandbox, NoSandbox> {
         match application.config.runtime.sandbox {
             astraler_manifest::Sandbox::Off => Ok(astraler_workers::Sandbox::Off),
-            astraler_manifest::Sandbox::Bubblewrap => ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"]
-                .iter()
-                .map(Path::new)
-                .find(|path| path.is_file())
-                .map(|path| astraler_workers::Sandbox::Bubblewrap(path.to_owned()))
-                .ok_or(NoSandbox),
+            astraler_manifest::Sandbox::Bubblewrap => {
+                ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"]
+                    .iter()
+                    .map(Path::new)
+                    .find(|path| path.is_file())
+                    .map(|path| astraler_workers::Sandbox::Bubblewrap(path.to_owned()))
+                    .ok_or(NoSandbox)
+            }
         }
     }
 
@@ -109,7 +122,12 @@ impl Platform {
         use sha2::Digest;
         let limits = serde_json::to_vec_pretty(&application.config.edge.limits).unwrap_or_default();
         let digest = hex::encode(sha2::Sha256::digest(&limits));
-        let path = self.installation.layout.runtime.join("snapshots").join(format!("edge-{}.json", &digest[..12]));
+        let path = self
+            .installation
+            .layout
+            .runtime
+            .join("snapshots")
+            .join(format!("edge-{}.json", &digest[..12]));
         if !path.exists() {
             file::replace(&path, &limits, 0o644)?;
         }
@@ -139,7 +157,9 @@ pub(crate) struct ToolsMissing;
 
 /// Workers run in a sandbox, and there is none.
 #[derive(Debug, thiserror::Error)]
-#[error("bubblewrap is not installed: install it, or set `sandbox = \"off\"` where you trust the workers' code")]
+#[error(
+    "bubblewrap is not installed: install it, or set `sandbox = \"off\"` where you trust the workers' code"
+)]
 pub(crate) struct NoSandbox;
 
 /// What is wanted, and what is deployed.
@@ -166,7 +186,10 @@ impl Platform {
     }
 
     /// The live deployment of an environment.
-    pub(crate) fn live_deployment(&self, environment: Environment) -> Result<Option<Deployment>, PlatformError> {
+    pub(crate) fn live_deployment(
+        &self,
+        environment: Environment,
+    ) -> Result<Option<Deployment>, PlatformError> {
         Ok(self.store.deployment_live(environment)?)
     }
 
@@ -176,11 +199,19 @@ impl Platform {
         environment: Environment,
         application: &Application,
     ) -> Result<Deployment, PlatformError> {
-        let configuration = serde_json::to_value(application)
-            .map_err(|source| PlatformError::Record { deployment: environment.to_string(), source })?;
-        let new = NewDeployment { environment, release: &application.release, configuration: &configuration };
+        let configuration = serde_json::to_value(application).map_err(|source| PlatformError::Record {
+            deployment: environment.to_string(),
+            source,
+        })?;
+        let new = NewDeployment {
+            environment,
+            release: &application.release,
+            configuration: &configuration,
+        };
         let created = self.store.deployment_create(&new, now_ms())?;
-        Ok(self.store.deployment_transition(created.id, DeploymentState::Starting, None, now_ms())?)
+        Ok(self
+            .store
+            .deployment_transition(created.id, DeploymentState::Starting, None, now_ms())?)
     }
 
     /// In one transaction: the new one live, the old one draining. Returns the old one.
@@ -189,8 +220,16 @@ impl Platform {
     }
 
     /// Records a state that follows from what has already happened; a failure to do so is told, not fatal.
-    pub(crate) fn set_deployment_state(&self, deployment: &Deployment, to: DeploymentState, error: Option<&str>) {
-        if let Err(error) = self.store.deployment_transition(deployment.id, to, error, now_ms()) {
+    pub(crate) fn set_deployment_state(
+        &self,
+        deployment: &Deployment,
+        to: DeploymentState,
+        error: Option<&str>,
+    ) {
+        if let Err(error) = self
+            .store
+            .deployment_transition(deployment.id, to, error, now_ms())
+        {
             tracing::warn!(deployment = %deployment.id, %error, "the state of a deployment cannot be recorded");
         }
     }
@@ -210,8 +249,10 @@ impl Platform {
 
 /// The application that a deployment was made with.
 pub(crate) fn application_of(deployment: &Deployment) -> Result<Application, PlatformError> {
-    serde_json::from_value(deployment.configuration.clone())
-        .map_err(|source| PlatformError::Record { deployment: deployment.id.to_string(), source })
+    serde_json::from_value(deployment.configuration.clone()).map_err(|source| PlatformError::Record {
+        deployment: deployment.id.to_string(),
+        source,
+    })
 }
 
 /// Journal and audit.
@@ -236,7 +277,8 @@ impl Platform {
         outcome: Outcome,
         data: &Value,
     ) -> Result<(), StoreError> {
-        self.store.step_result(operation, index, &outcome, Some(data), now_ms())
+        self.store
+            .step_result(operation, index, &outcome, Some(data), now_ms())
     }
 
     pub(crate) fn end(&self, operation: OperationId, outcome: Outcome) {
@@ -249,8 +291,14 @@ impl Platform {
     /// same operation goes on from them; deployments they had not switched to are taken back.
     pub(crate) fn note_interrupted(&self) -> Result<(), PlatformError> {
         for operation in self.store.unfinished()? {
-            tracing::info!(kind = operation.kind, subject = operation.subject, "was interrupted");
-            let interrupted = Outcome::Failed { error: "interrupted".into() };
+            tracing::info!(
+                kind = operation.kind,
+                subject = operation.subject,
+                "was interrupted"
+            );
+            let interrupted = Outcome::Failed {
+                error: "interrupted".into(),
+            };
             self.store.operation_end(operation.id, &interrupted, now_ms())?;
         }
         Ok(())
@@ -258,11 +306,22 @@ impl Platform {
 
     pub(crate) fn interrupted(&self) -> Result<Vec<String>, PlatformError> {
         let unfinished = self.store.unfinished()?;
-        Ok(unfinished.iter().map(|operation| format!("{} {}", operation.kind, operation.subject)).collect())
+        Ok(unfinished
+            .iter()
+            .map(|operation| format!("{} {}", operation.kind, operation.subject))
+            .collect())
     }
 
-    pub(crate) fn audit(&self, actor: &str, action: &str, subject: &str, detail: &Value) -> Result<(), StoreError> {
-        self.store.audit(actor, action, subject, detail, now_ms()).map(|_| ())
+    pub(crate) fn audit(
+        &self,
+        actor: &str,
+        action: &str,
+        subject: &str,
+        detail: &Value,
+    ) -> Result<(), StoreError> {
+        self.store
+            .audit(actor, action, subject, detail, now_ms())
+            .map(|_| ())
     }
 
     pub(crate) fn audit_list(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
@@ -272,7 +331,9 @@ impl Platform {
     pub(crate) fn audit_verify(&self) -> Result<Value, StoreError> {
         match self.store.audit_verify() {
             Ok(report) => Ok(json!({ "ok": true, "entries": report.entries, "head": report.head.hash })),
-            Err(AuditVerifyError::Broken { seq, reason }) => Ok(json!({ "ok": false, "seq": seq, "reason": reason })),
+            Err(AuditVerifyError::Broken { seq, reason }) => {
+                Ok(json!({ "ok": false, "seq": seq, "reason": reason }))
+            }
             Err(AuditVerifyError::Store(error)) => Err(error),
         }
     }

@@ -1,14 +1,14 @@
 //! Snapshots for the data plane: complete, versioned, replaced atomically, and confirmed by their readers.
 
+use crate::credentials::EnvironmentSecrets;
 use crate::deploy::{self, worker_http_socket};
 use crate::engines::service_role;
-use crate::credentials::EnvironmentSecrets;
 use crate::platform::Platform;
 use crate::words::Application;
 use astraler_host::snapshot;
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
-    InternalHost,    PostgresAccess, RedisAccess, Route, S3Credential, TokenHash, WorkerRoute,
+    InternalHost, PostgresAccess, RedisAccess, Route, S3Credential, TokenHash, WorkerRoute,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +40,10 @@ pub(crate) enum PublishError {
 
 /// The names that egress answers by itself.
 pub(crate) fn internal_hosts(platform: &Platform) -> Vec<InternalHost> {
-    vec![InternalHost { host: REDIS_HOST.into(), socket: platform.installation.layout.rest_socket() }]
+    vec![InternalHost {
+        host: REDIS_HOST.into(),
+        socket: platform.installation.layout.rest_socket(),
+    }]
 }
 
 /// Publishes routes to the edge and waits until it uses them.
@@ -68,10 +71,18 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
         });
     }
     let present = EdgeSnapshot { version: 0, routes };
-    let group = platform.installation.identities.edge.as_ref().map(|identity| identity.gid);
+    let group = platform
+        .installation
+        .identities
+        .edge
+        .as_ref()
+        .map(|identity| identity.gid);
     let path = platform.installation.layout.snapshot("edge");
     if let Some(published) = read::<EdgeSnapshot>(&path)
-        && (EdgeSnapshot { version: 0, ..published.clone() }) == present
+        && (EdgeSnapshot {
+            version: 0,
+            ..published.clone()
+        }) == present
     {
         return confirm(platform, "edge", published.version).await;
     }
@@ -88,8 +99,10 @@ pub(crate) async fn data(
     next: Option<(Environment, &Application)>,
 ) -> Result<(), PublishError> {
     let live = platform.live()?;
-    let mut all: Vec<(Environment, &Application)> =
-        live.iter().map(|(environment, (_, application))| (*environment, application)).collect();
+    let mut all: Vec<(Environment, &Application)> = live
+        .iter()
+        .map(|(environment, (_, application))| (*environment, application))
+        .collect();
     all.extend(next);
     let mut environments = BTreeMap::new();
     let mut grants = BTreeMap::new();
@@ -97,12 +110,25 @@ pub(crate) async fn data(
         let secrets = platform.credentials.environment(environment)?;
         let present = environments.remove(&environment);
         let mut access = data_environment(platform, environment, &secrets, application);
-        access.buckets.extend(present.map(|present: DataEnvironment| present.buckets).unwrap_or_default());
+        access.buckets.extend(
+            present
+                .map(|present: DataEnvironment| present.buckets)
+                .unwrap_or_default(),
+        );
         for (bucket, stored) in &access.buckets {
             let token = platform.credentials.binding_token(environment, bucket)?;
-            let kind = BindingKind::R2 { bucket: stored.clone() };
+            let kind = BindingKind::R2 {
+                bucket: stored.clone(),
+            };
             let deployment = deploy::short(&application.release).to_owned();
-            grants.insert(TokenHash::of(token.expose()), BindingGrant { environment, deployment, kind });
+            grants.insert(
+                TokenHash::of(token.expose()),
+                BindingGrant {
+                    environment,
+                    deployment,
+                    kind,
+                },
+            );
         }
         access.s3_credentials = vec![S3Credential {
             access_key_id: secrets.s3_access_key_id.expose().to_owned(),
@@ -110,19 +136,34 @@ pub(crate) async fn data(
             buckets: access
                 .buckets
                 .values()
-                .map(|bucket| BucketGrant { bucket: bucket.clone(), write: true })
+                .map(|bucket| BucketGrant {
+                    bucket: bucket.clone(),
+                    write: true,
+                })
                 .collect(),
         }];
         environments.insert(environment, access);
     }
-    let present = DataSnapshot { version: 0, environments, grants };
+    let present = DataSnapshot {
+        version: 0,
+        environments,
+        grants,
+    };
     let path = platform.installation.layout.snapshot("data");
     if let Some(published) = read::<DataSnapshot>(&path)
-        && (DataSnapshot { version: 0, ..published.clone() }) == present
+        && (DataSnapshot {
+            version: 0,
+            ..published.clone()
+        }) == present
     {
         return confirm(platform, "data", published.version).await;
     }
-    let group = platform.installation.identities.data.as_ref().map(|identity| identity.gid);
+    let group = platform
+        .installation
+        .identities
+        .data
+        .as_ref()
+        .map(|identity| identity.gid);
     let version = platform.next_version();
     snapshot::publish(&path, &DataSnapshot { version, ..present }, 0o640, group)
         .map_err(|source| PublishError::Write { role: "data", source })?;
@@ -179,8 +220,16 @@ pub(crate) fn first(platform: &Platform) -> Result<(), PublishError> {
             .map_err(|source| PublishError::Write { role: "data", source })?;
     }
     let group = identities.egress.as_ref().map(|identity| identity.gid);
-    snapshot::publish(&layout.snapshot("egress"), &internal_hosts(platform), 0o640, group)
-        .map_err(|source| PublishError::Write { role: "egress", source })
+    snapshot::publish(
+        &layout.snapshot("egress"),
+        &internal_hosts(platform),
+        0o640,
+        group,
+    )
+    .map_err(|source| PublishError::Write {
+        role: "egress",
+        source,
+    })
 }
 
 /// The name of an environment's bucket in the store.
@@ -189,7 +238,9 @@ pub(crate) fn store_bucket(environment: Environment, bucket: &str) -> String {
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
-    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    std::fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 async fn confirm(platform: &Platform, role: &'static str, version: u64) -> Result<(), PublishError> {
@@ -198,7 +249,9 @@ async fn confirm(platform: &Platform, role: &'static str, version: u64) -> Resul
     loop {
         if let Ok(answer) = crate::client::get(&socket, "/status").await
             && let Ok(status) = serde_json::from_slice::<serde_json::Value>(&answer.body)
-            && status["snapshot_version"].as_u64().is_some_and(|seen| seen >= version)
+            && status["snapshot_version"]
+                .as_u64()
+                .is_some_and(|seen| seen >= version)
         {
             return Ok(());
         }

@@ -15,7 +15,13 @@ const READY_TIMEOUT_MS: u64 = 20_000;
 pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
     let layout = &installation.layout;
     let listeners = vec![unix("admin", layout.admin_socket(), 0o660, None)];
-    process(installation, "daemon", &["daemon"], installation.identities.daemon.as_ref(), listeners)
+    process(
+        installation,
+        "daemon",
+        &["daemon"],
+        installation.identities.daemon.as_ref(),
+        listeners,
+    )
 }
 
 /// The data plane's front.
@@ -25,7 +31,12 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
         .listen_addresses
         .iter()
         .enumerate()
-        .map(|(index, address)| tcp(&format!("http-{index}"), SocketAddr::new(*address, installation.ports.http)))
+        .map(|(index, address)| {
+            tcp(
+                &format!("http-{index}"),
+                SocketAddr::new(*address, installation.ports.http),
+            )
+        })
         .collect();
     let daemon = Installation::group(installation.identities.daemon.as_ref());
     listeners.push(unix("status", layout.status_socket("edge"), 0o660, daemon));
@@ -38,7 +49,11 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
     )?;
     let log = layout.access_log();
     if let Some(folder) = log.parent() {
-        unit.directories.push(astraler_model::DirectorySpec { path: folder.to_owned(), mode: 0o750, group: None });
+        unit.directories.push(astraler_model::DirectorySpec {
+            path: folder.to_owned(),
+            mode: 0o750,
+            group: None,
+        });
     }
     unit.limits.open_files = Some(65_536);
     Ok(unit)
@@ -60,9 +75,18 @@ pub(crate) fn data_unit(installation: &Installation) -> Result<UnitSpec, UnitNam
         tcp("s3", loopback(installation.ports.s3)),
         unix("status", layout.status_socket("data"), 0o660, daemon),
     ];
-    let mut unit =
-        process(installation, "data", &["services", "--role", "data"], identities.data.as_ref(), listeners)?;
-    unit.directories.push(astraler_model::DirectorySpec { path: layout.storage(), mode: 0o700, group: None });
+    let mut unit = process(
+        installation,
+        "data",
+        &["services", "--role", "data"],
+        identities.data.as_ref(),
+        listeners,
+    )?;
+    unit.directories.push(astraler_model::DirectorySpec {
+        path: layout.storage(),
+        mode: 0o700,
+        group: None,
+    });
     unit.limits.open_files = Some(16_384);
     Ok(unit)
 }
@@ -77,15 +101,30 @@ pub(crate) fn egress_unit(installation: &Installation) -> Result<UnitSpec, UnitN
         unix("requests", layout.worker_socket("egress"), 0o660, worker),
         unix("status", layout.status_socket("egress"), 0o660, daemon),
     ];
-    process(installation, "egress", &["services", "--role", "egress"], identities.egress.as_ref(), listeners)
+    process(
+        installation,
+        "egress",
+        &["services", "--role", "egress"],
+        identities.egress.as_ref(),
+        listeners,
+    )
 }
 
 /// Folders that must exist before `keep` binds the sockets in them.
 pub fn socket_folders(runtime: &Path) -> Vec<PathBuf> {
-    ["status", "snapshots", "worker/bindings", "worker/postgres", "worker/egress", "deployments", "postgres", "redis"]
-        .iter()
-        .map(|name| runtime.join(name))
-        .collect()
+    [
+        "status",
+        "snapshots",
+        "worker/bindings",
+        "worker/postgres",
+        "worker/egress",
+        "deployments",
+        "postgres",
+        "redis",
+    ]
+    .iter()
+    .map(|name| runtime.join(name))
+    .collect()
 }
 
 fn process(
@@ -97,7 +136,10 @@ fn process(
 ) -> Result<UnitSpec, UnitNameError> {
     let mut argv = vec![installation.program.display().to_string()];
     argv.extend(arguments.iter().map(ToString::to_string));
-    argv.extend(["--installation".to_owned(), installation.layout.installation_file().display().to_string()]);
+    argv.extend([
+        "--installation".to_owned(),
+        installation.layout.installation_file().display().to_string(),
+    ]);
     let env = BTreeMap::from([
         ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
         // glibc gives memory back when large arenas are not spread over threads.
@@ -113,18 +155,32 @@ fn process(
         credentials: vec![],
         stdin: None,
         listeners,
-        ready: Ready::Line { timeout_ms: READY_TIMEOUT_MS },
+        ready: Ready::Line {
+            timeout_ms: READY_TIMEOUT_MS,
+        },
         restart: RestartPolicy::default(),
-        stop: StopPolicy { signal: 15, grace_ms: 15_000, descendants: false },
+        stop: StopPolicy {
+            signal: 15,
+            grace_ms: 15_000,
+            descendants: false,
+        },
         limits: ResourceLimits::default(),
         log: LogPolicy::default(),
     })
 }
 
 fn unix(name: &str, path: PathBuf, mode: u32, group: Option<u32>) -> Listener {
-    Listener { name: name.to_owned(), address: ListenAddress::Unix { path, mode, group }, backlog: 1024 }
+    Listener {
+        name: name.to_owned(),
+        address: ListenAddress::Unix { path, mode, group },
+        backlog: 1024,
+    }
 }
 
 fn tcp(name: &str, address: SocketAddr) -> Listener {
-    Listener { name: name.to_owned(), address: ListenAddress::Tcp(address), backlog: 4096 }
+    Listener {
+        name: name.to_owned(),
+        address: ListenAddress::Tcp(address),
+        backlog: 4096,
+    }
 }

@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 
 /// The whole report.
 pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, PlatformError> {
-    let units = platform.supervisor.list().await.map_err(PlatformError::Supervisor)?;
+    let units = platform
+        .supervisor
+        .list()
+        .await
+        .map_err(PlatformError::Supervisor)?;
     let parts = units
         .into_iter()
         .map(|unit| PartReport {
@@ -32,8 +36,16 @@ pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, Platform
 }
 
 /// One unit, if `keep` knows it.
-pub(crate) async fn unit(platform: &Platform, name: &UnitName) -> Result<Option<UnitStatus>, SupervisorError> {
-    Ok(platform.supervisor.list().await?.into_iter().find(|unit| unit.name == *name))
+pub(crate) async fn unit(
+    platform: &Platform,
+    name: &UnitName,
+) -> Result<Option<UnitStatus>, SupervisorError> {
+    Ok(platform
+        .supervisor
+        .list()
+        .await?
+        .into_iter()
+        .find(|unit| unit.name == *name))
 }
 
 /// Every URL, endpoint and credential reference of an environment.
@@ -54,21 +66,41 @@ pub(crate) fn environment_report(
     let identifier = environment.identifier();
     let port = installation.postgres_port(environment.cluster());
     let mut endpoints = BTreeMap::from([
-        ("postgres".to_owned(), format!("postgresql://{identifier}_service@127.0.0.1:{port}/{identifier}")),
-        ("postgres_owner".to_owned(), format!("postgresql://{identifier}_owner@127.0.0.1:{port}/{identifier}")),
+        (
+            "postgres".to_owned(),
+            format!("postgresql://{identifier}_service@127.0.0.1:{port}/{identifier}"),
+        ),
+        (
+            "postgres_owner".to_owned(),
+            format!("postgresql://{identifier}_owner@127.0.0.1:{port}/{identifier}"),
+        ),
         (
             "redis_socket".to_owned(),
-            format!("unix://{}", installation.layout.redis_socket(environment).display()),
+            format!(
+                "unix://{}",
+                installation.layout.redis_socket(environment).display()
+            ),
         ),
-        ("redis_rest".to_owned(), format!("http://127.0.0.1:{}", ports.redis_rest)),
+        (
+            "redis_rest".to_owned(),
+            format!("http://127.0.0.1:{}", ports.redis_rest),
+        ),
         ("s3".to_owned(), format!("http://127.0.0.1:{}", ports.s3)),
     ]);
     for bucket in application.workers.iter().flat_map(|worker| worker.r2.values()) {
-        endpoints.insert(format!("bucket_{bucket}"), format!("s3://{bucket} ({})", store_bucket(environment, bucket)));
+        endpoints.insert(
+            format!("bucket_{bucket}"),
+            format!("s3://{bucket} ({})", store_bucket(environment, bucket)),
+        );
     }
     let credentials = crate::credentials::NAMES
         .iter()
-        .map(|name| ((*name).to_owned(), format!("astraler env credential {environment} {name}")))
+        .map(|name| {
+            (
+                (*name).to_owned(),
+                format!("astraler env credential {environment} {name}"),
+            )
+        })
         .collect();
     Ok(EnvironmentReport {
         environment,
@@ -87,9 +119,15 @@ pub(crate) fn environment_report(
 
 /// Whether every process that the live environments need runs. One-time jobs have ended, as they should.
 pub(crate) async fn all_run(platform: &Platform) -> Result<bool, PlatformError> {
-    let units = platform.supervisor.list().await.map_err(PlatformError::Supervisor)?;
+    let units = platform
+        .supervisor
+        .list()
+        .await
+        .map_err(PlatformError::Supervisor)?;
     let running = |wanted: &dyn Fn(&str) -> bool| {
-        units.iter().any(|unit| wanted(unit.name.as_str()) && unit.phase == UnitPhase::Running)
+        units
+            .iter()
+            .any(|unit| wanted(unit.name.as_str()) && unit.phase == UnitPhase::Running)
     };
     if units.iter().any(|unit| unit.phase == UnitPhase::Failed) {
         return Ok(false);

@@ -157,7 +157,12 @@ pub struct EnvironmentReport {
 impl Fault {
     /// An error of a part, each cause once.
     pub fn of(part: &str, error: &dyn std::error::Error) -> Self {
-        Self { part: part.to_owned(), message: chain(error), log: vec![], hint: None }
+        Self {
+            part: part.to_owned(),
+            message: chain(error),
+            log: vec![],
+            hint: None,
+        }
     }
 
     /// A failure to start or stop a process, with its last log lines and what to do.

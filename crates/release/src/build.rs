@@ -59,7 +59,11 @@ const PARTIAL: &str = ".partial-";
 pub fn build(input: &Input, releases: &Path) -> Result<Release, BuildError> {
     let at = |operation, path: &Path| {
         let path = path.to_owned();
-        move |source| BuildError::Io { operation, path, source }
+        move |source| BuildError::Io {
+            operation,
+            path,
+            source,
+        }
     };
     fs::create_dir_all(releases).map_err(at("make", releases))?;
     remove_partial(releases);
@@ -77,7 +81,11 @@ pub fn build(input: &Input, releases: &Path) -> Result<Release, BuildError> {
     let canonical = manifest.canonical();
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&canonical)));
     let directory = releases.join(directory_name(&digest));
-    let release = Release { digest, directory: directory.clone(), manifest };
+    let release = Release {
+        digest,
+        directory: directory.clone(),
+        manifest,
+    };
     if verify(&release).is_ok() {
         fs::remove_dir_all(&partial).map_err(at("remove", &partial))?;
         return Ok(release);
@@ -110,30 +118,48 @@ fn copy(
 ) -> Result<(), BuildError> {
     let at = |operation| {
         let path = source.to_owned();
-        move |error| BuildError::Io { operation, path, source: error }
+        move |error| BuildError::Io {
+            operation,
+            path,
+            source: error,
+        }
     };
     let kind = fs::symlink_metadata(source).map_err(at("read"))?.file_type();
     if kind.is_symlink() {
-        return Err(BuildError::Refused { path: source.to_owned(), reason: "it is a symbolic link" });
+        return Err(BuildError::Refused {
+            path: source.to_owned(),
+            reason: "it is a symbolic link",
+        });
     }
     if kind.is_dir() {
-        let mut entries: Vec<_> =
-            fs::read_dir(source).map_err(at("read"))?.collect::<Result<_, _>>().map_err(at("read"))?;
+        let mut entries: Vec<_> = fs::read_dir(source)
+            .map_err(at("read"))?
+            .collect::<Result<_, _>>()
+            .map_err(at("read"))?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
-                return Err(BuildError::Refused { path: entry.path(), reason: "its name is not UTF-8" });
+                return Err(BuildError::Refused {
+                    path: entry.path(),
+                    reason: "its name is not UTF-8",
+                });
             };
             copy(&entry.path(), root, &format!("{target}/{name}"), files)?;
         }
         return Ok(());
     }
     if !kind.is_file() {
-        return Err(BuildError::Refused { path: source.to_owned(), reason: "it is neither a file nor a folder" });
+        return Err(BuildError::Refused {
+            path: source.to_owned(),
+            reason: "it is neither a file nor a folder",
+        });
     }
     if files.len() == MAX_FILES {
-        return Err(BuildError::Refused { path: source.to_owned(), reason: "a release holds at most 100,000 files" });
+        return Err(BuildError::Refused {
+            path: source.to_owned(),
+            reason: "a release holds at most 100,000 files",
+        });
     }
     let path = root.join(target);
     if let Some(parent) = path.parent() {
@@ -159,7 +185,13 @@ fn copy(
         to.write_all(&block[..read]).map_err(at("write the copy of"))?;
     }
     to.sync_data().map_err(at("sync the copy of"))?;
-    files.insert(target.to_owned(), FileEntry { sha256: hex::encode(hash.finalize()), size });
+    files.insert(
+        target.to_owned(),
+        FileEntry {
+            sha256: hex::encode(hash.finalize()),
+            size,
+        },
+    );
     Ok(())
 }
 
@@ -167,7 +199,11 @@ fn copy(
 fn make_readable_and_durable(folder: &Path) -> Result<(), BuildError> {
     let at = |operation, path: &Path| {
         let path = path.to_owned();
-        move |source| BuildError::Io { operation, path, source }
+        move |source| BuildError::Io {
+            operation,
+            path,
+            source,
+        }
     };
     for entry in fs::read_dir(folder).map_err(at("read", folder))?.flatten() {
         let path = entry.path();

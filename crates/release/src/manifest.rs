@@ -53,6 +53,9 @@ impl ReleaseManifest {
     }
 
     fn has(&self, prefix: &str) -> bool {
-        self.files.range(prefix.to_owned()..).next().is_some_and(|(path, _)| path.starts_with(prefix))
+        self.files
+            .range(prefix.to_owned()..)
+            .next()
+            .is_some_and(|(path, _)| path.starts_with(prefix))
     }
 }

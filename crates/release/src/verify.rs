@@ -56,23 +56,43 @@ pub enum VerifyError {
 /// Opens a release and checks its description against its digest; [`verify`] checks the files.
 pub fn open(releases: &Path, digest: &str) -> Result<Release, OpenError> {
     let directory = releases.join(directory_name(digest));
-    let bytes = fs::read(directory.join("release.json"))
-        .map_err(|source| OpenError::Missing { digest: digest.to_owned(), source })?;
+    let bytes = fs::read(directory.join("release.json")).map_err(|source| OpenError::Missing {
+        digest: digest.to_owned(),
+        source,
+    })?;
     if format!("sha256:{}", hex::encode(Sha256::digest(&bytes))) != digest {
-        return Err(OpenError::Changed { digest: digest.to_owned() });
+        return Err(OpenError::Changed {
+            digest: digest.to_owned(),
+        });
     }
-    let manifest: ReleaseManifest = serde_json::from_slice(&bytes)
-        .map_err(|source| OpenError::Format { digest: digest.to_owned(), source })?;
-    Ok(Release { digest: digest.to_owned(), directory, manifest })
+    let manifest: ReleaseManifest = serde_json::from_slice(&bytes).map_err(|source| OpenError::Format {
+        digest: digest.to_owned(),
+        source,
+    })?;
+    Ok(Release {
+        digest: digest.to_owned(),
+        directory,
+        manifest,
+    })
 }
 
 /// Checks every file's hash; names the first that is not what it was.
 pub fn verify(release: &Release) -> Result<(), VerifyError> {
     let check = |path: PathBuf, sha256: &str| {
-        let mut file = fs::File::open(&path).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
+        let mut file = fs::File::open(&path).map_err(|source| VerifyError::Read {
+            path: path.clone(),
+            source,
+        })?;
         let mut hash = Sha256::new();
-        io::copy(&mut file, &mut hash).map_err(|source| VerifyError::Read { path: path.clone(), source })?;
-        if hex::encode(hash.finalize()) == sha256 { Ok(()) } else { Err(VerifyError::Changed { path }) }
+        io::copy(&mut file, &mut hash).map_err(|source| VerifyError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        if hex::encode(hash.finalize()) == sha256 {
+            Ok(())
+        } else {
+            Err(VerifyError::Changed { path })
+        }
     };
     let own = hex::encode(Sha256::digest(release.manifest.canonical()));
     check(release.directory.join("release.json"), &own)?;

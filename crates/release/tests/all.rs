@@ -32,10 +32,18 @@ fn the_same_input_gives_the_same_release() {
     let first = build(&input, &folder.path().join("a")).unwrap();
     let second = build(&input, &folder.path().join("b")).unwrap();
     assert_eq!(first.digest, second.digest);
-    assert_eq!(build(&input, &folder.path().join("a")).unwrap(), first, "building again changes nothing");
+    assert_eq!(
+        build(&input, &folder.path().join("a")).unwrap(),
+        first,
+        "building again changes nothing"
+    );
     assert!(first.manifest.has_assets() && first.manifest.has_migrations());
     assert_eq!(open(&folder.path().join("a"), &first.digest).unwrap(), first);
-    let left: Vec<_> = fs::read_dir(folder.path().join("a")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> = fs::read_dir(folder.path().join("a"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
     assert_eq!(left.len(), 1, "nothing temporary stays: {left:?}");
 }
 

@@ -73,8 +73,14 @@ pub fn small_application(folder: &Path) -> io::Result<()> {
         ("astraler.toml", MANIFEST),
         ("workers/api/wrangler.jsonc", WRANGLER),
         ("workers/api/index.js", API_WORKER),
-        ("public/index.html", "<!doctype html><title>small</title><h1>small</h1>\n"),
-        ("migrations/0001_notes.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, text text NOT NULL);\n"),
+        (
+            "public/index.html",
+            "<!doctype html><title>small</title><h1>small</h1>\n",
+        ),
+        (
+            "migrations/0001_notes.sql",
+            "CREATE TABLE notes (id bigint PRIMARY KEY, text text NOT NULL);\n",
+        ),
     ];
     for (name, contents) in files {
         let path = folder.join(name);

@@ -18,7 +18,10 @@ pub struct Answer {
 impl Answer {
     /// The first header of a name (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(present, _)| present == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(present, _)| present == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -61,10 +64,16 @@ fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
         if reader.read_line(&mut line)? == 0 || line == "\r\n" {
             break;
         }
-        let (name, value) = line.split_once(':').ok_or_else(|| invalid("header without a colon"))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| invalid("header without a colon"))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut answer = Answer { status, headers, body: Vec::new() };
+    let mut answer = Answer {
+        status,
+        headers,
+        body: Vec::new(),
+    };
     if answer.header("transfer-encoding") == Some("chunked") {
         loop {
             line.clear();
@@ -80,7 +89,10 @@ fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
                 break;
             }
         }
-    } else if let Some(length) = answer.header("content-length").and_then(|length| length.parse().ok()) {
+    } else if let Some(length) = answer
+        .header("content-length")
+        .and_then(|length| length.parse().ok())
+    {
         answer.body.resize(length, 0);
         reader.read_exact(&mut answer.body)?;
     } else {

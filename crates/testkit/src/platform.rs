@@ -35,14 +35,22 @@ impl Finished {
     /// Fails the test unless the run succeeded.
     #[track_caller]
     pub fn ok(self) -> Self {
-        assert_eq!(self.code, 0, "it failed\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        assert_eq!(
+            self.code, 0,
+            "it failed\n--- out\n{}\n--- err\n{}",
+            self.out, self.err
+        );
         self
     }
 
     /// Fails the test unless the run ended with this code.
     #[track_caller]
     pub fn failed_with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "another end\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        assert_eq!(
+            self.code, code,
+            "another end\n--- out\n{}\n--- err\n{}",
+            self.out, self.err
+        );
         self
     }
 
@@ -67,7 +75,12 @@ impl Platform {
         let application = root.path().join("app");
         std::fs::create_dir(&application)?;
         write(&application)?;
-        Ok(Self { application, program: program.into(), port: free_port(), root })
+        Ok(Self {
+            application,
+            program: program.into(),
+            port: free_port(),
+            root,
+        })
     }
 
     /// Uses an application that stands elsewhere.
@@ -143,7 +156,10 @@ impl Platform {
     pub fn pid(&self, unit: &str) -> io::Result<Option<u32>> {
         let status = self.run(&["status", "--json"])?.json();
         let parts = status["parts"].as_array().cloned().unwrap_or_default();
-        let found = parts.iter().find(|part| part["name"] == unit).and_then(|part| part["pid"].as_u64());
+        let found = parts
+            .iter()
+            .find(|part| part["name"] == unit)
+            .and_then(|part| part["pid"].as_u64());
         Ok(found.and_then(|pid| u32::try_from(pid).ok()))
     }
 
@@ -153,7 +169,13 @@ impl Platform {
         let contains = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u32>().ok())
+            else {
+                continue;
+            };
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if pid != std::process::id() && contains(&command) {
                 found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
@@ -190,7 +212,11 @@ impl Drop for Platform {
                 return;
             }
             for (pid, _) in left {
-                Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status().ok();
+                Command::new("kill")
+                    .args(["-9", &pid.to_string()])
+                    .stderr(Stdio::null())
+                    .status()
+                    .ok();
             }
         }
     }

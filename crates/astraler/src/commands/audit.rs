@@ -14,7 +14,8 @@ pub(super) fn run(arguments: &Arguments, command: &AuditCommand) -> Outcome {
             if json.json {
                 return Ok(table::print_json(&entries)?);
             }
-            let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let text =
+                |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             table::print(
                 &["seq", "time", "actor", "action", "subject"],
                 entries.as_array().into_iter().flatten().map(|entry| {
@@ -34,21 +35,29 @@ pub(super) fn run(arguments: &Arguments, command: &AuditCommand) -> Outcome {
             Ok(())
         }
         AuditCommand::Verify(json) => {
-            let report =
-                super::block_on(async { client.audit_verify().await.map_err(|error| super::not_up(&error)) })?;
+            let report = super::block_on(async {
+                client.audit_verify().await.map_err(|error| super::not_up(&error))
+            })?;
             let sound = report["ok"].as_bool() == Some(true);
             if json.json {
                 table::print_json(&report)?;
             } else if sound {
-                line(&format!("{} entries, unbroken; head {}", report["entries"], report["head"].as_str().unwrap_or("-")));
+                line(&format!(
+                    "{} entries, unbroken; head {}",
+                    report["entries"],
+                    report["head"].as_str().unwrap_or("-")
+                ));
             }
             if sound {
                 return Ok(());
             }
             let reason = report["reason"].as_str().unwrap_or("unknown").to_owned();
-            Err(Failure::new(Kind::General, format!("the audit chain is broken at entry {}", report["seq"]))
-                .details(vec![reason])
-                .hint("someone changed the control database by hand: compare it with a backup"))
+            Err(Failure::new(
+                Kind::General,
+                format!("the audit chain is broken at entry {}", report["seq"]),
+            )
+            .details(vec![reason])
+            .hint("someone changed the control database by hand: compare it with a backup"))
         }
     }
 }

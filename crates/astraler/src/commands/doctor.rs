@@ -49,16 +49,21 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             }),
         );
     }
-    let missing: Vec<&str> =
-        checks.iter().filter(|check| check.state == State::Missing).map(|check| check.name).collect();
+    let missing: Vec<&str> = checks
+        .iter()
+        .filter(|check| check.state == State::Missing)
+        .map(|check| check.name)
+        .collect();
     if missing.is_empty() {
         if !json {
             line("everything that is needed is there");
         }
         return Ok(());
     }
-    Err(Failure::new(Kind::Missing, format!("missing: {}", missing.join(", ")))
-        .hint("run the commands in the last column"))
+    Err(
+        Failure::new(Kind::Missing, format!("missing: {}", missing.join(", ")))
+            .hint("run the commands in the last column"),
+    )
 }
 
 fn checks(arguments: &Arguments) -> Vec<Check> {
@@ -78,14 +83,25 @@ fn checks(arguments: &Arguments) -> Vec<Check> {
 
 fn postgres() -> Check {
     match astraler_postgres::find_binaries(14, 18) {
-        Ok(binaries) => ok("PostgreSQL 14-18", format!("{} in {}", binaries.version, binaries.directory.display())),
+        Ok(binaries) => ok(
+            "PostgreSQL 14-18",
+            format!("{} in {}", binaries.version, binaries.directory.display()),
+        ),
         Err(error) => missing("PostgreSQL 14-18", &error, install("postgresql")),
     }
 }
 
 fn redis() -> Check {
     match astraler_redis::find_binary() {
-        Ok(binary) => ok("Redis 7 or Valkey", format!("{} {} at {}", binary.flavour, binary.version, binary.path.display())),
+        Ok(binary) => ok(
+            "Redis 7 or Valkey",
+            format!(
+                "{} {} at {}",
+                binary.flavour,
+                binary.version,
+                binary.path.display()
+            ),
+        ),
         Err(error) => missing("Redis 7 or Valkey", &error, install("redis-server")),
     }
 }
@@ -97,7 +113,12 @@ fn program(name: &'static str, program: &str, package: &str, when_missing: State
                 .arg("--version")
                 .output()
                 .ok()
-                .and_then(|output| String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned))
+                .and_then(|output| {
+                    String::from_utf8_lossy(&output.stdout)
+                        .lines()
+                        .next()
+                        .map(str::to_owned)
+                })
                 .unwrap_or_default();
             ok(name, format!("{version} at {}", path.display()))
         }
@@ -145,7 +166,10 @@ fn core_rules() -> Check {
 }
 
 fn isolation() -> Check {
-    ok("isolation", astraler_host::isolation::probe().describe().join("\n"))
+    ok(
+        "isolation",
+        astraler_host::isolation::probe().describe().join("\n"),
+    )
 }
 
 fn user() -> Check {
@@ -158,18 +182,34 @@ fn user() -> Check {
 }
 
 fn ok(name: &'static str, found: String) -> Check {
-    Check { name, state: State::Ok, found, mend: None }
+    Check {
+        name,
+        state: State::Ok,
+        found,
+        mend: None,
+    }
 }
 
 fn missing(name: &'static str, error: &dyn std::error::Error, mend: String) -> Check {
-    Check { name, state: State::Missing, found: error.to_string(), mend: Some(mend) }
+    Check {
+        name,
+        state: State::Missing,
+        found: error.to_string(),
+        mend: Some(mend),
+    }
 }
 
 /// The command of this machine's package manager.
 fn install(package: &str) -> String {
     let sudo = if crate::place::is_root() { "" } else { "sudo " };
-    let known = [("apt-get", "apt-get install -y"), ("dnf", "dnf install -y"), ("pacman", "pacman -S --noconfirm")];
-    let manager = known.iter().find(|(program, _)| crate::assemble::find_program(program).is_some());
+    let known = [
+        ("apt-get", "apt-get install -y"),
+        ("dnf", "dnf install -y"),
+        ("pacman", "pacman -S --noconfirm"),
+    ];
+    let manager = known
+        .iter()
+        .find(|(program, _)| crate::assemble::find_program(program).is_some());
     match manager {
         Some((_, command)) => format!("{sudo}{command} {package}"),
         None => format!("install {package} with your system's package manager"),

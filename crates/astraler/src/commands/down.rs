@@ -26,9 +26,15 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             return clean(&place);
         }
         // The daemon may be down already; the end must not depend on it.
-        AdminClient::new(place.layout.admin_socket()).note_down().await.ok();
+        AdminClient::new(place.layout.admin_socket())
+            .note_down()
+            .await
+            .ok();
         let keep = Client::new(&socket);
-        let units = keep.list().await.map_or(0, |units| units.iter().filter(|unit| unit.pid.is_some()).count());
+        let units = keep
+            .list()
+            .await
+            .map_or(0, |units| units.iter().filter(|unit| unit.pid.is_some()).count());
         keep.shutdown().await?;
         let ended = async {
             while tokio::net::UnixStream::connect(&socket).await.is_ok() {
@@ -40,7 +46,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
                 .hint(format!("see {}", place.layout.logs().join("keep.out").display())));
         }
         clean(&place)?;
-        line(&format!("{units} processes stopped; data stays in {}", place.layout.state.display()));
+        line(&format!(
+            "{units} processes stopped; data stays in {}",
+            place.layout.state.display()
+        ));
         Ok(())
     })
 }

@@ -10,7 +10,10 @@ pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
     let client = super::daemon(arguments)?;
     if let EnvCommand::Credential { environment, name } = command {
         let value = super::block_on(async {
-            client.credential(environment, name).await.map_err(|error| super::not_up(&error))
+            client
+                .credential(environment, name)
+                .await
+                .map_err(|error| super::not_up(&error))
         })?;
         line(&value);
         return Ok(());
@@ -29,12 +32,22 @@ pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
             }),
         ),
         EnvCommand::Show { name, json } => {
-            let found = report.environments.iter().find(|environment| environment.environment.to_string() == *name);
+            let found = report
+                .environments
+                .iter()
+                .find(|environment| environment.environment.to_string() == *name);
             let Some(environment) = found else {
-                let up: Vec<String> =
-                    report.environments.iter().map(|environment| environment.environment.to_string()).collect();
-                return Err(Failure::new(Kind::NotUp, format!("environment `{name}` is not up"))
-                    .hint(format!("up now: {}; `astraler up --env {name}` brings it up", up.join(", "))));
+                let up: Vec<String> = report
+                    .environments
+                    .iter()
+                    .map(|environment| environment.environment.to_string())
+                    .collect();
+                return Err(
+                    Failure::new(Kind::NotUp, format!("environment `{name}` is not up")).hint(format!(
+                        "up now: {}; `astraler up --env {name}` brings it up",
+                        up.join(", ")
+                    )),
+                );
             };
             if json.json {
                 table::print_json(environment)?;
@@ -48,10 +61,24 @@ pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
 }
 
 fn show(environment: &EnvironmentReport) {
-    let urls = environment.urls.iter().map(|url| vec!["url".to_owned(), url.clone()]);
-    let endpoints = environment.endpoints.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
-    let credentials = environment.credentials.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
-    let workers =
-        environment.workers.iter().map(|(name, routes)| vec![format!("worker {name}"), routes.join(" ")]);
-    table::print(&["what", "where"], urls.chain(workers).chain(endpoints).chain(credentials));
+    let urls = environment
+        .urls
+        .iter()
+        .map(|url| vec!["url".to_owned(), url.clone()]);
+    let endpoints = environment
+        .endpoints
+        .iter()
+        .map(|(name, value)| vec![name.clone(), value.clone()]);
+    let credentials = environment
+        .credentials
+        .iter()
+        .map(|(name, value)| vec![name.clone(), value.clone()]);
+    let workers = environment
+        .workers
+        .iter()
+        .map(|(name, routes)| vec![format!("worker {name}"), routes.join(" ")]);
+    table::print(
+        &["what", "where"],
+        urls.chain(workers).chain(endpoints).chain(credentials),
+    );
 }

@@ -19,10 +19,14 @@ pub(super) fn run(arguments: &Arguments, init: &InitArguments) -> Outcome {
 }
 
 fn starter(folder: &Path) -> Outcome {
-    let occupied = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let occupied = folder
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
-        return Err(Failure::new(Kind::General, format!("{} is not empty", folder.display()))
-            .hint("name a new folder: nothing is ever overwritten"));
+        return Err(
+            Failure::new(Kind::General, format!("{} is not empty", folder.display()))
+                .hint("name a new folder: nothing is ever overwritten"),
+        );
     }
     for (name, contents) in STARTER {
         let path = folder.join(name);
@@ -31,7 +35,11 @@ fn starter(folder: &Path) -> Outcome {
         }
         file::replace(&path, contents, 0o644)?;
     }
-    line(&format!("{} files written; next: cd {} && astraler up", STARTER.len(), folder.display()));
+    line(&format!(
+        "{} files written; next: cd {} && astraler up",
+        STARTER.len(),
+        folder.display()
+    ));
     Ok(())
 }
 
@@ -42,19 +50,26 @@ fn existing(arguments: &Arguments, init: &InitArguments) -> Outcome {
     };
     let manifest = dir.join("astraler.toml");
     if manifest.exists() {
-        return Err(Failure::new(Kind::General, format!("{} is there already", manifest.display()))
-            .hint("`astraler manifest check` checks it"));
+        return Err(
+            Failure::new(Kind::General, format!("{} is there already", manifest.display()))
+                .hint("`astraler manifest check` checks it"),
+        );
     }
     let folder = dir.canonicalize()?;
     let name = match &init.name {
         Some(name) => name.clone(),
-        None => folder.file_name().map_or_else(|| "app".to_owned(), |name| name.to_string_lossy().to_ascii_lowercase()),
+        None => folder.file_name().map_or_else(
+            || "app".to_owned(),
+            |name| name.to_string_lossy().to_ascii_lowercase(),
+        ),
     };
     let domain = init.domain.clone().unwrap_or_else(|| format!("{name}.example"));
     let mut text = astraler_manifest::default_toml(&name, &domain);
     for worker in workers(&folder)? {
         let key = worker.rsplit('/').next().unwrap_or(&worker).to_owned();
-        text.push_str(&format!("\n[workers.{key}]\npath = \"{worker}\"\nroutes = [\"/{key}/*\"]\n"));
+        text.push_str(&format!(
+            "\n[workers.{key}]\npath = \"{worker}\"\nroutes = [\"/{key}/*\"]\n"
+        ));
     }
     file::replace(&manifest, text.as_bytes(), 0o644)?;
     line(&format!("wrote {}", manifest.display()));
@@ -77,10 +92,16 @@ fn workers(root: &Path) -> Outcome<Vec<String>> {
     let mut found = Vec::new();
     let mut queue = vec![(root.to_owned(), 0)];
     while let Some((folder, depth)) = queue.pop() {
-        let has = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"].iter().any(|name| folder.join(name).is_file());
+        let has = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"]
+            .iter()
+            .any(|name| folder.join(name).is_file());
         if has && let Ok(relative) = folder.strip_prefix(root) {
             let relative = relative.to_string_lossy();
-            found.push(if relative.is_empty() { ".".to_owned() } else { relative.into_owned() });
+            found.push(if relative.is_empty() {
+                ".".to_owned()
+            } else {
+                relative.into_owned()
+            });
         }
         if depth == 3 {
             continue;

@@ -23,18 +23,30 @@ pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
                 .collect();
             if matching.is_empty() {
                 let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(Failure::new(Kind::General, format!("there is no log of `{part}`"))
-                    .hint(format!("there are: {}", names.join(", "))));
+                return Err(
+                    Failure::new(Kind::General, format!("there is no log of `{part}`"))
+                        .hint(format!("there are: {}", names.join(", "))),
+                );
             }
             matching
         }
     };
     let width = chosen.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let prefix = |name: &str| if chosen.len() > 1 { format!("{name:width$} | ") } else { String::new() };
+    let prefix = |name: &str| {
+        if chosen.len() > 1 {
+            format!("{name:width$} | ")
+        } else {
+            String::new()
+        }
+    };
     let mut lines: Vec<(String, String)> = Vec::new();
     for (name, path) in &chosen {
         let (dir, unit) = split(path)?;
-        lines.extend(logs::tail(dir, &unit, wanted.lines)?.into_iter().map(|line| (line, prefix(name))));
+        lines.extend(
+            logs::tail(dir, &unit, wanted.lines)?
+                .into_iter()
+                .map(|line| (line, prefix(name))),
+        );
     }
     // Every line begins with its time, so that sorting by text is sorting by time.
     lines.sort_by(|a, b| a.0.cmp(&b.0));
@@ -54,10 +66,13 @@ fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String) -> Outc
         let (dir, unit) = split(path)?;
         let lines = logs::follow(dir, &unit);
         let prefix = prefix(name);
-        streams.push(Box::pin(stream::unfold((lines, prefix), |(mut lines, prefix)| async move {
-            let text = lines.next().await.ok()?;
-            Some((format!("{prefix}{text}"), (lines, prefix)))
-        })));
+        streams.push(Box::pin(stream::unfold(
+            (lines, prefix),
+            |(mut lines, prefix)| async move {
+                let text = lines.next().await.ok()?;
+                Some((format!("{prefix}{text}"), (lines, prefix)))
+            },
+        )));
     }
     super::block_on(async {
         let mut all = stream::select_all(streams);
@@ -93,6 +108,9 @@ fn parts(place: &Place) -> Outcome<Vec<(String, PathBuf)>> {
 
 fn split(path: &Path) -> Outcome<(&Path, UnitName)> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
     Ok((dir, UnitName::new(stem)?))
 }

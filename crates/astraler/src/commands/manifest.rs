@@ -21,7 +21,11 @@ fn check(arguments: &Arguments, json: bool) -> Outcome {
             if json {
                 table::print_json(&serde_json::json!({ "errors": [] }))?;
             } else {
-                line(&format!("astraler.toml is valid: {} with {} workers", manifest.config.name, manifest.workers.len()));
+                line(&format!(
+                    "astraler.toml is valid: {} with {} workers",
+                    manifest.config.name,
+                    manifest.workers.len()
+                ));
             }
             Ok(())
         }

@@ -21,7 +21,11 @@ pub(super) fn run(arguments: &Arguments, environment: &str, print: bool) -> Outc
     if print {
         return Ok(());
     }
-    let opened = Command::new("xdg-open").arg(url).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let opened = Command::new("xdg-open")
+        .arg(url)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if !opened.is_ok_and(|status| status.success()) {
         line("no browser can be started from here: open the address above yourself");
     }

@@ -29,5 +29,10 @@ fn section(command: &mut clap::Command, path: &str, text: &mut String) {
 }
 
 fn trimmed(help: &str) -> String {
-    help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    help.lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
+        .trim_end()
+        .to_owned()
 }

@@ -10,13 +10,17 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
     let mut report = super::block_on(async { client.status().await.map_err(|error| super::not_up(&error)) })?;
     // The daemon may not look into processes of other users; we may, as root.
     for part in &mut report.parts {
-        part.memory_bytes =
-            part.memory_bytes.or_else(|| part.unit.pid.and_then(astraler_host::process::memory_pss_tree));
+        part.memory_bytes = part
+            .memory_bytes
+            .or_else(|| part.unit.pid.and_then(astraler_host::process::memory_pss_tree));
     }
     if json {
         return Ok(table::print_json(&report)?);
     }
-    line(&format!("{} · astraler {} · {}", report.application, report.version, report.isolation));
+    line(&format!(
+        "{} · astraler {} · {}",
+        report.application, report.version, report.isolation
+    ));
     table::print(
         &["environment", "deployment", "release", "url"],
         report.environments.iter().map(|environment| {
@@ -34,7 +38,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             let phase = serde_json::to_value(part.unit.phase).ok();
             vec![
                 part.unit.name.to_string(),
-                phase.and_then(|phase| phase.as_str().map(str::to_owned)).unwrap_or_default(),
+                phase
+                    .and_then(|phase| phase.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
                 part.unit.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
                 part.unit.starts.to_string(),
                 part.memory_bytes.map_or_else(|| "-".into(), table::mebibytes),
@@ -43,7 +49,10 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
         }),
     );
     if !report.interrupted.is_empty() {
-        line(&format!("interrupted, the next `astraler up` goes on: {}", report.interrupted.join(", ")));
+        line(&format!(
+            "interrupted, the next `astraler up` goes on: {}",
+            report.interrupted.join(", ")
+        ));
     }
     Ok(())
 }

@@ -24,7 +24,10 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
     let began = Instant::now();
     astraler_host::file::make_dir(&place.layout.state, 0o755, None, None).map_err(|error| {
         Failure::of(&error)
-            .context(format!("the state folder {} cannot be written", place.layout.state.display()))
+            .context(format!(
+                "the state folder {} cannot be written",
+                place.layout.state.display()
+            ))
             .hint("choose a folder that you may write to with --state, or mend its owner and mode")
     })?;
     let _lock = place.lock("astraler up")?;
@@ -33,13 +36,19 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
     super::block_on(async {
         let mut progress = Progress::new(up.json);
         let work = async {
-            let assembled = Box::pin(assemble::assemble(&place, &manifest, up.no_build, &mut progress)).await?;
+            let assembled =
+                Box::pin(assemble::assemble(&place, &manifest, up.no_build, &mut progress)).await?;
             let mut changed = keep(&installation, &mut progress).await?;
             changed |= daemon(&installation, &mut progress).await?;
             let mut reports = Vec::new();
             for environment in environments {
-                let (report, environment_changed) =
-                    Box::pin(environment_up(&installation, &assembled, environment, &mut progress)).await?;
+                let (report, environment_changed) = Box::pin(environment_up(
+                    &installation,
+                    &assembled,
+                    environment,
+                    &mut progress,
+                ))
+                .await?;
                 changed |= environment_changed;
                 reports.push(report);
             }
@@ -62,9 +71,11 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
 fn environments(up: &UpArguments) -> Outcome<Vec<Environment>> {
     let mut environments = Vec::new();
     for name in &up.environments {
-        let environment: Environment = name.parse().map_err(|error: astraler_model::ParseEnvironmentError| {
-            Failure::of(&error).hint("for example `astraler up --env staging`")
-        })?;
+        let environment: Environment =
+            name.parse()
+                .map_err(|error: astraler_model::ParseEnvironmentError| {
+                    Failure::of(&error).hint("for example `astraler up --env staging`")
+                })?;
         if !environments.contains(&environment) {
             environments.push(environment);
         }
@@ -82,7 +93,10 @@ async fn keep(installation: &Installation, progress: &mut Progress) -> Outcome<b
         return Ok(false);
     }
     let output = installation.layout.logs().join("keep.out");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&output)?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&output)?;
     let mut child = Command::new(&installation.program)
         .args(["keep", "--installation"])
         .arg(installation.layout.installation_file())
@@ -95,8 +109,11 @@ async fn keep(installation: &Installation, progress: &mut Progress) -> Outcome<b
     let deadline = Instant::now() + KEEP_STARTS;
     while tokio::net::UnixStream::connect(&socket).await.is_err() {
         if let Some(status) = child.try_wait()? {
-            return Err(Failure::new(Kind::General, format!("the parent process ended at once ({status})"))
-                .details(last_lines(&output)));
+            return Err(Failure::new(
+                Kind::General,
+                format!("the parent process ended at once ({status})"),
+            )
+            .details(last_lines(&output)));
         }
         if Instant::now() > deadline {
             return Err(Failure::new(Kind::General, "the parent process does not answer")
@@ -113,9 +130,16 @@ async fn daemon(installation: &Installation, progress: &mut Progress) -> Outcome
     progress.begin("daemon");
     let keep = Client::new(installation.layout.keep_socket());
     let unit = astraler_control::daemon_unit(installation)?;
-    let started = keep.start(&unit).await.map_err(|error| failed(&Fault::of_supervisor("daemon", &error)))?;
+    let started = keep
+        .start(&unit)
+        .await
+        .map_err(|error| failed(&Fault::of_supervisor("daemon", &error)))?;
     let fresh = matches!(started, Started::Fresh(_));
-    let outcome = if fresh { StepOutcome::Changed } else { StepOutcome::Unchanged };
+    let outcome = if fresh {
+        StepOutcome::Changed
+    } else {
+        StepOutcome::Unchanged
+    };
     progress.end("daemon", outcome, "control process", began);
     Ok(fresh)
 }
@@ -126,7 +150,10 @@ async fn environment_up(
     environment: Environment,
     progress: &mut Progress,
 ) -> Outcome<(EnvironmentReport, bool)> {
-    let request = UpRequest { environment, application: assembled.application(environment) };
+    let request = UpRequest {
+        environment,
+        application: assembled.application(environment),
+    };
     let client = AdminClient::new(installation.layout.admin_socket());
     let mut last = None;
     client
@@ -141,8 +168,11 @@ async fn environment_up(
     match last {
         Some(Event::Done { changed, environment }) => Ok((environment, changed)),
         Some(Event::Failed(fault)) => Err(failed(&fault)),
-        _ => Err(Failure::new(Kind::General, "the control process stopped in the middle of its work")
-            .hint("run `astraler up` again: it goes on from what was done; `astraler logs daemon` says why")),
+        _ => Err(Failure::new(
+            Kind::General,
+            "the control process stopped in the middle of its work",
+        )
+        .hint("run `astraler up` again: it goes on from what was done; `astraler logs daemon` says why")),
     }
 }
 
@@ -154,21 +184,32 @@ fn failed(fault: &Fault) -> Failure {
         failure = failure.details(details);
     }
     let unit = fault.part.split(' ').next().unwrap_or("daemon");
-    failure.hint(fault.hint.clone().unwrap_or_else(|| format!("`astraler logs {unit}` shows more; `astraler doctor` checks the machine")))
+    failure.hint(fault.hint.clone().unwrap_or_else(|| {
+        format!("`astraler logs {unit}` shows more; `astraler doctor` checks the machine")
+    }))
 }
 
 fn last_lines(path: &std::path::Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(15)..].iter().map(ToString::to_string).collect()
+    lines[lines.len().saturating_sub(15)..]
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn finish(changed: bool, reports: &[EnvironmentReport], began: Instant) {
     table::print(
         &["environment", "url", "release"],
         reports.iter().map(|report| {
-            let release: String =
-                report.release.as_deref().unwrap_or("-").trim_start_matches("sha256:").chars().take(12).collect();
+            let release: String = report
+                .release
+                .as_deref()
+                .unwrap_or("-")
+                .trim_start_matches("sha256:")
+                .chars()
+                .take(12)
+                .collect();
             vec![report.environment.to_string(), report.urls.join("\n"), release]
         }),
     );

@@ -4,7 +4,11 @@ use crate::support::{PROGRAM, small};
 use std::process::Command;
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(PROGRAM).args(arguments).current_dir("/").output().unwrap();
+    let output = Command::new(PROGRAM)
+        .args(arguments)
+        .current_dir("/")
+        .output()
+        .unwrap();
     (
         output.status.code().unwrap_or(-1),
         String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -14,9 +18,19 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn every_public_command_has_help_with_what_it_does() {
-    for command in
-        ["init", "up", "down", "status", "doctor", "logs", "open", "manifest", "audit", "env", "completions"]
-    {
+    for command in [
+        "init",
+        "up",
+        "down",
+        "status",
+        "doctor",
+        "logs",
+        "open",
+        "manifest",
+        "audit",
+        "env",
+        "completions",
+    ] {
         let (code, out, _) = run(&[command, "--help"]);
         assert_eq!(code, 0, "{command}");
         assert!(out.contains("Usage: astraler"), "{command}: {out}");
@@ -53,10 +67,23 @@ fn doctor_names_version_and_path_of_every_requirement() {
     let platform = small();
     let checks = platform.run(&["doctor", "--json"]).unwrap().ok().json();
     let checks = checks.as_array().cloned().unwrap();
-    for name in ["PostgreSQL 14-18", "Redis 7 or Valkey", "bubblewrap", "git", "node", "npm"] {
-        let check = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name} is not checked"));
+    for name in [
+        "PostgreSQL 14-18",
+        "Redis 7 or Valkey",
+        "bubblewrap",
+        "git",
+        "node",
+        "npm",
+    ] {
+        let check = checks
+            .iter()
+            .find(|check| check["name"] == name)
+            .unwrap_or_else(|| panic!("{name} is not checked"));
         assert_eq!(check["state"], "ok", "{check}");
-        assert!(check["found"].as_str().unwrap().contains('/'), "it says where: {check}");
+        assert!(
+            check["found"].as_str().unwrap().contains('/'),
+            "it says where: {check}"
+        );
     }
 }
 
@@ -64,7 +91,15 @@ fn doctor_names_version_and_path_of_every_requirement() {
 fn init_writes_a_manifest_that_is_valid_and_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().display().to_string();
-    let (code, out, err) = run(&["init", "--dir", &dir, "--name", "shop", "--domain", "shop.example"]);
+    let (code, out, err) = run(&[
+        "init",
+        "--dir",
+        &dir,
+        "--name",
+        "shop",
+        "--domain",
+        "shop.example",
+    ]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("astraler.toml"), "{out}");
     let (code, _, err) = run(&["manifest", "check", "--dir", &dir]);
@@ -94,5 +129,8 @@ fn the_committed_reference_is_what_the_program_says() {
         std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), out.as_bytes()).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == out, "docs/reference/cli.md is stale: run the test with UPDATE=1");
+    assert!(
+        committed == out,
+        "docs/reference/cli.md is stale: run the test with UPDATE=1"
+    );
 }

@@ -14,10 +14,17 @@ fn every_command_of_the_guide_works() {
             "```" => inside = false,
             command if inside => {
                 let words: Vec<&str> = command.split_whitespace().skip(1).collect();
-                let finished =
-                    if words.first() == Some(&"up") { platform.up(&words[1..]) } else { platform.run(&words) };
+                let finished = if words.first() == Some(&"up") {
+                    platform.up(&words[1..])
+                } else {
+                    platform.run(&words)
+                };
                 let finished = finished.unwrap();
-                assert_eq!(finished.code, 0, "`{command}`\n{}\n{}", finished.out, finished.err);
+                assert_eq!(
+                    finished.code, 0,
+                    "`{command}`\n{}\n{}",
+                    finished.out, finished.err
+                );
                 assert!(!finished.out.trim().is_empty(), "`{command}` says nothing");
                 ran += 1;
             }

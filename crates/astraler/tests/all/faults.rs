@@ -10,8 +10,18 @@ fn a_taken_port_names_its_holder_and_offers_the_next() {
     let platform = small();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, platform.port)).unwrap();
     let failed = platform.up(&[]).unwrap().failed_with(6);
-    assert!(failed.err.contains(&format!("port {} is taken by", platform.port)), "{}", failed.err);
-    assert!(failed.err.contains(&format!("(pid {})", std::process::id())), "{}", failed.err);
+    assert!(
+        failed
+            .err
+            .contains(&format!("port {} is taken by", platform.port)),
+        "{}",
+        failed.err
+    );
+    assert!(
+        failed.err.contains(&format!("(pid {})", std::process::id())),
+        "{}",
+        failed.err
+    );
     assert!(failed.err.contains("astraler up --port "), "{}", failed.err);
     drop(taken);
     assert_eq!(platform.processes(), [], "nothing was started");
@@ -23,7 +33,11 @@ fn a_state_folder_that_cannot_be_written_is_named() {
     // A file where the folder should be: even root cannot write below it.
     std::fs::File::create(platform.state()).unwrap();
     let failed = platform.up(&[]).unwrap().failed_with(1);
-    assert!(failed.err.contains(&platform.state().display().to_string()), "{}", failed.err);
+    assert!(
+        failed.err.contains(&platform.state().display().to_string()),
+        "{}",
+        failed.err
+    );
     assert!(failed.err.contains("--state"), "{}", failed.err);
 }
 
@@ -54,26 +68,46 @@ pool_size = -1
         manifest.as_bytes(),
     )
     .unwrap();
-    let failed = platform.run(&["manifest", "check", "--json"]).unwrap().failed_with(3);
+    let failed = platform
+        .run(&["manifest", "check", "--json"])
+        .unwrap()
+        .failed_with(3);
     let errors = failed.json()["errors"].as_array().cloned().unwrap();
-    let lines: std::collections::BTreeSet<u64> = errors.iter().filter_map(|error| error["line"].as_u64()).collect();
+    let lines: std::collections::BTreeSet<u64> =
+        errors.iter().filter_map(|error| error["line"].as_u64()).collect();
     for line in [1, 2, 3, 6, 7, 10, 11, 14, 15, 18] {
-        assert!(lines.contains(&line), "line {line} has an error that is not shown: {errors:#?}");
+        assert!(
+            lines.contains(&line),
+            "line {line} has an error that is not shown: {errors:#?}"
+        );
     }
     let up = platform.up(&[]).unwrap().failed_with(3);
-    assert!(up.err.contains("listen_addresses"), "the nearest right name is offered: {}", up.err);
+    assert!(
+        up.err.contains("listen_addresses"),
+        "the nearest right name is offered: {}",
+        up.err
+    );
 }
 
 #[test]
 fn of_two_ups_at_once_the_second_says_who_holds_the_lock() {
     let platform = small();
-    let mut first = platform.command(&["up", "--port", &platform.port.to_string()]).spawn().unwrap();
-    eventually("the first holds the lock", Duration::from_secs(20), || platform.state().join("change.lock").exists());
+    let mut first = platform
+        .command(&["up", "--port", &platform.port.to_string()])
+        .spawn()
+        .unwrap();
+    eventually("the first holds the lock", Duration::from_secs(20), || {
+        platform.state().join("change.lock").exists()
+    });
     let second = platform.up(&[]).unwrap();
     // The first may have ended before the second looked: then both succeed.
     if second.code != 0 {
         assert_eq!(second.code, 5, "{}", second.err);
-        assert!(second.err.contains(&first.id().to_string()), "it names the process: {}", second.err);
+        assert!(
+            second.err.contains(&first.id().to_string()),
+            "it names the process: {}",
+            second.err
+        );
         assert!(second.err.contains("astraler up"), "{}", second.err);
     }
     assert!(first.wait().unwrap().success());
@@ -86,11 +120,24 @@ fn an_engine_that_dies_at_start_shows_its_last_lines() {
     platform.run(&["down"]).unwrap().ok();
     let control = platform.state().join("postgres/shared/data/global/pg_control");
     let whole = std::fs::read(&control).unwrap();
-    std::fs::OpenOptions::new().write(true).open(&control).unwrap().set_len(10).unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&control)
+        .unwrap()
+        .set_len(10)
+        .unwrap();
     let failed = platform.up(&[]).unwrap().failed_with(1);
     assert!(failed.err.contains("its last log lines"), "{}", failed.err);
-    assert!(failed.err.contains("pg_control"), "PostgreSQL's own words: {}", failed.err);
-    let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(&control).unwrap();
+    assert!(
+        failed.err.contains("pg_control"),
+        "PostgreSQL's own words: {}",
+        failed.err
+    );
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(&control)
+        .unwrap();
     std::io::Write::write_all(&mut file, &whole).unwrap();
     platform.up(&[]).unwrap().ok();
 }
@@ -100,13 +147,19 @@ fn a_kill_in_the_middle_of_up_is_healed_by_the_next() {
     let platform = small();
     // One after the other: each round gets further than the one before.
     for round in 1..=6_u64 {
-        let mut up = platform.command(&["up", "--port", &platform.port.to_string()]).spawn().unwrap();
+        let mut up = platform
+            .command(&["up", "--port", &platform.port.to_string()])
+            .spawn()
+            .unwrap();
         #[expect(clippy::disallowed_methods, reason = "the moment of the kill")]
         std::thread::sleep(Duration::from_millis(350 * round));
         up.kill().unwrap();
         up.wait().unwrap();
         if round % 2 == 0
-            && let Some((pid, _)) = platform.processes().into_iter().find(|(_, command)| command.contains(" daemon "))
+            && let Some((pid, _)) = platform
+                .processes()
+                .into_iter()
+                .find(|(_, command)| command.contains(" daemon "))
         {
             kill(pid);
         }

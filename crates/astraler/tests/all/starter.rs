@@ -8,8 +8,15 @@ use std::process::Command;
 /// Sources of the starter, copied so that what building it leaves does not stay in the repository.
 fn starter(folder: &Path) -> std::io::Result<()> {
     let target = folder.join("board");
-    let output = Command::new(PROGRAM).args(["init", "--starter"]).arg(&target).output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(PROGRAM)
+        .args(["init", "--starter"])
+        .arg(&target)
+        .output()?;
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -28,7 +35,11 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
 
     let screenshot = std::env::temp_dir().join(format!("astraler-board-{}.png", std::process::id()));
     let node = platform.run(&["run-tool", "--print", "node"]).unwrap();
-    let node = if node.code == 0 { node.out.trim().to_owned() } else { "node".to_owned() };
+    let node = if node.code == 0 {
+        node.out.trim().to_owned()
+    } else {
+        "node".to_owned()
+    };
     let output = Command::new(node)
         .arg("e2e/board.mjs")
         .current_dir(&application)
@@ -42,7 +53,10 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(std::fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000), "a picture of the board");
+    assert!(
+        std::fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000),
+        "a picture of the board"
+    );
     std::fs::remove_file(&screenshot).ok();
     platform.run(&["down"]).unwrap().ok();
     assert_eq!(platform.processes(), []);

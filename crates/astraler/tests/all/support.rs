@@ -24,6 +24,9 @@ pub(crate) fn eventually(what: &str, within: Duration, mut condition: impl FnMut
 
 /// SIGKILL.
 pub(crate) fn kill(pid: u32) {
-    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    let status = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success(), "process {pid} is gone already");
 }
