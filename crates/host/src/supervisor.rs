@@ -67,7 +67,7 @@ pub enum SupervisorError {
         holder: Option<Holder>,
     },
     /// It did not become ready in time, and was killed.
-    #[error("{unit} was not ready after {waited_ms} ms and was stopped{lines}", lines = lines(last_lines))]
+    #[error("{unit} was not ready after {waited_ms} ms and was stopped{silent}", silent = silent(last_lines))]
     NotReady {
         /// The unit.
         unit: UnitName,
@@ -77,7 +77,7 @@ pub enum SupervisorError {
         last_lines: Vec<String>,
     },
     /// It ended before it was ready, or could not be executed.
-    #[error("{unit} failed to start: {exit}{lines}", lines = lines(last_lines))]
+    #[error("{unit} failed to start: {exit}{silent}", silent = silent(last_lines))]
     Failed {
         /// The unit.
         unit: UnitName,
@@ -150,14 +150,11 @@ fn taken(holder: Option<&Holder>) -> String {
     }
 }
 
-fn lines(last_lines: &[String]) -> String {
+/// The lines themselves are for whoever shows the error: they are many.
+fn silent(last_lines: &[String]) -> &'static str {
     if last_lines.is_empty() {
-        return "; it wrote nothing".to_owned();
+        "; it wrote nothing"
+    } else {
+        ""
     }
-    let mut text = "; its last lines:".to_owned();
-    for line in last_lines {
-        text.push_str("\n  ");
-        text.push_str(line);
-    }
-    text
 }

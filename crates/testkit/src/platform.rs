@@ -2,11 +2,15 @@
 
 use crate::http::{self, Answer};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// Tells the platforms of one test process apart.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// A platform of its own folders and port.
 #[derive(Debug)]
@@ -222,9 +226,12 @@ impl Drop for Platform {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, below those that the kernel gives to connections: it stays free while the
+/// platform is down.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
-        .and_then(|listener| listener.local_addr())
-        .map_or(0, |address| address.port())
+    let start = std::process::id().wrapping_mul(31) + COUNTER.fetch_add(17, Ordering::Relaxed);
+    (0..10_000_u32)
+        .filter_map(|step| u16::try_from(21_000 + (start + step) % 10_000).ok())
+        .find(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .unwrap_or(0)
 }

@@ -118,6 +118,15 @@ fn fence(program: &Path, input: &UnitInput<'_>) -> Vec<String> {
             "65534",
             "--gid",
             "65534",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            // Before what is bound, which may lie below it.
+            "--tmpfs",
+            "/tmp",
+            "--chdir",
+            "/",
         ]
         .map(str::to_owned),
     );
@@ -150,11 +159,6 @@ fn fence(program: &Path, input: &UnitInput<'_>) -> Vec<String> {
             bind("--ro-bind", folder);
         }
     }
-    argv.extend(
-        [
-            "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/", "--",
-        ]
-        .map(str::to_owned),
-    );
+    argv.push("--".to_owned());
     argv
 }
