@@ -85,10 +85,10 @@ export function checkFileName(input: unknown): Checked<string> {
 }
 
 export function checkAttachmentSize(bytes: number): Checked<number> {
-  if (!Number.isSafeInteger(bytes) || bytes < 1) return wrong("file", "The file is empty.");
   if (bytes > MAX_ATTACHMENT_BYTES) {
     return wrong("file", `A file has at most ${String(MAX_ATTACHMENT_BYTES / 1024 / 1024)} MB.`);
   }
+  if (!Number.isInteger(bytes) || bytes < 1) return wrong("file", "The file is empty.");
   return right(bytes);
 }
 

@@ -2,7 +2,7 @@ import { checkAttachmentSize, checkFileName, contentType, isUuid, MAX_ATTACHMENT
 import { HttpError, json, type Parameters, type Route } from "@board/http";
 import type { Context, StoredAttachment } from "./context";
 import { attachmentHeaders } from "./download";
-import { valid } from "./requests";
+import { bodyOf, valid } from "./requests";
 import { missingTask, taskId } from "./tasks";
 
 export const attachmentRoutes: readonly Route<Context>[] = [
@@ -24,7 +24,8 @@ async function add(context: Context, parameters: Parameters): Promise<Response> 
   const task = taskId(parameters);
   const name = valid(checkFileName(new URL(request.url).searchParams.get("name")));
   const sizeBytes = announcedSize(request);
-  if (request.body === null) throw new HttpError(422, "invalid", "The file is empty.", "file");
+  const body = bodyOf(request);
+  if (body === null) throw new HttpError(422, "invalid", "The file is empty.", "file");
   const id = crypto.randomUUID();
   const type = contentType(request.headers.get("content-type"));
   const objectKey = `attachments/${task}/${id}`;
@@ -34,7 +35,7 @@ async function add(context: Context, parameters: Parameters): Promise<Response> 
     throw new HttpError(409, "full", `A task has at most ${String(MAX_ATTACHMENTS_PER_TASK)} attachments.`);
   }
   try {
-    await files.put(objectKey, request.body, sizeBytes, type);
+    await files.put(objectKey, body, sizeBytes, type);
   } catch (error) {
     await board.removeAttachment(id);
     defer(board.sweep((keys) => files.remove(keys)));
@@ -53,7 +54,7 @@ async function download({ request, board, files }: Context, parameters: Paramete
   const attachment = await find(board, parameters);
   const headers = attachmentHeaders(attachment);
   // The bytes behind an id never change, so the id is their entity tag.
-  if (request.headers.get("if-none-match")?.includes(headers["etag"]) === true) {
+  if (request.headers.get("if-none-match")?.includes(headers.etag) === true) {
     return new Response(null, { status: 304, headers });
   }
   const full = { ...headers, "content-length": String(attachment.sizeBytes) };

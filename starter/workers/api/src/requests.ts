@@ -25,6 +25,11 @@ export function valid<Value>(checked: Checked<Value>): Value {
   throw new HttpError(422, "invalid", checked.message, checked.field);
 }
 
+/** The bytes of a request; the platform's types leave open what its streams carry. */
+export function bodyOf(request: Request): ReadableStream<Uint8Array> | null {
+  return request.body as ReadableStream<Uint8Array> | null;
+}
+
 /** Browsers say where a request comes from; another site's pages may not write here. */
 export function refuseForeignWrites(request: Request): void {
   if (request.method === "GET" || request.method === "HEAD") return;
@@ -38,7 +43,7 @@ async function readText(request: Request, maxBytes: number): Promise<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
   let text = "";
   let bytes = 0;
-  const reader = request.body?.getReader();
+  const reader = bodyOf(request)?.getReader();
   for (;;) {
     const chunk = await reader?.read();
     if (chunk?.value === undefined) return text + decoder.decode();

@@ -1,6 +1,6 @@
 /** Reserved for the platform's webhook service: until a service is connected, this worker says so. */
 
-import { dispatch, HttpError, json, type Route } from "@board/http";
+import { dispatch, HttpError, json, problem, type Route } from "@board/http";
 
 export interface Env {
   readonly APP_ENVIRONMENT: string;
@@ -18,7 +18,6 @@ export default {
   async fetch(request: Request, env: Env): Promise<Response> {
     const response = await dispatch(routes, request, env);
     if (response.status !== 404) return response;
-    const error = new HttpError(404, "not_connected", "Webhooks: no service is connected to this board yet.");
-    return json({ error: { code: error.code, message: error.message } }, error.status);
+    return problem(new HttpError(404, "not_connected", "Webhooks: no service is connected to this board yet."));
   },
 };
