@@ -67,6 +67,7 @@ async fn a_worker_uses_a_bucket_as_on_cloudflare() {
         folder.path().join("r2.mjs"),
     )
     .unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a temporary folder")]
     std::fs::write(folder.path().join("config.capnp"), CONFIG).unwrap();
     let child = Command::new(workerd)
         .args(["serve", "config.capnp"])

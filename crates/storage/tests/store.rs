@@ -330,7 +330,7 @@ async fn the_reserve_of_the_disk_is_not_touched() {
         assert!(
             matches!(result, Err(StoreError::InsufficientStorage { .. })),
             "{result:?}"
-        )
+        );
     };
     full(
         store
