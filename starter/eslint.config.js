@@ -12,7 +12,7 @@ export default defineConfig(
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ["workers/tsconfig.json", "web/tsconfig.json", "scripts/tsconfig.json"],
+        project: ["workers/tsconfig.json", "web/tsconfig.json", "scripts/tsconfig.json", "tsconfig.test.json"],
         tsconfigRootDir: import.meta.dirname,
       },
     },
