@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod failure;
 mod place;
+mod ports;
 mod processes;
 mod progress;
 mod table;

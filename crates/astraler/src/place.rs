@@ -1,15 +1,12 @@
-//! Where the platform of an application lives, and the preparation of that place: folders, users, ports,
-//! the root key, the program's own copy.
+//! Where the platform of an application lives, and the preparation of that place: folders, users, the root key, the program's own copy.
 
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_control::{Identities, Installation, Layout, Ports};
-use astraler_host::port::{PortError, PortTable};
-use astraler_host::{file, lock, port, users};
+use astraler_control::{Identities, Installation, Layout};
+use astraler_host::{file, lock, users};
 use astraler_manifest::{Diagnostics, Manifest};
 use astraler_model::Identity;
 use sha2::{Digest, Sha256};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// An application's folder and the place of its platform.
@@ -168,7 +165,7 @@ pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>
     let program = own_program(&place.layout)?;
     let addresses = manifest.config.edge.listen_addresses.clone();
     let wanted = http_port.unwrap_or(manifest.config.edge.http_port);
-    let ports = ports(&place.layout, wanted, &addresses)?;
+    let ports = crate::ports::allocate(&place.layout, wanted, &addresses)?;
     root_key(&place.layout, identities.daemon.as_ref())?;
     let installation = Installation {
         id: place.id.clone(),
@@ -179,6 +176,7 @@ pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>
         program,
         ports,
         listen_addresses: addresses,
+        isolation: astraler_host::isolation::probe().describe(),
     };
     let json = serde_json::to_vec_pretty(&installation)?;
     file::replace(place.layout.installation_file(), &json, 0o644)?;
@@ -235,9 +233,11 @@ fn folders(place: &Place, identities: &Identities) -> Outcome {
             .hint("choose a folder that you may write to with --state, or mend its owner and mode")
     };
     file::make_dir(&layout.state, 0o755, None, None).map_err(unwritable)?;
-    for (name, mode) in [("keep", 0o700), ("logs", 0o755), ("bin", 0o755)] {
+    for (name, mode) in [("keep", 0o700), ("bin", 0o755)] {
         file::make_dir(layout.state.join(name), mode, None, None).map_err(unwritable)?;
     }
+    // The logs' group may read them: the daemon shows an engine's last words.
+    file::make_dir(layout.logs(), 0o755, None, gid).map_err(unwritable)?;
     for (name, mode) in [
         ("control", 0o700),
         ("releases", 0o755),
@@ -288,69 +288,17 @@ fn own_program(layout: &Layout) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-fn ports(layout: &Layout, http: u16, addresses: &[IpAddr]) -> Outcome<Ports> {
-    let mut table = PortTable::load(layout.port_table())?;
-    let ours_is_up = std::os::unix::net::UnixStream::connect(layout.keep_socket()).is_ok();
-    if !(ours_is_up && table.get("http") == Some(http)) {
-        for address in addresses {
-            let address = SocketAddr::new(*address, http);
-            if !port::is_free(address) {
-                return Err(port_taken(address));
-            }
-        }
-    }
-    table.set("http", http);
-    let mut allocate = |name: &str, preferred: u16| -> Result<u16, PortError> {
-        let preferred = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), preferred);
-        match table.get(name) {
-            // Another process may have taken it while we were down.
-            Some(port) if !ours_is_up && !port::is_free(SocketAddr::new(preferred.ip(), port)) => {
-                table.release(name)
-            }
-            _ => {}
-        }
-        table.get_or_allocate(name, preferred)
-    };
-    let ports = Ports {
-        http,
-        s3: allocate("s3", 3900)?,
-        redis_rest: allocate("redis_rest", 3079)?,
-        postgres_shared: allocate("postgres_shared", 3432)?,
-        postgres_production: allocate("postgres_production", 3433)?,
-    };
-    table.save(layout.port_table())?;
-    Ok(ports)
-}
-
-fn port_taken(address: SocketAddr) -> Failure {
-    let holder = port::holder(address).map_or_else(
-        || "another process".to_owned(),
-        |holder| format!("{} (pid {})", holder.command, holder.pid),
-    );
-    let next = SocketAddr::new(address.ip(), address.port().saturating_add(1));
-    let offer = port::next_free(next).map_or_else(
-        |_| "stop that process, or choose another port with --port".to_owned(),
-        |free| format!("stop that process, or run `astraler up --port {}`", free.port()),
-    );
-    Failure::new(
-        Kind::Port,
-        format!("port {} is taken by {holder}", address.port()),
-    )
-    .hint(offer)
-}
-
 fn root_key(layout: &Layout, daemon: Option<&Identity>) -> Outcome {
     let path = layout.root_key();
-    if path.exists() {
-        return Ok(());
-    }
-    if layout.control_database().exists() {
+    if !path.exists() && layout.control_database().exists() {
         return Err(Failure::new(Kind::General, format!("the root key {} is missing", path.display())).hint(
             "put the key back: without it the secrets of this platform cannot be opened; to begin anew, remove the state folder",
         ));
     }
-    let key = astraler_secrets::RootKey::generate();
-    key.save_new(&path)?;
+    if !path.exists() {
+        astraler_secrets::RootKey::generate().save_new(&path)?;
+    }
+    // An `up` that was killed may have saved the key and not handed it over.
     if let Some(daemon) = daemon {
         std::os::unix::fs::chown(&path, Some(daemon.uid), Some(daemon.gid))?;
     }

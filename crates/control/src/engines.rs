@@ -5,13 +5,15 @@ use crate::credentials::EnvironmentSecrets;
 use crate::platform::Platform;
 use crate::words::{Application, Fault, StepOutcome};
 use astraler_host::supervisor::Started;
-use astraler_model::{Cluster, Environment, UnitSpec};
+use astraler_model::{Cluster, Environment, UnitPhase, UnitSpec};
 use astraler_postgres as postgres;
 use astraler_redis as redis;
 use std::path::Path;
 use std::time::Duration;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a starting engine's process is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The share of the machine's memory that one cluster may plan with: there are two, and the rest of the
 /// platform lives beside them.
@@ -47,12 +49,22 @@ pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: 
         .await
         .map_err(|error| Fault::of_supervisor(&part, &error))?;
     start(platform, &part, &initdb).await?;
+    // A job that has done its work is nothing to look after.
+    platform
+        .supervisor
+        .remove(&initdb.name)
+        .await
+        .map_err(|error| Fault::of_supervisor(&part, &error))?;
     let server = postgres::server_unit(&config);
     let started = start(platform, &part, &server).await?;
     let admin = admin_access(platform, cluster).map_err(|error| fault(&error))?;
-    postgres::wait_ready(&admin, READY_TIMEOUT)
-        .await
-        .map_err(|error| fault(&error))?;
+    while_running(
+        platform,
+        &part,
+        &server,
+        postgres::wait_ready(&admin, READY_TIMEOUT),
+    )
+    .await?;
     Ok((
         outcome(changed_files || matches!(started, Started::Fresh(_))),
         format!("PostgreSQL {version}"),
@@ -147,14 +159,9 @@ pub(crate) async fn redis(
     } else {
         start(platform, &part, &unit).await?
     };
-    redis::ping(
-        &config.socket,
-        redis::USER,
-        secrets.redis_password.expose(),
-        READY_TIMEOUT,
-    )
-    .await
-    .map_err(|error| fault(&error))?;
+    let password = secrets.redis_password.expose();
+    let answers = redis::ping(&config.socket, redis::USER, password, READY_TIMEOUT);
+    while_running(platform, &part, &unit, answers).await?;
     let detail = format!("{} {}", config.binary.flavour, config.binary.version);
     Ok((
         outcome(changed_files || matches!(started, Started::Fresh(_))),
@@ -169,6 +176,37 @@ pub(crate) async fn start(platform: &Platform, part: &str, unit: &UnitSpec) -> R
         .start(unit)
         .await
         .map_err(|error| Fault::of_supervisor(part, &error))
+}
+
+/// Waits until an engine answers, unless its process ends: then its last lines say why.
+async fn while_running<E: std::error::Error>(
+    platform: &Platform,
+    part: &str,
+    unit: &UnitSpec,
+    answers: impl Future<Output = Result<(), E>>,
+) -> Result<(), Fault> {
+    let ended = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match crate::status::unit(platform, &unit.name).await {
+                Ok(Some(status)) if matches!(status.phase, UnitPhase::Backoff | UnitPhase::Failed) => {
+                    return status.last_exit.unwrap_or_else(|| "it ended".into());
+                }
+                // `keep` may be changing hands; the wait for the answer is bounded.
+                _ => {}
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answers => answer.map_err(|error| Fault::of(part, &error)),
+        exit = ended => Err(Fault {
+            part: part.to_owned(),
+            message: format!("{} ended while it was starting: {exit}", unit.name),
+            log: platform.last_log_lines(&unit.name),
+            hint: Some(format!("`astraler logs {}` shows all that it wrote", unit.name)),
+        }),
+    }
 }
 
 /// The least-privilege role of an environment's services.

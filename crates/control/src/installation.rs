@@ -24,6 +24,9 @@ pub struct Installation {
     pub ports: Ports,
     /// Addresses on which the edge listens.
     pub listen_addresses: Vec<std::net::IpAddr>,
+    /// Which process isolation is in force, in words: what `keep` can do, not what the daemon may.
+    #[serde(default)]
+    pub isolation: Vec<String>,
 }
 
 /// The folders of one platform.

@@ -31,7 +31,7 @@ pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, Platform
         environments,
         parts,
         interrupted: platform.interrupted()?,
-        isolation: astraler_host::isolation::probe().describe().join("; "),
+        isolation: platform.installation.isolation.clone(),
     })
 }
 

@@ -122,7 +122,7 @@ pub struct StatusReport {
     /// Operations that were interrupted and have not been finished since.
     pub interrupted: Vec<String>,
     /// Which process isolation is in force, in words.
-    pub isolation: String,
+    pub isolation: Vec<String>,
 }
 
 /// One process.

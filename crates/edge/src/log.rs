@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Records that may wait for the writer; at about 700 bytes each.
 const QUEUE: usize = 8192;
-/// What is written is on its way to the disk after so long, at the latest.
+/// What is written is on its way to the disk after so long, at the latest; after a pause it goes at once.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the writer sleeps with nothing to write.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How long the end of the edge waits for the last records.
 const FINISH: Duration = Duration::from_secs(3);
@@ -78,9 +81,17 @@ impl Writer {
 fn write_all(mut file: LogFile, records: &Receiver<Option<Box<Record>>>, dropped: &AtomicU64) {
     let mut line = Vec::with_capacity(1024);
     let mut healthy = true;
+    let mut next_flush = Instant::now();
+    let mut unflushed = false;
     loop {
-        let result = match records.recv_timeout(FLUSH_EVERY) {
+        let wait = if unflushed {
+            next_flush.saturating_duration_since(Instant::now())
+        } else {
+            IDLE
+        };
+        let mut result = match records.recv_timeout(wait) {
             Ok(Some(record)) => {
+                unflushed = true;
                 line.clear();
                 match serde_json::to_writer(&mut line, &*record) {
                     Ok(()) => {
@@ -94,11 +105,13 @@ fn write_all(mut file: LogFile, records: &Receiver<Option<Box<Record>>>, dropped
                 let _ = file.out.flush();
                 return;
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let _ = file.out.flush();
-                continue;
-            }
+            Err(RecvTimeoutError::Timeout) => Ok(()),
         };
+        if unflushed && Instant::now() >= next_flush {
+            unflushed = false;
+            result = result.and(file.out.flush());
+            next_flush = Instant::now() + FLUSH_EVERY;
+        }
         match result {
             Ok(()) => healthy = true,
             Err(error) => {

@@ -6,6 +6,7 @@ use crate::place::Place;
 use crate::progress::line;
 use astraler_control::AdminClient;
 use astraler_host::keep::Client;
+use astraler_host::process;
 use astraler_host::supervisor::Supervisor;
 use std::time::Duration;
 
@@ -14,17 +15,22 @@ const KEEP_ENDS: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let place = Place::find(arguments)?;
-    if place.installation().is_err() {
+    if !place.layout.installation_file().exists() {
         line("nothing is up");
         return Ok(());
     }
     let _lock = place.lock("astraler down")?;
     super::block_on(async {
         let socket = place.layout.keep_socket();
-        if tokio::net::UnixStream::connect(&socket).await.is_err() {
+        let Ok(connection) = tokio::net::UnixStream::connect(&socket).await else {
             line("nothing is up");
             return clean(&place);
-        }
+        };
+        let pid = connection
+            .peer_cred()?
+            .pid()
+            .and_then(|pid| u32::try_from(pid).ok());
+        drop(connection);
         // The daemon may be down already; the end must not depend on it.
         AdminClient::new(place.layout.admin_socket())
             .note_down()
@@ -37,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             .map_or(0, |units| units.iter().filter(|unit| unit.pid.is_some()).count());
         keep.shutdown().await?;
         let ended = async {
-            while tokio::net::UnixStream::connect(&socket).await.is_ok() {
+            while socket.exists() || pid.is_some_and(process::is_alive) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -17,10 +17,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
     if json {
         return Ok(table::print_json(&report)?);
     }
-    line(&format!(
-        "{} · astraler {} · {}",
-        report.application, report.version, report.isolation
-    ));
+    line(&format!("{} · astraler {}", report.application, report.version));
     table::print(
         &["environment", "deployment", "release", "url"],
         report.environments.iter().map(|environment| {
@@ -48,6 +45,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             ]
         }),
     );
+    for word in &report.isolation {
+        line(word);
+    }
     if !report.interrupted.is_empty() {
         line(&format!(
             "interrupted, the next `astraler up` goes on: {}",

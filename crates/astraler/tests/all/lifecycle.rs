@@ -151,7 +151,21 @@ fn environments_have_data_of_their_own() {
             .unwrap()
             .starts_with("postgresql://production_service@127.0.0.1:")
     );
-    assert!(!shown.to_string().contains("password\":\""), "references only");
+    for (name, reference) in shown["credentials"].as_object().unwrap() {
+        assert_eq!(
+            reference,
+            &serde_json::json!(format!("astraler env credential production {name}")),
+            "references only"
+        );
+        let credential = platform
+            .run(&["env", "credential", "production", name])
+            .unwrap()
+            .ok();
+        assert!(
+            !shown.to_string().contains(credential.out.trim()),
+            "{name} itself is not shown"
+        );
+    }
 }
 
 #[test]

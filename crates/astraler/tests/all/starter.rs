@@ -34,13 +34,7 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
     }
 
     let screenshot = std::env::temp_dir().join(format!("astraler-board-{}.png", std::process::id()));
-    let node = platform.run(&["run-tool", "--print", "node"]).unwrap();
-    let node = if node.code == 0 {
-        node.out.trim().to_owned()
-    } else {
-        "node".to_owned()
-    };
-    let output = Command::new(node)
+    let output = Command::new("node")
         .arg("e2e/board.mjs")
         .current_dir(&application)
         .env("BASE_URL", format!("http://localhost:{}", platform.port))
