@@ -20,18 +20,18 @@ use astraler_control::AdminClient;
 use clap::CommandFactory;
 
 /// Runs what the command line asks for.
-pub(crate) fn run(arguments: Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
-        Command::Init(init) => init::run(&arguments, init),
-        Command::Up(up) => up::run(&arguments, up),
-        Command::Down => down::run(&arguments),
-        Command::Status(json) => status::run(&arguments, json.json),
-        Command::Doctor(json) => doctor::run(&arguments, json.json),
-        Command::Logs(logs) => logs::run(&arguments, logs),
-        Command::Open { environment, print } => open::run(&arguments, environment, *print),
-        Command::Manifest(command) => manifest::run(&arguments, command),
-        Command::Audit(command) => audit::run(&arguments, command),
-        Command::Env(command) => env::run(&arguments, command),
+        Command::Init(init) => init::run(arguments, init),
+        Command::Up(up) => up::run(arguments, up),
+        Command::Down => down::run(arguments),
+        Command::Status(json) => status::run(arguments, json.json),
+        Command::Doctor(json) => doctor::run(arguments, json.json),
+        Command::Logs(logs) => logs::run(arguments, logs),
+        Command::Open { environment, print } => open::run(arguments, environment, *print),
+        Command::Manifest(command) => manifest::run(arguments, command),
+        Command::Audit(command) => audit::run(arguments, command),
+        Command::Env(command) => env::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 *shell,

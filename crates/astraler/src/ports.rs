@@ -146,10 +146,6 @@ impl Reservations {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        reason = "a test ends where something is not as it should be"
-    )]
     use super::*;
 
     fn layout(root: &Path, name: &str) -> Layout {

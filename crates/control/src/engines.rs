@@ -263,7 +263,7 @@ fn cluster_config(
         identity: platform.installation.identities.postgres.clone(),
         superuser_password_file: password_file,
         max_connections: application.config.database.max_connections,
-        machine: platform.machine.clone(),
+        machine: platform.machine,
         share: MEMORY_SHARE,
     })
 }

@@ -274,15 +274,15 @@ impl Platform {
         &self,
         operation: OperationId,
         index: usize,
-        outcome: Outcome,
+        outcome: &Outcome,
         data: &Value,
     ) -> Result<(), StoreError> {
         self.store
-            .step_result(operation, index, &outcome, Some(data), now_ms())
+            .step_result(operation, index, outcome, Some(data), now_ms())
     }
 
-    pub(crate) fn end(&self, operation: OperationId, outcome: Outcome) {
-        if let Err(error) = self.store.operation_end(operation, &outcome, now_ms()) {
+    pub(crate) fn end(&self, operation: OperationId, outcome: &Outcome) {
+        if let Err(error) = self.store.operation_end(operation, outcome, now_ms()) {
             tracing::warn!(%error, "the end of an operation cannot be recorded");
         }
     }

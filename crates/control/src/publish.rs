@@ -211,24 +211,20 @@ pub(crate) fn first(platform: &Platform) -> Result<(), PublishError> {
     let layout = &platform.installation.layout;
     if !layout.snapshot("edge").exists() {
         let group = identities.edge.as_ref().map(|identity| identity.gid);
-        snapshot::publish(&layout.snapshot("edge"), &EdgeSnapshot::default(), 0o640, group)
+        snapshot::publish(layout.snapshot("edge"), &EdgeSnapshot::default(), 0o640, group)
             .map_err(|source| PublishError::Write { role: "edge", source })?;
     }
     if !layout.snapshot("data").exists() {
         let group = identities.data.as_ref().map(|identity| identity.gid);
-        snapshot::publish(&layout.snapshot("data"), &DataSnapshot::default(), 0o640, group)
+        snapshot::publish(layout.snapshot("data"), &DataSnapshot::default(), 0o640, group)
             .map_err(|source| PublishError::Write { role: "data", source })?;
     }
     let group = identities.egress.as_ref().map(|identity| identity.gid);
-    snapshot::publish(
-        &layout.snapshot("egress"),
-        &internal_hosts(platform),
-        0o640,
-        group,
-    )
-    .map_err(|source| PublishError::Write {
-        role: "egress",
-        source,
+    snapshot::publish(layout.snapshot("egress"), &internal_hosts(platform), 0o640, group).map_err(|source| {
+        PublishError::Write {
+            role: "egress",
+            source,
+        }
     })
 }
 

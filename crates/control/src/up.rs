@@ -58,7 +58,7 @@ pub(crate) async fn up(
             Err(fault) => {
                 platform.end(
                     operation,
-                    Outcome::Failed {
+                    &Outcome::Failed {
                         error: fault.message.clone(),
                     },
                 );
@@ -66,7 +66,7 @@ pub(crate) async fn up(
             }
         }
     }
-    platform.end(operation, Outcome::Done);
+    platform.end(operation, &Outcome::Done);
     Ok(changed)
 }
 
@@ -126,14 +126,14 @@ async fn run_part(
         Ok((step, detail)) => platform.result(
             operation,
             index,
-            Outcome::Done,
+            &Outcome::Done,
             &serde_json::json!([step, detail]),
         ),
         Err(fault) => {
             let failed = Outcome::Failed {
                 error: fault.message.clone(),
             };
-            platform.result(operation, index, failed, &serde_json::Value::Null)
+            platform.result(operation, index, &failed, &serde_json::Value::Null)
         }
     };
     let (step, detail) = result?;

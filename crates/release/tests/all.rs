@@ -1,5 +1,10 @@
 //! Releases on a real file system.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 use astraler_release::{Input, VerifyError, build, open, verify};
 use std::collections::BTreeMap;
 use std::fs;

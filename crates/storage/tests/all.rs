@@ -6,5 +6,6 @@
 )]
 
 mod r2;
+mod s3;
 mod store;
 mod support;

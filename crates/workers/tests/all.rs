@@ -1,5 +1,10 @@
 //! The tools, bundles and configurations with the real esbuild and workerd.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 use astraler_workers::tools::{self, Tools, ToolsConfig};
 use astraler_workers::{BundleError, BundleInput, DeploymentConfig, Module, WorkerConfig, bundle, render};
 use proptest::prelude::*;

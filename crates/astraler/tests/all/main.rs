@@ -1,5 +1,10 @@
 //! The program as users meet it: real engines, real processes, one platform for each test.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 mod cli;
 mod docs;
 mod faults;
