@@ -65,6 +65,10 @@ pub(super) fn error(error: StoreError) -> S3Error {
         return S3Error::with_message(code, "the store could not serve the request");
     }
     let mut answer = S3Error::with_message(code, error.to_string());
+    if answer.status_code().is_none() {
+        // A code that `s3s` does not know would be a 500, and its client would try again.
+        answer.set_status_code(StatusCode::BAD_REQUEST);
+    }
     let mut headers = HeaderMap::new();
     match &error {
         StoreError::NotModified { current } => {
