@@ -83,8 +83,9 @@ describe("attaching", () => {
   test("to a task that is deleted meanwhile leaves no object", async () => {
     const put = api.files.put.bind(api.files);
     vi.spyOn(api.files, "put").mockImplementation(async (...file) => {
-      await put(...file);
       await api.ask("DELETE", `/api/tasks/${task}`);
+      await api.settled();
+      await put(...file);
     });
     expect(await refused(await attach("hello", "?name=a"))).toEqual([404, "no_task"]);
     expect(api.files.objects.size).toBe(0);
