@@ -5,6 +5,7 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+mod crash;
 mod r2;
 mod s3;
 mod store;
