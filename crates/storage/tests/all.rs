@@ -6,6 +6,7 @@
 )]
 
 mod crash;
+mod kill;
 mod r2;
 mod s3;
 mod store;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Set in a child: `<folder> <the step to die at>`.
-const CHILD: &str = "ASTRALER_STORAGE_CRASH";
+pub(crate) const CHILD: &str = "ASTRALER_STORAGE_CRASH";
 /// More bytes than live in the index.
 const LARGE: usize = 40_000;
 /// Crashes tried at one time.
@@ -281,22 +281,17 @@ fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line};").unwrap();
     out.flush().unwrap();
 }
 
-/// A child of the named test of this module.
-fn command(test: &str, task: &str) -> Command {
+/// A child of the named test.
+pub(crate) fn command(test: &str, task: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args([
-            &format!("crash::{test}"),
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, task)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -305,7 +300,7 @@ fn command(test: &str, task: &str) -> Command {
 }
 
 /// What follows `word` on the whole lines of a child's output.
-fn told<'o>(output: &'o str, word: &str) -> Vec<&'o str> {
+pub(crate) fn told<'o>(output: &'o str, word: &str) -> Vec<&'o str> {
     let lines = output.lines().filter_map(|line| line.strip_suffix(';'));
     lines
         .filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '))
@@ -353,7 +348,7 @@ async fn die(step: Option<usize>) -> (usize, Option<usize>) {
     let folder = in_memory();
     let root = folder.path().join("store");
     let task = format!("{} {}", root.display(), step.unwrap_or(usize::MAX));
-    let name = "a_death_at_any_step_of_any_write_loses_and_leaves_nothing";
+    let name = "crash::a_death_at_any_step_of_any_write_loses_and_leaves_nothing";
     let run = tokio::process::Command::from(command(name, &task))
         .kill_on_drop(true)
         .output();
