@@ -125,11 +125,12 @@ pub(crate) struct Index {
     poisoned: Arc<AtomicBool>,
     readers: Arc<Readers>,
     /// Becomes ready when the writer thread has ended.
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    ended: oneshot::Receiver<()>,
 }
 
 struct Readers {
-    places: Semaphore,
+    /// One for each connection. A read holds it until it has ended, even when nobody waits for it any more.
+    places: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -177,10 +178,10 @@ impl Index {
             jobs,
             poisoned,
             readers: Arc::new(Readers {
-                places: Semaphore::new(READERS),
+                places: Arc::new(Semaphore::new(READERS)),
                 idle: Mutex::new(idle),
             }),
-            ended: Mutex::new(Some(ended)),
+            ended,
         })
     }
 
@@ -219,27 +220,26 @@ impl Index {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let readers = Arc::clone(&self.readers);
-        let place = self
-            .readers
-            .places
-            .acquire()
+        let place = Arc::clone(&readers.places)
+            .acquire_owned()
             .await
             .map_err(|_| StoreError::Closed)?;
-        let result = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let conn = readers.idle().pop().ok_or(StoreError::Closed)?;
             let result = query(&conn);
             readers.idle().push(conn);
+            drop(place);
             result
         })
         .await
-        .map_err(|_| StoreError::Closed)?;
-        drop(place);
-        result
+        .map_err(|_| StoreError::Closed)?
     }
 
-    /// Waits until the writer thread has ended, which it does when no handle is left.
-    pub(crate) fn take_end(&self) -> Option<oneshot::Receiver<()>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Lets the writer thread end, and waits until it has.
+    pub(crate) async fn close(self) {
+        let Self { jobs, ended, .. } = self;
+        drop(jobs);
+        let _ = ended.await;
     }
 }
 

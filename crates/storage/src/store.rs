@@ -126,10 +126,8 @@ impl Store {
     /// Gives this handle back. When it was the last, waits until the store is closed and another process can open
     /// it.
     pub async fn close(self) {
-        let ended = self.inner.index.take_end();
-        drop(self);
-        if let Some(ended) = ended {
-            let _ = ended.await;
+        if let Some(inner) = Arc::into_inner(self.inner) {
+            inner.index.close().await;
         }
     }
 

@@ -737,3 +737,40 @@ async fn one_process_has_it_open_and_a_successor_waits() {
     store.close().await;
     successor.await.unwrap().unwrap();
 }
+
+/// A client that goes away while its read runs must not take a reading connection from somebody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn abandoned_reads_cost_others_nothing() {
+    let (_dir, store) = bucket().await;
+    // So many that a listing takes a while.
+    let keys: Vec<String> = (0..1000).map(|at| format!("k/{at:04}")).collect();
+    futures_util::future::join_all(keys.iter().map(|key| put(&store, key, vec![1]))).await;
+    for round in 0..20 {
+        for _ in 0..6 {
+            let read = store.list("bucket", ListOptions::default());
+            let _ = tokio::time::timeout(Duration::ZERO, read).await;
+        }
+        let page = store.list("bucket", ListOptions::default()).await;
+        let found = page.map(|page| page.objects.len());
+        assert!(matches!(found, Ok(1000)), "round {round}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn handles_are_closed_in_any_order_and_the_last_one_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (second, third) = (store.clone(), store.clone());
+    let now = Duration::from_secs(10);
+    // Not the last: nothing to wait for, and the others go on.
+    tokio::time::timeout(now, store.close()).await.unwrap();
+    tokio::time::timeout(now, second.close()).await.unwrap();
+    third.create_bucket("bucket").await.unwrap();
+    tokio::time::timeout(now, third.close()).await.unwrap();
+    let impatient = StoreOptions {
+        lock_wait: Duration::ZERO,
+        ..options()
+    };
+    let store = Store::open(dir.path(), impatient).unwrap();
+    assert_eq!(store.list_buckets().await.unwrap().len(), 1);
+}
