@@ -3,9 +3,9 @@
 
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::progress::Progress;
-use astraler_control::{Application, StepOutcome, WorkerPlan};
+use astraler_control::{Application, POSTGRES_VERSIONS, StepOutcome, WorkerPlan};
 use astraler_manifest::{Manifest, Worker};
 use astraler_model::{AssetConfig, Environment};
 use astraler_release as release;
@@ -33,8 +33,10 @@ pub(crate) fn check_requirements() -> Outcome {
             .kind(Kind::Missing)
             .hint("`astraler doctor` shows every requirement with the command that installs it")
     };
-    astraler_postgres::find_binaries(14, 18).map_err(|error| missing(&error))?;
-    astraler_redis::find_binary().map_err(|error| missing(&error))?;
+    let engines = place::engines();
+    let (min, max) = POSTGRES_VERSIONS;
+    engines.postgres(min, max).map_err(|error| missing(&error))?;
+    engines.redis().map_err(|error| missing(&error))?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_control::{Identities, Installation, Layout};
+use astraler_control::{Engines, Identities, Installation, Layout};
 use astraler_host::{file, lock, users};
 use astraler_manifest::{Diagnostics, Manifest};
 use astraler_model::Identity;
@@ -148,6 +148,15 @@ fn layout(application: &Path, state: Option<&Path>) -> Outcome<Layout> {
     })
 }
 
+/// Engines in folders that the user names: another version, or a build of their own.
+pub(crate) fn engines() -> Engines {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    Engines {
+        postgres: folder("ASTRALER_POSTGRES_BIN"),
+        redis: folder("ASTRALER_REDIS_BIN"),
+    }
+}
+
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -164,8 +173,12 @@ pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>
     folders(place, &identities)?;
     let program = own_program(&place.layout)?;
     let addresses = manifest.config.edge.listen_addresses.clone();
-    let wanted = http_port.unwrap_or(manifest.config.edge.http_port);
-    let ports = crate::ports::allocate(&place.layout, wanted, &addresses)?;
+    let ports = crate::ports::allocate(
+        &place.layout,
+        http_port,
+        manifest.config.edge.http_port,
+        &addresses,
+    )?;
     root_key(&place.layout, identities.daemon.as_ref())?;
     let installation = Installation {
         id: place.id.clone(),
@@ -176,6 +189,7 @@ pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>
         program,
         ports,
         listen_addresses: addresses,
+        engines: engines(),
         isolation: astraler_host::isolation::probe().describe(),
     };
     let json = serde_json::to_vec_pretty(&installation)?;

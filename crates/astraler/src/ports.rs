@@ -16,9 +16,24 @@ const TRIES: u16 = 1000;
 /// How long a reservation holds whose platform has not written its port table (it was killed in between).
 const UNCONFIRMED_MS: u64 = 60_000;
 
-/// Allocates what is missing, and what another process has taken meanwhile.
-pub(crate) fn allocate(layout: &Layout, http: u16, addresses: &[IpAddr]) -> Outcome<Ports> {
+/// In the port table: the edge's port as the user chose it with `--port`, for every later `up` too.
+const CHOSEN: &str = "http_chosen";
+
+/// Allocates what is missing, and what another process has taken meanwhile. `chosen` is `--port`; choosing the
+/// manifest's port ends an earlier choice.
+pub(crate) fn allocate(
+    layout: &Layout,
+    chosen: Option<u16>,
+    manifest: u16,
+    addresses: &[IpAddr],
+) -> Outcome<Ports> {
     let mut table = PortTable::load(layout.port_table())?;
+    match chosen {
+        Some(port) if port == manifest => table.release(CHOSEN),
+        Some(port) => table.set(CHOSEN, port),
+        None => {}
+    }
+    let http = table.get(CHOSEN).unwrap_or(manifest);
     for address in addresses {
         let address = SocketAddr::new(*address, http);
         if !is_free_or_ours(layout, address) {
@@ -163,8 +178,8 @@ mod tests {
     fn two_platforms_never_share_a_port_even_while_both_are_down() {
         let root = tempfile::tempdir().unwrap();
         let (one, two) = (layout(root.path(), "one"), layout(root.path(), "two"));
-        let first = allocate(&one, 29_871, &[]).unwrap();
-        let second = allocate(&two, 29_872, &[]).unwrap();
+        let first = allocate(&one, None, 29_871, &[]).unwrap();
+        let second = allocate(&two, None, 29_872, &[]).unwrap();
         let all = |ports: &Ports| {
             [
                 ports.s3,
@@ -178,17 +193,29 @@ mod tests {
             "{first:?} {second:?}"
         );
         assert_eq!(
-            allocate(&one, 29_871, &[]).unwrap(),
+            allocate(&one, None, 29_871, &[]).unwrap(),
             first,
             "the same from start to start"
         );
     }
 
     #[test]
+    fn a_chosen_port_stays_until_the_manifests_is_chosen() {
+        let root = tempfile::tempdir().unwrap();
+        let one = layout(root.path(), "one");
+        let http = |chosen| allocate(&one, chosen, 29_871, &[]).unwrap().http;
+        assert_eq!(http(None), 29_871);
+        assert_eq!(http(Some(29_875)), 29_875);
+        assert_eq!(http(None), 29_875, "an `up` without --port keeps it");
+        assert_eq!(http(Some(29_871)), 29_871);
+        assert_eq!(http(None), 29_871);
+    }
+
+    #[test]
     fn the_ports_of_a_platform_that_is_gone_come_back() {
         let root = tempfile::tempdir().unwrap();
         let one = layout(root.path(), "one");
-        let first = allocate(&one, 29_871, &[]).unwrap();
+        let first = allocate(&one, None, 29_871, &[]).unwrap();
         let registry = registry_file(&one);
         std::fs::remove_dir_all(&one.state).unwrap();
         assert!(
@@ -205,9 +232,9 @@ mod tests {
     fn a_port_that_somebody_else_has_taken_meanwhile_is_given_up() {
         let root = tempfile::tempdir().unwrap();
         let one = layout(root.path(), "one");
-        let first = allocate(&one, 29_871, &[]).unwrap();
+        let first = allocate(&one, None, 29_871, &[]).unwrap();
         let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, first.s3)).unwrap();
-        let second = allocate(&one, 29_871, &[]).unwrap();
+        let second = allocate(&one, None, 29_871, &[]).unwrap();
         assert_ne!(second.s3, first.s3);
         assert_eq!(second.redis_rest, first.redis_rest);
         drop(taken);

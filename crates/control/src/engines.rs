@@ -11,6 +11,9 @@ use astraler_redis as redis;
 use std::path::Path;
 use std::time::Duration;
 
+/// Oldest and newest major version that the platform runs.
+pub const POSTGRES_VERSIONS: (u32, u32) = (14, 18);
+
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a starting engine's process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -26,7 +29,8 @@ pub(crate) type Step = Result<(StepOutcome, String), Fault>;
 pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: &Application) -> Step {
     let part = format!("postgres {cluster}");
     let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let binaries = postgres::find_binaries(14, 18).map_err(|error| fault(&error))?;
+    let binaries = postgres_binaries(platform, cluster).map_err(|error| fault(&error))?;
+    let major = binaries.major;
     let version = binaries.version.clone();
     let config = cluster_config(platform, cluster, binaries, application).map_err(|error| fault(&error))?;
     let folder = platform.installation.layout.cluster(cluster).join("conf");
@@ -65,10 +69,26 @@ pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: 
         postgres::wait_ready(&admin, READY_TIMEOUT),
     )
     .await?;
+    let version_file = platform.installation.layout.cluster_version(cluster);
+    if !version_file.exists() {
+        astraler_host::file::replace(&version_file, major.to_string().as_bytes(), 0o644)
+            .map_err(|error| fault(&error))?;
+    }
     Ok((
         outcome(changed_files || matches!(started, Started::Fresh(_))),
         format!("PostgreSQL {version}"),
     ))
+}
+
+/// The installed PostgreSQL that made the cluster, or for a new one the newest.
+fn postgres_binaries(
+    platform: &Platform,
+    cluster: Cluster,
+) -> Result<postgres::Binaries, postgres::BinariesError> {
+    let recorded = std::fs::read_to_string(platform.installation.layout.cluster_version(cluster));
+    let made_by = recorded.ok().and_then(|text| text.trim().parse().ok());
+    let (min, max) = made_by.map_or(POSTGRES_VERSIONS, |major| (major, major));
+    platform.installation.engines.postgres(min, max)
 }
 
 /// Creates the environment's roles and database, and applies the release's migrations.
@@ -125,7 +145,11 @@ pub(crate) async fn redis(
 ) -> Step {
     let part = format!("redis {environment}");
     let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let binary = redis::find_binary().map_err(|error| fault(&error))?;
+    let binary = platform
+        .installation
+        .engines
+        .redis()
+        .map_err(|error| fault(&error))?;
     let layout = &platform.installation.layout;
     let folder = layout.redis(environment);
     let config = redis::InstanceConfig {

@@ -24,6 +24,9 @@ pub struct Installation {
     pub ports: Ports,
     /// Addresses on which the edge listens.
     pub listen_addresses: Vec<std::net::IpAddr>,
+    /// Folders of engines that the user chose instead of what is found.
+    #[serde(default)]
+    pub engines: Engines,
     /// Which process isolation is in force, in words: what `keep` can do, not what the daemon may.
     #[serde(default)]
     pub isolation: Vec<String>,
@@ -59,6 +62,37 @@ pub struct Identities {
     pub postgres: Option<Identity>,
     /// Redis.
     pub redis: Option<Identity>,
+}
+
+/// Folders in which the engines' programs are looked for; `None` is the system's usual places.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engines {
+    /// Holds `postgres` and `initdb`.
+    pub postgres: Option<PathBuf>,
+    /// Holds `redis-server` or `valkey-server`.
+    pub redis: Option<PathBuf>,
+}
+
+impl Engines {
+    /// A PostgreSQL of these major versions, both included.
+    pub fn postgres(
+        &self,
+        min: u32,
+        max: u32,
+    ) -> Result<astraler_postgres::Binaries, astraler_postgres::BinariesError> {
+        match &self.postgres {
+            Some(folder) => astraler_postgres::find_binaries_in(folder, min, max),
+            None => astraler_postgres::find_binaries(min, max),
+        }
+    }
+
+    /// A Redis or Valkey.
+    pub fn redis(&self) -> Result<astraler_redis::Binary, astraler_redis::BinaryError> {
+        match &self.redis {
+            Some(folder) => astraler_redis::find_binary_in(folder),
+            None => astraler_redis::find_binary(),
+        }
+    }
 }
 
 /// The port table: every TCP port of the platform, all on loopback but for `http`.
@@ -108,6 +142,12 @@ impl Installation {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// SHA-256 of the record, in hex: another digest is another installation.
+    pub fn digest(&self) -> String {
+        use sha2::Digest;
+        hex::encode(sha2::Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
     }
 
     /// Group of a role, for files and sockets that it must reach.
@@ -161,6 +201,12 @@ impl Layout {
     /// A PostgreSQL cluster.
     pub fn cluster(&self, cluster: Cluster) -> PathBuf {
         self.state.join("postgres").join(cluster.name())
+    }
+    /// Major version of the PostgreSQL that made a cluster: no other can open it.
+    pub fn cluster_version(&self, cluster: Cluster) -> PathBuf {
+        self.state
+            .join("postgres")
+            .join(format!("{}.version", cluster.name()))
     }
     /// A Redis.
     pub fn redis(&self, environment: Environment) -> PathBuf {

@@ -23,7 +23,8 @@ mod words;
 
 pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, run};
-pub use installation::{Identities, Installation, InstallationError, Layout, Ports};
+pub use engines::POSTGRES_VERSIONS;
+pub use installation::{Engines, Identities, Installation, InstallationError, Layout, Ports};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
     Application, EnvironmentReport, Event, Fault, PartReport, StatusReport, StepOutcome, UpRequest,

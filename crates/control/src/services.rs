@@ -15,13 +15,17 @@ const READY_TIMEOUT_MS: u64 = 20_000;
 pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
     let layout = &installation.layout;
     let listeners = vec![unix("admin", layout.admin_socket(), 0o660, None)];
-    process(
+    let mut unit = process(
         installation,
         "daemon",
         &["daemon"],
         installation.identities.daemon.as_ref(),
         listeners,
-    )
+    )?;
+    // It reads the installation once: another one, for example with another port, is another daemon.
+    unit.env
+        .insert("ASTRALER_INSTALLATION_DIGEST".to_owned(), installation.digest());
+    Ok(unit)
 }
 
 /// The data plane's front.

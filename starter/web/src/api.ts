@@ -15,7 +15,7 @@ const UPLOAD_TIMEOUT_MS = 120_000;
 
 export async function health(): Promise<Health> {
   // 503 says which layer is missing, in the same form.
-  const response = await fetch("/api/health", { signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const response = await request("/api/health", {});
   return (await response.json()) as Health;
 }
 
@@ -61,13 +61,16 @@ async function call<Value>(method: string, path: string, body?: unknown): Promis
 }
 
 async function send(path: string, init: RequestInit): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), ...init });
-  } catch {
-    throw new Error("The board cannot be reached. Check your connection, and try again.");
-  }
+  const response = await request(path, init);
   if (response.ok) return response;
   const problem = (await response.json().catch(() => null)) as Partial<Problem> | null;
   throw new Error(problem?.error?.message ?? `The board answered ${String(response.status)}. Please try again.`);
+}
+
+async function request(path: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), ...init });
+  } catch {
+    throw new Error("The board cannot be reached. Check your connection, and try again.");
+  }
 }

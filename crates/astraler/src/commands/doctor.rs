@@ -2,6 +2,7 @@
 
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
+use crate::place;
 use crate::progress::line;
 use crate::table;
 use serde::Serialize;
@@ -82,7 +83,8 @@ fn checks(arguments: &Arguments) -> Vec<Check> {
 }
 
 fn postgres() -> Check {
-    match astraler_postgres::find_binaries(14, 18) {
+    let (min, max) = astraler_control::POSTGRES_VERSIONS;
+    match place::engines().postgres(min, max) {
         Ok(binaries) => ok(
             "PostgreSQL 14-18",
             format!("{} in {}", binaries.version, binaries.directory.display()),
@@ -92,7 +94,7 @@ fn postgres() -> Check {
 }
 
 fn redis() -> Check {
-    match astraler_redis::find_binary() {
+    match place::engines().redis() {
         Ok(binary) => ok(
             "Redis 7 or Valkey",
             format!(

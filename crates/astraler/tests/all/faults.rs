@@ -177,12 +177,65 @@ fn a_missing_engine_is_said_with_the_command_that_mends_it() {
     std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o755)).unwrap();
     let output = platform
         .command(&["up", "--port", &platform.port.to_string()])
-        .env("PATH", &empty)
         .env("ASTRALER_POSTGRES_BIN", &empty)
         .output()
         .unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{err}");
-    assert!(err.contains("install"), "{err}");
+    assert!(err.contains("apt-get install -y postgresql"), "{err}");
     assert_eq!(platform.processes(), []);
+}
+
+/// A program that says only its version.
+fn engine(folder: &std::path::Path, name: &str, version: &str) {
+    let path = folder.join(name);
+    std::io::Write::write_all(
+        &mut std::fs::File::create(&path).unwrap(),
+        format!("#!/bin/sh\necho '{version}'\n").as_bytes(),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn an_engine_of_a_wrong_version_is_refused_by_its_version() {
+    let platform = small();
+    let old = platform.application().join("old");
+    std::fs::create_dir(&old).unwrap();
+    engine(&old, "postgres", "postgres (PostgreSQL) 13.16");
+    engine(&old, "initdb", "initdb (PostgreSQL) 13.16");
+    engine(
+        &old,
+        "redis-server",
+        "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=0",
+    );
+    for (variable, version, needed) in [
+        ("ASTRALER_POSTGRES_BIN", "13.16", "PostgreSQL 14 to 18"),
+        ("ASTRALER_REDIS_BIN", "6.2.14", "Redis 7"),
+    ] {
+        let output = platform
+            .command(&["up", "--port", &platform.port.to_string()])
+            .env(variable, &old)
+            .output()
+            .unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{err}");
+        assert!(err.contains(version), "it says what it found: {err}");
+        assert!(err.contains(needed), "and what it needs: {err}");
+        assert!(err.contains("apt-get install"), "{err}");
+    }
+    assert_eq!(platform.processes(), []);
+}
+
+#[test]
+fn data_of_another_postgresql_is_not_touched() {
+    let platform = small();
+    platform.up(&[]).unwrap().ok();
+    platform.run(&["down"]).unwrap().ok();
+    let record = platform.state().join("postgres/shared.version");
+    std::io::Write::write_all(&mut std::fs::File::create(&record).unwrap(), b"14").unwrap();
+    let failed = platform.up(&[]).unwrap().failed_with(1);
+    assert!(failed.err.contains("no PostgreSQL 14 "), "{}", failed.err);
+    std::fs::remove_file(&record).unwrap();
+    platform.up(&[]).unwrap().ok();
 }

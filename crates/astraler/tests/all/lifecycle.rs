@@ -88,6 +88,29 @@ fn up_serves_every_layer_and_a_second_up_changes_nothing() {
 }
 
 #[test]
+fn another_port_is_taken_at_once_and_kept() {
+    let mut platform = small();
+    platform.up(&[]).unwrap().ok();
+    let engine = platform.pid("postgres-shared").unwrap();
+    platform.port += 1;
+    platform.up(&[]).unwrap().ok();
+    let again = platform.run(&["up"]).unwrap().ok();
+    assert!(
+        again.out.contains(&format!("localhost:{}", platform.port)),
+        "{}",
+        again.out
+    );
+    assert_eq!(platform.get("/api/health").unwrap().status, 200);
+    assert_eq!(
+        platform.pid("postgres-shared").unwrap(),
+        engine,
+        "no engine was restarted"
+    );
+    platform.port -= 1;
+    assert!(platform.get("/").is_err(), "the first port is given up");
+}
+
+#[test]
 fn environments_have_data_of_their_own() {
     let platform = small();
     platform

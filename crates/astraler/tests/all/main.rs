@@ -6,6 +6,8 @@
 )]
 
 mod cli;
+mod crash;
+mod disk;
 mod docs;
 mod faults;
 mod lifecycle;
