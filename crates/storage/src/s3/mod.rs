@@ -102,14 +102,28 @@ impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Service {
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send>>;
 
     fn call(&self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
-        match refuse(&request) {
+        let waits = request.headers().contains_key(http::header::EXPECT);
+        let answer: Self::Future = match refuse(&request) {
             Some(error) => Box::pin(async move {
                 error
                     .to_http_response()
                     .map_err(|error| HttpError::new(Box::new(error)))
             }),
             None => hyper::service::Service::call(&self.inner, request),
+        };
+        if !waits {
+            return answer;
         }
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            // Refused before it was told to go on, the client sends no body (RFC 9110 section 10.1.1). On a
+            // connection that goes on, its next request would be read as that body.
+            if !answer.status().is_success() {
+                let close = http::HeaderValue::from_static("close");
+                answer.headers_mut().insert(http::header::CONNECTION, close);
+            }
+            Ok(answer)
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 import datetime
 import http.client
 import io
+import socket
 import time
 import unittest
 import urllib.parse
@@ -128,6 +129,33 @@ class Requests(Test):
             connection.endheaders(noise(3, 500_000))
         self.absent("broken")
         self.assertEqual(self.keys(Prefix="broken"), [])
+
+    def test_a_client_that_waits_to_send_is_told_to_close(self):
+        """A client that sends `Expect: 100-continue` and is refused does not send its body. If the connection went
+        on, the server would take the next request for that body."""
+        for path, answers in (
+            ("/files/expected", [b"HTTP/1.1 403 "]),
+            (self.s3.generate_presigned_url("put_object", {"Bucket": "files", "Key": "expected"}, 60), None),
+        ):
+            parts = urllib.parse.urlsplit(urllib.parse.urljoin(ENDPOINT, path))
+            with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+                head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                head += "Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+                connection.sendall(head.encode())
+                with connection.makefile("rb") as reader:
+                    first = reader.readline()
+                    if answers:
+                        self.assertTrue(first.startswith(answers[0]), first)
+                        rest = reader.read()
+                        self.assertIn(b"\r\nconnection: close\r\n", rest.lower())
+                        continue
+                    self.assertEqual(first, b"HTTP/1.1 100 Continue\r\n")
+                    self.assertEqual(reader.readline(), b"\r\n")
+                    connection.sendall(b"body")
+                    self.assertTrue(reader.readline().startswith(b"HTTP/1.1 200 "))
+                    headers = http.client.parse_headers(reader)
+                    self.assertNotEqual(headers.get("connection"), "close")
+        self.assertEqual(self.read("expected"), b"body")
 
     def test_what_is_not_there_is_said_and_not_ignored(self):
         self.s3.put_object(Bucket="files", Key="k", Body=b"x")
