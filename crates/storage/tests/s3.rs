@@ -2,7 +2,7 @@
 
 use crate::support::open;
 use astraler_model::{BucketGrant, DataEnvironment, DataSnapshot, Environment, S3Credential};
-use astraler_storage::{Store, s3};
+use astraler_storage::{HttpMetadata, Metadata, PutOptions, Store, body_of, s3};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -35,6 +35,35 @@ async fn boto3_uploads_in_parts_and_copies() {
 async fn boto3_is_refused_what_it_may_not_do() {
     let server = Server::start().await;
     server.python("access.py").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boto3_reads_what_a_worker_wrote_with_metadata_that_no_header_can_say() {
+    let server = Server::start().await;
+    let http = HttpMetadata {
+        content_type: Some("text/plain\r\nx-injected: yes".into()),
+        content_language: Some("de\n".into()),
+        cache_control: Some("\u{0}".into()),
+        content_disposition: Some("attachment; filename=\"ü.png\"".into()),
+        content_encoding: Some("br".into()),
+        // The latest date of JavaScript is in the year 275760, that of HTTP in 9999.
+        expires_ms: Some(8_640_000_000_000_000),
+    };
+    let custom = [("good", "välue"), ("with space", "1"), ("ü", "2")];
+    let options = PutOptions {
+        metadata: Metadata {
+            http,
+            custom: custom.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
+            storage_class: Some("Unheard".into()),
+        },
+        ..PutOptions::default()
+    };
+    let put = server
+        .store
+        .put("staging--files", "foreign", body_of("bytes"), options);
+    put.await.unwrap();
+    server.python("foreign.py").await;
     server.stop().await;
 }
 

@@ -3,8 +3,8 @@
 use super::access::Access;
 use super::bodies::{announced, incoming, outgoing};
 use super::convert::{
-    self, algorithm_name, conditions, encoder, error, etag, limit, metadata_of, set_sums, storage_class,
-    sums_of, timestamp, upload_checksum,
+    self, algorithm_name, conditions, custom_metadata, encoder, error, etag, header_text, limit, metadata_of,
+    set_sums, storage_class, sums_of, timestamp, upload_checksum,
 };
 use crate::{
     Announced, ByteRange, CompletePart, Conditions, GetOptions, ListOptions, ListPage, MAX_PARTS, ObjectInfo,
@@ -133,28 +133,22 @@ fn range(range: Range) -> ByteRange {
     }
 }
 
-fn metadata_map(info: &ObjectInfo) -> Option<Metadata> {
-    Some(info.metadata.custom.iter().cloned().collect::<Metadata>()).filter(|custom| !custom.is_empty())
-}
-
 /// Sets what GetObject and HeadObject say alike.
 macro_rules! describe {
     ($output:expr, $info:expr, $checksums:expr) => {{
         let http = &$info.metadata.http;
         $output.accept_ranges = Some("bytes".to_owned());
-        $output.cache_control = http.cache_control.clone();
-        $output.content_disposition = http.content_disposition.clone();
-        $output.content_encoding = http.content_encoding.clone();
-        $output.content_language = http.content_language.clone();
+        $output.cache_control = header_text(http.cache_control.as_ref());
+        $output.content_disposition = header_text(http.content_disposition.as_ref());
+        $output.content_encoding = header_text(http.content_encoding.as_ref());
+        $output.content_language = header_text(http.content_language.as_ref());
         $output.content_type = Some(
-            http.content_type
-                .clone()
-                .unwrap_or_else(|| "application/octet-stream".into()),
+            header_text(http.content_type.as_ref()).unwrap_or_else(|| "application/octet-stream".into()),
         );
         $output.expires = http.expires_ms.map(timestamp);
         $output.e_tag = Some(etag(&$info.etag));
         $output.last_modified = Some(timestamp($info.uploaded_ms));
-        $output.metadata = metadata_map(&$info);
+        ($output.metadata, $output.missing_meta) = custom_metadata(&$info);
         $output.storage_class = storage_class(&$info).map(StorageClass::from_static);
         if $checksums {
             $output.checksum_type = set_sums!($output, &$info.checksums);

@@ -109,8 +109,32 @@ fn of_body(error: &std::io::Error) -> S3ErrorCode {
     }
 }
 
+/// The last millisecond that HTTP's and S3's dates can say: their years have four digits.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// A date; a later one than can be said (JavaScript's go to the year 275760) is the last that can.
 pub(super) fn timestamp(ms: u64) -> Timestamp {
-    Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms))
+    Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms.min(LAST_MS)))
+}
+
+/// A text that a header can say. The R2 binding stores any text; as a header it would fail the whole answer.
+pub(super) fn header_text(text: Option<&String>) -> Option<String> {
+    text.filter(|text| HeaderValue::from_bytes(text.as_bytes()).is_ok())
+        .cloned()
+}
+
+/// The custom metadata whose names a header can have, and the number of others.
+pub(super) fn custom_metadata(info: &ObjectInfo) -> (Option<HashMap<String, String>>, Option<i32>) {
+    let custom = &info.metadata.custom;
+    let sayable = custom
+        .iter()
+        .filter(|(name, _)| header::HeaderName::from_bytes(name.as_bytes()).is_ok());
+    let said: HashMap<String, String> = sayable.cloned().collect();
+    let missing = i32::try_from(custom.len().saturating_sub(said.len())).ok();
+    (
+        Some(said).filter(|said| !said.is_empty()),
+        missing.filter(|missing| *missing > 0),
+    )
 }
 
 /// Milliseconds since the Unix epoch; times before it are it.
