@@ -187,5 +187,7 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .without_time()
         .with_ansi(false)
+        // It would tell about a full disk on standard error, which is on that disk, and panic.
+        .log_internal_errors(false)
         .init();
 }

@@ -12,6 +12,7 @@
 mod bench;
 mod ci;
 mod deny;
+mod platform;
 mod scenario;
 mod smoke;
 mod tidy;

@@ -14,6 +14,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A segment of PostgreSQL's write-ahead log: with less, a cluster cannot be created.
+const FULL_BYTES: u64 = 16 << 20;
 const KEEP_STARTS: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
@@ -31,7 +33,8 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
             .hint("choose a folder that you may write to with --state, or mend its owner and mode")
     })?;
     let _lock = place.lock("astraler up")?;
-    let installation = place::prepare(&place, &manifest, up.port)?;
+    let installation =
+        place::prepare(&place, &manifest, up.port).map_err(|failure| full_disk(failure, &place))?;
 
     super::block_on(async {
         let mut progress = Progress::new(up.json);
@@ -60,7 +63,7 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
                 .hint("what was done stays: `astraler up` goes on from it, `astraler down` stops everything")),
         };
         progress.clear();
-        let (changed, reports) = result?;
+        let (changed, reports) = result.map_err(|failure| full_disk(failure, &place))?;
         if !up.json {
             finish(changed, &reports, began);
         }
@@ -183,10 +186,28 @@ fn failed(fault: &Fault) -> Failure {
         details.extend(fault.log.iter().map(|line| format!("  {line}")));
         failure = failure.details(details);
     }
-    let unit = fault.part.split(' ').next().unwrap_or("daemon");
     failure.hint(fault.hint.clone().unwrap_or_else(|| {
-        format!("`astraler logs {unit}` shows more; `astraler doctor` checks the machine")
+        "`astraler logs` shows what the processes wrote; `astraler doctor` checks the machine".to_owned()
     }))
+}
+
+/// A disk without space makes everything fail, and few say so: a process whose log is on it cannot.
+fn full_disk(failure: Failure, place: &Place) -> Failure {
+    let state = &place.layout.state;
+    let Ok(disk) = rustix::fs::statvfs(state) else {
+        return failure;
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= FULL_BYTES {
+        return failure;
+    }
+    failure
+        .details(vec![format!(
+            "the disk is full: {} KiB are left for {}",
+            free >> 10,
+            state.display()
+        )])
+        .hint("make space there, or choose another folder with --state; then run `astraler up` again")
 }
 
 fn last_lines(path: &std::path::Path) -> Vec<String> {

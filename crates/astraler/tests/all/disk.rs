@@ -46,10 +46,9 @@ fn a_full_disk_in_the_middle_of_up_is_said_and_healed_when_there_is_space_again(
         let seen = format!("{beyond} bytes beyond the program\n--- out\n{out}\n--- err\n{err}");
         assert!(output.status.success(), "{seen}");
         assert!(out.contains("first ended with 1\n"), "{seen}");
-        assert!(
-            err.contains("No space left on device") || err.contains("disk is full"),
-            "it says why: {seen}"
-        );
+        // Ours, or an engine's own words in its last log lines.
+        let words = ["disk is full", "No space left on device", "Check free disk space"];
+        assert!(words.iter().any(|word| err.contains(word)), "it says why: {seen}");
         assert!(out.contains("up in"), "healed: {seen}");
         assert_eq!(platform.processes(), [], "{seen}");
     }
