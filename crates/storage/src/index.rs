@@ -277,8 +277,8 @@ impl Committer {
     /// commit, then the answers, then the unlinking.
     fn commit(&mut self, batch: Vec<Job>) {
         let mut answers = Vec::with_capacity(batch.len());
-        let mut doomed = Vec::new();
-        let outcome = self.transact(batch, &mut answers, &mut doomed);
+        let (mut doomed, mut named) = (Vec::new(), Vec::new());
+        let outcome = self.transact(batch, &mut answers, &mut doomed, &mut named);
         if let Err(error) = &outcome {
             if !self.conn.is_autocommit()
                 && let Err(error) = self.conn.execute_batch("ROLLBACK")
@@ -295,10 +295,15 @@ impl Committer {
         for answer in answers {
             answer(failure.map_or(Ok(()), |error| Err(again(error))));
         }
-        if failure.is_none() {
-            for id in doomed {
-                let _ = self.doomed.send(id);
-            }
+        let unused = match failure {
+            None => doomed,
+            // Rolled back for certain, and the space of these files is what is missing. After any other failure the
+            // index may name them when it is opened again.
+            Some(error) if error.is_out_of_space() && self.conn.is_autocommit() => named,
+            Some(_) => vec![],
+        };
+        for id in unused {
+            let _ = self.doomed.send(id);
         }
     }
 
@@ -307,6 +312,7 @@ impl Committer {
         batch: Vec<Job>,
         answers: &mut Vec<Answer>,
         doomed: &mut Vec<BlobId>,
+        named: &mut Vec<BlobId>,
     ) -> Result<(), StoreError> {
         let run = |sql: &'static str| {
             self.conn
@@ -337,6 +343,7 @@ impl Committer {
             if keep {
                 doomed.append(&mut tx.doomed);
                 folders.extend(job.files.iter().map(|id| self.blobs.folder(*id)));
+                named.extend(job.files);
             } else if self.conn.is_autocommit() {
                 // SQLite rolls everything back by itself when the disk is full.
                 failed = Some(StoreError::Io {
@@ -429,3 +436,6 @@ fn connect(path: &Path, writer: bool) -> Result<Connection, StoreError> {
     }
     Ok(conn)
 }
+
+#[cfg(test)]
+mod tests;
