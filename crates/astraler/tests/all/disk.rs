@@ -19,8 +19,9 @@ mount -o remount,size=2g "$state" || exit 91
 #[test]
 fn a_full_disk_in_the_middle_of_up_is_said_and_healed_when_there_is_space_again() {
     let program = std::fs::metadata(crate::support::PROGRAM).unwrap().len();
-    // Room for nothing but the program; for the release but no cluster; for half of a cluster; for no write-ahead log.
-    for beyond in [64 << 10, 4 << 20, 20 << 20, 48 << 20] {
+    // Room for nothing but the program and a small release; for the records of `keep`; for no write-ahead log; for
+    // half of a cluster, twice.
+    for beyond in [64 << 10, 150 << 10, 4 << 20, 20 << 20, 30 << 20] {
         let platform = small();
         let up = platform.command(&["up", "--port", &platform.port.to_string()]);
         let mut unshare = Command::new("unshare");
