@@ -20,6 +20,7 @@ fn starter(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// `UPDATE=1` puts the picture that it takes into the README.
 #[test]
 fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
     let folder = Platform::new(PROGRAM, starter).unwrap();
@@ -51,6 +52,10 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
         std::fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000),
         "a picture of the board"
     );
+    if std::env::var_os("UPDATE").is_some() {
+        let shown = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/images/board.png");
+        std::fs::copy(&screenshot, shown).unwrap();
+    }
     std::fs::remove_file(&screenshot).ok();
     platform.run(&["down"]).unwrap().ok();
     assert_eq!(platform.processes(), []);
