@@ -295,6 +295,37 @@ impl Drop for NewBlob {
     }
 }
 
+/// Makes a folder and those above it where they are missing, and each new name durable: a store whose own folder a
+/// power cut takes away is empty. Answers the folders that were synced.
+pub(crate) fn create_folder(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from(if path.is_absolute() { "/" } else { "." }),
+    };
+    let named = |folder: &&Path| !folder.as_os_str().is_empty();
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .filter(named)
+        .take_while(|folder| !folder.exists())
+        .collect();
+    fs::create_dir_all(path).map_err(StoreError::io("create", path))?;
+    let mut synced = Vec::new();
+    for folder in missing.iter().rev() {
+        sync_folder(&parent(folder))?;
+        synced.push(parent(folder));
+    }
+    if missing.is_empty() {
+        // Who made it may have been killed before the sync.
+        match sync_folder(&parent(path)) {
+            Ok(()) => synced.push(parent(path)),
+            // A parent that may be entered but not read was made by somebody else, long ago.
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(synced)
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     File::open(path)
@@ -317,6 +348,17 @@ mod tests {
         assert!(counts.iter().all(|count| (20..300).contains(count)), "{counts:?}");
         blobs.start_after(i64::MAX >> 1);
         assert!(blobs.new_id() > i64::MAX >> 1);
+    }
+
+    #[test]
+    fn the_names_of_new_folders_are_made_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("a"), dir.path().join("a/b"));
+        let synced = create_folder(&dir.path().join("a/b/c")).unwrap();
+        assert_eq!(synced, [dir.path(), &first, &second]);
+        assert_eq!(create_folder(&dir.path().join("a/b/c")).unwrap(), [second]);
+        assert_eq!(create_folder(&first).unwrap(), [dir.path()]);
+        assert_eq!(create_folder(Path::new("src")).unwrap(), [Path::new(".")]);
     }
 
     #[test]

@@ -14,6 +14,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 /// Parts of an upload at most, as R2.
 pub const MAX_PARTS: u32 = 10_000;
+/// Uploads that a sweep forgets in one transaction; an upload has up to 10,000 parts.
+const SWEEP: usize = 20;
+/// Transactions of a sweep at most; the next sweep goes on.
+const MAX_SWEEPS: usize = 5_000;
 /// Rows of a page at most.
 const PAGE: usize = 1000;
 
@@ -210,7 +214,8 @@ impl Store {
                     chosen.iter().map(|(part, blob)| (part.size, *blob)),
                 )?;
                 for (part, blob) in &stored {
-                    if !chosen.iter().any(|(kept, _)| kept.number == part.number) {
+                    let kept = chosen.binary_search_by_key(&part.number, |(kept, _)| kept.number);
+                    if kept.is_err() {
                         tx.release(*blob)?;
                     }
                 }
@@ -318,10 +323,23 @@ impl Store {
     }
 
     /// Aborts uploads that were begun longer ago than the expiry, and forgets completed ones of that age. Answers
-    /// how many were aborted. A thousand at one time.
+    /// how many were aborted. Other writes go between every [`SWEEP`] of them.
     pub async fn sweep_uploads(&self) -> Result<usize, StoreError> {
         let expiry = u64::try_from(self.inner.options.upload_expiry.as_millis()).unwrap_or(u64::MAX);
         let before = now_ms().saturating_sub(expiry);
+        let mut aborted = 0;
+        for _ in 0..MAX_SWEEPS {
+            let (swept, in_progress) = self.sweep_some(before).await?;
+            aborted += in_progress;
+            if swept < SWEEP {
+                break;
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// One transaction of a sweep: how many uploads it forgot, and how many of them were in progress.
+    async fn sweep_some(&self, before: u64) -> Result<(usize, usize), StoreError> {
         self.inner
             .index
             .write(vec![], move |tx| {
@@ -329,17 +347,18 @@ impl Store {
                 let old: Vec<(String, bool)> = tx
                     .conn
                     .prepare_cached(
-                        "SELECT id, completed_version IS NULL FROM upload WHERE created_ms <= ?1 LIMIT 1000",
+                        "SELECT id, completed_version IS NULL FROM upload WHERE created_ms <= ?1 LIMIT ?2",
                     )
                     .and_then(|mut s| {
-                        s.query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?
+                        s.query_map(params![before, SWEEP], |row| Ok((row.get(0)?, row.get(1)?)))?
                             .collect()
                     })
                     .map_err(&failed)?;
                 for (id, _) in &old {
                     forget_upload(tx, id)?;
                 }
-                Ok(old.into_iter().filter(|(_, in_progress)| *in_progress).count())
+                let in_progress = old.iter().filter(|(_, in_progress)| *in_progress).count();
+                Ok((old.len(), in_progress))
             })
             .await
     }

@@ -83,7 +83,7 @@ impl Store {
             let blobs = std::sync::Arc::clone(&self.inner.blobs);
             if let Some(what) = blocking(move || check(&blobs, &candidate)).await? {
                 // Deleted meanwhile, it is not damage but history.
-                let objects = self.inner.index.read(move |conn| names_of(conn, id)).await?;
+                let objects = self.inner.index.read(move |conn| names_of(conn, &[id])).await?;
                 if !objects.is_empty() {
                     tracing::error!(?objects, %what, "the scrubber found damaged data");
                     report.damaged.push(Damage { objects, what });
@@ -159,15 +159,19 @@ fn check(blobs: &Blobs, candidate: &Candidate) -> Result<Option<String>, StoreEr
         .then(|| format!("the bytes of blob {} have changed", path.display())))
 }
 
-/// The objects and parts that a blob belongs to. Slow: for damage only.
-pub(crate) fn names_of(conn: &Connection, id: BlobId) -> Result<Vec<String>, StoreError> {
+/// The objects and parts that blobs belong to. Slow: for damage only. One walk, however many blobs there are.
+pub(crate) fn names_of(conn: &Connection, ids: &[BlobId]) -> Result<Vec<String>, StoreError> {
+    let ids = serde_json::Value::from(ids).to_string();
     conn.prepare(
-        "SELECT b.name || '/' || CAST(o.key AS TEXT) FROM object o JOIN bucket b ON b.id = o.bucket
-         WHERE o.blob = ?1 OR o.version IN (SELECT version FROM segment WHERE blob = ?1)
+        "WITH damaged (id) AS (SELECT value FROM json_each(?1))
+         SELECT b.name || '/' || CAST(o.key AS TEXT) FROM object o JOIN bucket b ON b.id = o.bucket
+         WHERE o.blob IN (SELECT id FROM damaged)
+            OR o.version IN (SELECT version FROM segment WHERE blob IN (SELECT id FROM damaged))
          UNION ALL
          SELECT b.name || '/' || CAST(u.key AS TEXT) || ' (part ' || p.number || ' of upload ' || u.id || ')'
-         FROM part p JOIN upload u ON u.id = p.upload JOIN bucket b ON b.id = u.bucket WHERE p.blob = ?1",
+         FROM part p JOIN upload u ON u.id = p.upload JOIN bucket b ON b.id = u.bucket
+         WHERE p.blob IN (SELECT id FROM damaged)",
     )
-    .and_then(|mut s| s.query_map(params![id], |row| row.get(0))?.collect())
-    .map_err(StoreError::index("naming a blob"))
+    .and_then(|mut s| s.query_map(params![ids], |row| row.get(0))?.collect())
+    .map_err(StoreError::index("naming blobs"))
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
+/// Lost objects that a line of the log names at most.
+const NAMED: usize = 100;
+
 /// Limits and habits of a store.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -89,7 +92,7 @@ impl Store {
     ///
     /// Only one process can have it open: another waits for [`StoreOptions::lock_wait`].
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
+        crate::blob::create_folder(dir)?;
         let guard = lock(dir, options.lock_wait)?;
         let blobs = Arc::new(Blobs::open(
             dir,
@@ -349,10 +352,14 @@ fn recover(index_path: &Path, blobs: &Blobs) -> Result<OpenReport, StoreError> {
         fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
         report.orphans_removed += 1;
     }
-    for id in lost {
-        let names = crate::scrub::names_of(&conn, id)?;
-        tracing::error!(blob = %blobs.path(id).display(), objects = ?names, "a blob is missing: these objects are lost");
-        report.missing.extend(names);
+    if !lost.is_empty() {
+        let blob = lost.first().map(|id| blobs.path(*id));
+        report.missing = crate::scrub::names_of(&conn, &lost)?;
+        let objects = report.missing.get(..NAMED.min(report.missing.len()));
+        tracing::error!(
+            blobs = lost.len(), first = ?blob, lost = report.missing.len(), ?objects,
+            "blobs are missing: these objects, and more where there are more, are lost"
+        );
     }
     if report.temporary_removed + report.orphans_removed > 0 {
         tracing::info!(

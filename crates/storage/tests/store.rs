@@ -655,6 +655,62 @@ async fn expired_uploads_are_swept_with_their_parts() {
 }
 
 #[tokio::test]
+async fn a_sweep_goes_on_until_nothing_is_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let expired = StoreOptions {
+        upload_expiry: Duration::ZERO,
+        ..options()
+    };
+    let store = Store::open(dir.path(), expired).unwrap();
+    store.create_bucket("bucket").await.unwrap();
+    let begin = (0..1111).map(|_| store.create_upload("bucket", "big", Metadata::default(), None));
+    futures_util::future::try_join_all(begin).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(store.sweep_uploads().await.unwrap(), 1111);
+    assert_eq!(store.sweep_uploads().await.unwrap(), 0);
+    let page = store.list_uploads("bucket", "", ("", ""), 10).await.unwrap();
+    assert_eq!(page.uploads, []);
+}
+
+#[tokio::test]
+async fn an_object_has_ten_thousand_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = StoreOptions {
+        min_part_bytes: 1,
+        ..options()
+    };
+    let store = Store::open(dir.path(), tiny).unwrap();
+    store.create_bucket("bucket").await.unwrap();
+    let upload = store.create_upload("bucket", "big", Metadata::default(), None);
+    let id = upload.await.unwrap();
+    let bytes = |number: u32| number.to_be_bytes().to_vec();
+    let parts = (1..=astraler_storage::MAX_PARTS).map(|number| part(&store, &id, number, bytes(number)));
+    let parts: Vec<CompletePart> = futures_util::future::try_join_all(parts).await.unwrap();
+    let beyond = part(&store, &id, astraler_storage::MAX_PARTS + 1, vec![1]).await;
+    assert!(matches!(beyond, Err(StoreError::InvalidPartNumber(10_001))));
+    let any = Conditions::default();
+    let even = parts
+        .into_iter()
+        .filter(|part| part.number.is_multiple_of(2))
+        .collect();
+    let complete = store.complete_upload("bucket", "big", &id, even, &any, vec![]);
+    let started = std::time::Instant::now();
+    let info = complete.await.unwrap();
+    // All other writes wait for it.
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!((info.size, info.parts), (20_000, Some(5000)));
+    let whole: Vec<u8> = (1..=5000).flat_map(|half| bytes(half * 2)).collect();
+    assert_eq!(read(&store, "big").await, whole);
+    store.delete("bucket", "big").await.unwrap();
+    let scrubbed = store.scrub(10).await.unwrap();
+    assert_eq!((scrubbed.blobs, scrubbed.finished), (0, true));
+}
+
+#[tokio::test]
 async fn rot_is_found_by_the_scrubber_and_by_readers() {
     let (dir, store) = bucket().await;
     let keys = ["flipped", "short", "missing", "whole"];
