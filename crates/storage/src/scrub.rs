@@ -8,11 +8,16 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::fs::File;
 use std::future::Future;
 use std::io::Read;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Blobs read in one go between two rests of the maintenance.
 const STRIDE: usize = 32;
+/// Bytes after which a go ends early: 6.4 MiB/s on average, and 100 GB in less than five hours. A blob is read whole.
+const STRIDE_BYTES: u64 = 64 << 20;
+/// The rest.
+const REST: Duration = Duration::from_secs(10);
 
 /// What a scrub read and found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,9 +52,18 @@ impl Store {
     /// Reads up to `limit` blobs, going on where the last scrub of this process ended. Damage is reported and
     /// logged as an error; nothing is changed.
     pub async fn scrub(&self, limit: usize) -> Result<ScrubReport, StoreError> {
+        self.scrub_some(limit, u64::MAX).await
+    }
+
+    /// A scrub that also ends after so many bytes. Dropped, it stops reading, and the next one begins where it did.
+    async fn scrub_some(&self, limit: usize, most_bytes: u64) -> Result<ScrubReport, StoreError> {
+        let stop = Stop::default();
         let mut report = ScrubReport::default();
         let mut after = *self.scrubbed();
         for _ in 0..limit {
+            if report.bytes >= most_bytes {
+                break;
+            }
             let next = self
                 .inner
                 .index
@@ -80,8 +94,9 @@ impl Store {
             after = id;
             report.blobs += 1;
             report.bytes += candidate.size;
-            let blobs = std::sync::Arc::clone(&self.inner.blobs);
-            if let Some(what) = blocking(move || check(&blobs, &candidate)).await? {
+            let blobs = Arc::clone(&self.inner.blobs);
+            let stopped = Arc::clone(&stop.0);
+            if let Some(what) = blocking(move || check(&blobs, &candidate, &stopped)).await? {
                 // Deleted meanwhile, it is not damage but history.
                 let objects = self.inner.index.read(move |conn| names_of(conn, &[id])).await?;
                 if !objects.is_empty() {
@@ -97,20 +112,26 @@ impl Store {
     /// Sweeps expired uploads every hour and scrubs a few blobs every ten seconds, until `shutdown` is ready.
     pub async fn maintain(&self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut rest = tokio::time::interval(Duration::from_secs(10));
+        let mut rest = tokio::time::interval(REST);
         rest.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for round in 0u64.. {
             tokio::select! {
                 () = &mut shutdown => return,
                 _ = rest.tick() => {}
             }
-            if round.is_multiple_of(360)
-                && let Err(error) = self.sweep_uploads().await
-            {
-                tracing::warn!(%error, "cannot sweep expired uploads");
-            }
-            if let Err(error) = self.scrub(STRIDE).await {
-                tracing::warn!(%error, "cannot scrub");
+            let work = async {
+                if round.is_multiple_of(360)
+                    && let Err(error) = self.sweep_uploads().await
+                {
+                    tracing::warn!(%error, "cannot sweep expired uploads");
+                }
+                if let Err(error) = self.scrub_some(STRIDE, STRIDE_BYTES).await {
+                    tracing::warn!(%error, "cannot scrub");
+                }
+            };
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = work => {}
             }
         }
     }
@@ -120,8 +141,18 @@ impl Store {
     }
 }
 
+/// Tells the thread that reads a blob that nobody waits for it any more.
+#[derive(Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What is wrong with a blob, if anything.
-fn check(blobs: &Blobs, candidate: &Candidate) -> Result<Option<String>, StoreError> {
+fn check(blobs: &Blobs, candidate: &Candidate, stopped: &AtomicBool) -> Result<Option<String>, StoreError> {
     if let Some(data) = &candidate.data {
         let whole = data.len() as u64 == candidate.size && crc32c(data) == candidate.crc32c;
         return Ok((!whole).then(|| "its bytes in the index have changed".into()));
@@ -137,6 +168,9 @@ fn check(blobs: &Blobs, candidate: &Candidate) -> Result<Option<String>, StoreEr
     let mut buffer = vec![0; 256 << 10];
     let (mut crc, mut size) = (Crc::new(), 0u64);
     loop {
+        if stopped.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
@@ -174,4 +208,76 @@ pub(crate) fn names_of(conn: &Connection, ids: &[BlobId]) -> Result<Vec<String>,
     )
     .and_then(|mut s| s.query_map(params![ids], |row| row.get(0))?.collect())
     .map_err(StoreError::index("naming blobs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PutOptions, StoreOptions, body_of};
+    use std::time::Instant;
+
+    async fn store(dir: &std::path::Path) -> Store {
+        let options = StoreOptions {
+            reserve_bytes: 0,
+            ..Default::default()
+        };
+        let store = Store::open(dir, options).unwrap();
+        store.create_bucket("bucket").await.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn a_go_ends_after_its_bytes_and_the_next_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).await;
+        for key in ["a", "b", "c"] {
+            let body = body_of(vec![1; 100_000]);
+            store
+                .put("bucket", key, body, PutOptions::default())
+                .await
+                .unwrap();
+        }
+        let first = store.scrub_some(10, 150_000).await.unwrap();
+        assert_eq!((first.blobs, first.bytes, first.finished), (2, 200_000, false));
+        let second = store.scrub_some(10, 150_000).await.unwrap();
+        assert_eq!((second.blobs, second.finished), (1, true));
+    }
+
+    /// However large the blob is that is being read.
+    #[test]
+    fn a_shutdown_does_not_wait_for_the_scrubber() {
+        const SIZE: u64 = 1 << 40;
+        let started = Instant::now();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        runtime.block_on(async {
+            let store = store(dir.path()).await;
+            let body = body_of(vec![0; 100_000]);
+            store
+                .put("bucket", "k", body, PutOptions::default())
+                .await
+                .unwrap();
+            let grow = store.inner.index.write(vec![], |tx| {
+                let id = tx
+                    .conn
+                    .query_row("UPDATE blob SET size = ?1 RETURNING id", [SIZE], |row| row.get(0));
+                id.map_err(StoreError::index("growing a blob"))
+            });
+            let id: BlobId = grow.await.unwrap();
+            let path = store.inner.blobs.path(id);
+            let file = File::options().write(true).open(path).unwrap();
+            // Without blocks on the disk.
+            file.set_len(SIZE).unwrap();
+            let soon = tokio::time::sleep(Duration::from_millis(300));
+            store.maintain(soon).await;
+            store.close().await;
+        });
+        // Waits for the threads that still read.
+        drop(runtime);
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            started.elapsed()
+        );
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -65,6 +66,20 @@ async fn boto3_reads_what_a_worker_wrote_with_metadata_that_no_header_can_say() 
     put.await.unwrap();
     server.python("foreign.py").await;
     server.stop().await;
+}
+
+/// A client that stands still holds up a shutdown for the time to drain, and the store no longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_cuts_off_who_stands_still() {
+    let server = Server::start().await;
+    let mut client = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    client.write_all(b"PUT /files/k HTTP/1.1\r\nHost:").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let limit = Duration::from_secs(15);
+    tokio::time::timeout(limit, server.stop()).await.unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(1), client.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "the connection is still open");
 }
 
 /// The API on a port of its own.

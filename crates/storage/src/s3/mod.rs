@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 /// The longest life of a presigned URL in seconds: seven days.
 const MAX_PRESIGNED_S: u64 = 7 * 86_400;
@@ -57,6 +58,7 @@ pub async fn serve(
     let service = service(store, source);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accept = async {
@@ -83,7 +85,8 @@ pub async fn serve(
             .max_buf_size(256 << 10)
             .serve_connection(TokioIo::new(stream), service.clone());
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection for S3 ended early");
             }
@@ -94,6 +97,8 @@ pub async fn serve(
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests for S3 were still in flight when their time was over");
     }
+    // Whoever is still there is cut off: its handle would keep the store open.
+    connections.shutdown().await;
 }
 
 impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Service {
