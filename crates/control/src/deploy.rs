@@ -3,7 +3,7 @@
 
 use crate::credentials::EnvironmentSecrets;
 use crate::engines::{self, Step, outcome};
-use crate::platform::{Platform, application_of};
+use crate::platform::{Platform, PlatformError, application_of};
 use crate::publish;
 use crate::words::{Application, Fault};
 use astraler_host::supervisor::{Started, SupervisorError};
@@ -52,8 +52,8 @@ pub(crate) async fn deploy(
     let started = match prepared.await {
         Ok(started) => started,
         Err(fault) => {
-            if fresh {
-                abandon(platform, &deployment, &fault.message).await;
+            if fresh && let Err(error) = abandon(platform, &deployment, &fault.message).await {
+                tracing::warn!(%deployment.id, %error, "a deployment that did not come up is ended later");
             }
             return Err(fault);
         }
@@ -80,20 +80,14 @@ pub(crate) async fn deploy(
 }
 
 /// Ends what a killed process left half done: what had not been switched to goes, what was draining stops.
-pub(crate) async fn settle(platform: &Platform) -> Result<(), crate::platform::PlatformError> {
+pub(crate) async fn settle(platform: &Platform) -> Result<(), PlatformError> {
     for deployment in platform.unsettled_deployments()? {
-        if deployment.state == DeploymentState::Draining {
-            retire(platform, &deployment)
-                .await
-                .map_err(crate::platform::PlatformError::Supervisor)?;
+        let ended = if deployment.state == DeploymentState::Draining {
+            retire(platform, &deployment).await
         } else {
-            abandon(
-                platform,
-                &deployment,
-                "the control process was killed while it started",
-            )
-            .await;
-        }
+            abandon(platform, &deployment, "its start was interrupted").await
+        };
+        ended.map_err(PlatformError::Supervisor)?;
     }
     Ok(())
 }
@@ -167,25 +161,30 @@ async fn probe(socket: &Path, path: &str) -> Result<(), ProbeError> {
     }
 }
 
-async fn abandon(platform: &Platform, deployment: &Deployment, reason: &str) {
-    let id = deployment.id.to_string();
-    if let Ok(unit) = unit_name(deployment.environment, &id)
-        && let Err(error) = platform.supervisor.remove(&unit).await
-    {
-        tracing::warn!(%unit, %error, "removing a deployment that did not come up");
-    }
-    platform.set_deployment_state(deployment, DeploymentState::Failed, Some(reason));
-    platform.forget_runtime(&id);
+/// Takes back what did not come up.
+async fn abandon(platform: &Platform, deployment: &Deployment, reason: &str) -> Result<(), SupervisorError> {
+    end(platform, deployment, DeploymentState::Failed, Some(reason)).await
 }
 
 /// Drain and stop: the edge has already switched; SIGTERM lets requests in flight end.
 async fn retire(platform: &Platform, old: &Deployment) -> Result<(), SupervisorError> {
-    let id = old.id.to_string();
-    if let Ok(name) = unit_name(old.environment, &id) {
-        platform.supervisor.remove(&name).await?;
+    end(platform, old, DeploymentState::Retired, None).await
+}
+
+/// The record follows the process: while the unit may still run, the deployment stays unsettled, and the next look
+/// ends it.
+async fn end(
+    platform: &Platform,
+    deployment: &Deployment,
+    state: DeploymentState,
+    error: Option<&str>,
+) -> Result<(), SupervisorError> {
+    let id = deployment.id.to_string();
+    if let Ok(unit) = unit_name(deployment.environment, &id) {
+        platform.supervisor.remove(&unit).await?;
     }
-    platform.set_deployment_state(old, DeploymentState::Retired, None);
     platform.forget_runtime(&id);
+    platform.set_deployment_state(deployment, state, error);
     Ok(())
 }
 
@@ -313,4 +312,108 @@ fn worker_config(
         r2,
         hyperdrive,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
+    use astraler_host::supervisor::Supervisor;
+    use astraler_model::UnitPhase;
+    use std::sync::Arc;
+
+    fn application(release: &str) -> Application {
+        Application {
+            config: serde_json::from_value(serde_json::json!({ "name": "sim", "domain": "sim.example" }))
+                .unwrap(),
+            release: release.into(),
+            workers: vec![],
+            assets: None,
+            migrations: None,
+        }
+    }
+
+    fn worker(platform: &Platform, deployment: &Deployment) -> UnitSpec {
+        let mut unit = crate::services::daemon_unit(&platform.installation).unwrap();
+        unit.name = unit_name(deployment.environment, &deployment.id.to_string()).unwrap();
+        unit
+    }
+
+    /// The control process was killed at any point of several deployments, and its supervisor is as bad as it can
+    /// be: sooner or later exactly the live deployment runs, and every record says what is.
+    #[tokio::test]
+    async fn settling_ends_exactly_what_is_not_live_whatever_the_supervisor_does() {
+        for seed in 0..40 {
+            let folder = tempfile::tempdir().unwrap();
+            let supervisor = SimSupervisor::new(seed, SimFaults::NONE, SimClock::automatic(1_000));
+            let platform = Platform::simulated(folder.path(), Arc::new(supervisor.clone()));
+            let environment = Environment::Production;
+            platform.want(environment).unwrap();
+            // One is live, one was draining, and the newest had not been switched to.
+            for release in ["sha256:a", "sha256:b", "sha256:c"] {
+                let deployment = platform
+                    .new_deployment(environment, &application(release))
+                    .unwrap();
+                supervisor.start(&worker(&platform, &deployment)).await.unwrap();
+                std::fs::create_dir_all(
+                    platform
+                        .installation
+                        .layout
+                        .deployment(&deployment.id.to_string()),
+                )
+                .unwrap();
+                // Where the kill came: before the switch of the last one, or after it.
+                if release != "sha256:c" || seed % 2 == 0 {
+                    platform.switch_live(&deployment).unwrap();
+                }
+            }
+            let live = platform.live_deployment(environment).unwrap().unwrap();
+
+            supervisor.set_faults(SimFaults {
+                unreachable: 0.6,
+                ..SimFaults::SOME
+            });
+            let mut looks = 0;
+            while settle(&platform).await.is_err() {
+                looks += 1;
+                assert!(looks < 200, "seed {seed}: it never settles");
+            }
+
+            supervisor.set_faults(SimFaults::NONE);
+            let running: Vec<String> = supervisor
+                .list()
+                .await
+                .unwrap()
+                .into_iter()
+                .filter(|unit| unit.phase == UnitPhase::Running)
+                .map(|unit| unit.name.to_string())
+                .collect();
+            assert_eq!(
+                running,
+                [worker(&platform, &live).name.to_string()],
+                "seed {seed}"
+            );
+            for deployment in platform.deployments() {
+                let id = deployment.id.to_string();
+                let kept = platform.installation.layout.deployment(&id).exists();
+                assert_eq!(kept, deployment.id == live.id, "seed {seed}: files of {id}");
+                let settled = matches!(
+                    deployment.state,
+                    DeploymentState::Retired | DeploymentState::Failed
+                );
+                assert_eq!(
+                    settled,
+                    deployment.id != live.id,
+                    "seed {seed}: {id} is {:?}",
+                    deployment.state
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_is_shown_by_its_first_twelve_characters() {
+        assert_eq!(short("sha256:0123456789abcdef"), "0123456789ab");
+        assert_eq!(short("0123"), "0123");
+    }
 }

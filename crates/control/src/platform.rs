@@ -51,9 +51,13 @@ pub(crate) enum PlatformError {
 impl Platform {
     /// Opens the store and the root key. Starts nothing.
     pub(crate) fn open(installation: Installation) -> Result<Self, PlatformError> {
+        let keep = Client::new(installation.layout.keep_socket());
+        Self::with(installation, Arc::new(keep))
+    }
+
+    fn with(installation: Installation, supervisor: Arc<dyn Supervisor>) -> Result<Self, PlatformError> {
         let root = RootKey::load(&installation.layout.root_key())?;
         let store = Arc::new(Store::open(&installation.layout.control_database())?);
-        let supervisor: Arc<dyn Supervisor> = Arc::new(Client::new(installation.layout.keep_socket()));
         Ok(Self {
             credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
             supervisor,
@@ -336,6 +340,48 @@ impl Platform {
             }
             Err(AuditVerifyError::Store(error)) => Err(error),
         }
+    }
+}
+
+/// For tests of what the control plane does whatever its supervisor does.
+#[cfg(test)]
+impl Platform {
+    /// A platform in an empty folder, whose units are simulated.
+    pub(crate) fn simulated(folder: &Path, supervisor: Arc<dyn Supervisor>) -> Self {
+        use crate::installation::{Engines, Identities, Layout, Ports};
+        let layout = Layout {
+            state: folder.join("state"),
+            runtime: folder.join("run"),
+            config: folder.join("config"),
+            tools: folder.join("tools"),
+        };
+        for folder in [&layout.state.join("control"), &layout.runtime, &layout.config] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        RootKey::generate().save_new(&layout.root_key()).unwrap();
+        let installation = Installation {
+            id: "sim".into(),
+            application: "sim".into(),
+            layout,
+            identities: Identities::default(),
+            owner_uid: 0,
+            program: "/nowhere/astraler".into(),
+            ports: Ports {
+                http: 3000,
+                s3: 3900,
+                redis_rest: 3079,
+                postgres_shared: 3432,
+                postgres_production: 3433,
+            },
+            listen_addresses: vec![],
+            engines: Engines::default(),
+            isolation: vec![],
+        };
+        Self::with(installation, supervisor).unwrap()
+    }
+
+    pub(crate) fn deployments(&self) -> Vec<Deployment> {
+        self.store.deployments(None, 1_000).unwrap()
     }
 }
 

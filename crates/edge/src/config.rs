@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Everything [`crate::run`] needs.
+/// Everything [`crate::run()`] needs.
 #[derive(Debug)]
 pub struct Config {
     /// Bound and listening TCP sockets; plain HTTP/1.1.

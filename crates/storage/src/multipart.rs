@@ -323,7 +323,7 @@ impl Store {
     }
 
     /// Aborts uploads that were begun longer ago than the expiry, and forgets completed ones of that age. Answers
-    /// how many were aborted. Other writes go between every [`SWEEP`] of them.
+    /// how many were aborted. Other writes go between every twenty of them.
     pub async fn sweep_uploads(&self) -> Result<usize, StoreError> {
         let expiry = u64::try_from(self.inner.options.upload_expiry.as_millis()).unwrap_or(u64::MAX);
         let before = now_ms().saturating_sub(expiry);

@@ -7,7 +7,6 @@
 
 mod crash;
 mod kill;
-mod r2;
 mod s3;
 mod store;
 mod support;

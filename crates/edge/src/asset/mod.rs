@@ -1,6 +1,6 @@
 //! Static files of a release, with the words of Cloudflare's static assets.
 //!
-//! Three steps: [`resolve`] says which file (or redirect) a path means, [`file`] opens it without ever leaving the folder,
+//! Three steps: [`resolve`] says which file (or redirect) a path means, [`mod@file`] opens it without ever leaving the folder,
 //! [`conditional`] says how much of it the client needs.
 
 mod cache;

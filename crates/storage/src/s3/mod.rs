@@ -7,6 +7,8 @@ mod access;
 mod backend;
 mod bodies;
 mod convert;
+mod listings;
+mod uploads;
 
 use crate::Store;
 use astraler_model::DataSnapshot;

@@ -1,6 +1,6 @@
 //! The R2 binding, used by a worker in the real workerd.
 
-use crate::support::open;
+use astraler_storage::{Store, StoreOptions};
 use astraler_workers::tools::{self, ToolsConfig};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
@@ -45,7 +45,14 @@ async fn a_worker_uses_a_bucket_as_on_cloudflare() {
     let workerd = tools::ensure(&config).await.unwrap().workerd;
 
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder.path().join("store"));
+    let store = {
+        // The machine that runs the tests may be almost full.
+        let options = StoreOptions {
+            reserve_bytes: 0,
+            ..StoreOptions::default()
+        };
+        Store::open(&folder.path().join("store"), options).unwrap()
+    };
     store.create_bucket("bucket").await.unwrap();
     let listener = UnixListener::bind(folder.path().join("store.sock")).unwrap();
     tokio::spawn(async move {
