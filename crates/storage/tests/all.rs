@@ -7,6 +7,7 @@
 
 mod crash;
 mod kill;
+mod multipart;
 mod s3;
 mod store;
 mod support;
