@@ -303,7 +303,8 @@ fn read_workers(
             continue;
         };
         let directory = dir.join(path);
-        let file = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"]
+        // In wrangler's own order.
+        let file = ["wrangler.json", "wrangler.jsonc", "wrangler.toml"]
             .iter()
             .map(|file| directory.join(file))
             .find(|file| file.is_file());
@@ -312,21 +313,11 @@ fn read_workers(
             errors.push(source.error(span, "missing-file", message, Some("every worker has one".into())));
             continue;
         };
-        if file.extension().is_some_and(|extension| extension == "toml") {
-            let help = "write it as wrangler.jsonc: wrangler itself recommends that form".to_owned();
-            errors.push(source.error(
-                span,
-                "not-supported-yet",
-                "wrangler.toml is not supported yet",
-                Some(help),
-            ));
-            continue;
-        }
         let shown = file.strip_prefix(dir).unwrap_or(&file).display().to_string();
         let Some(config) = read(&file, &shown, errors) else {
             continue;
         };
-        let wrangler = wrangler::json(&config, errors);
+        let wrangler = wrangler::read(&config, errors);
         found.extend(worker(name, settings, directory, file, &config, wrangler, errors));
     }
     found

@@ -1,11 +1,11 @@
 //! `wrangler.jsonc`, `wrangler.json` or `wrangler.toml` beside a worker: read as it stands, never written.
 //! <https://developers.cloudflare.com/workers/wrangler/configuration/>
 
+mod node;
+
 use crate::diagnostics::{Diagnostic, Source};
 use crate::validate::nearest;
-use jsonc_parser::ast::{Object, ObjectProp, Value};
-use jsonc_parser::common::Ranged;
-use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use node::{Node, Property, Value};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -96,19 +96,20 @@ pub(crate) struct Wrangler {
     pub(crate) hyperdrive: Vec<String>,
 }
 
-/// Reads the JSON forms, with comments and trailing commas.
-pub(crate) fn json(source: &Source, errors: &mut Vec<Diagnostic>) -> Wrangler {
-    let parsed = match parse_to_ast(&source.text, &CollectOptions::default(), &ParseOptions::default()) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            let range = error.range();
-            errors.push(source.error(range.start..range.end, "syntax", error.kind().to_string(), None));
-            return Wrangler::default();
-        }
+/// Reads wrangler's file; its name says in which syntax it is.
+pub(crate) fn read(source: &Source, errors: &mut Vec<Diagnostic>) -> Wrangler {
+    let parsed = if source.name.ends_with(".toml") {
+        node::toml(source, errors)
+    } else {
+        node::jsonc(source, errors)
     };
-    match parsed.value {
-        Some(Value::Object(object)) => Reader { source, errors }.root(&object),
-        _ => {
+    match parsed {
+        None => Wrangler::default(),
+        Some(Node {
+            value: Value::Object(properties),
+            span,
+        }) => Reader { source, errors }.root(&properties, &span),
+        Some(_) => {
             errors.push(source.error(0..1, "wrong-type", "expected an object `{…}`", None));
             Wrangler::default()
         }
@@ -126,19 +127,19 @@ impl Reader<'_> {
         self.errors.push(diagnostic);
     }
 
-    fn root(&mut self, object: &Object<'_>) -> Wrangler {
+    fn root(&mut self, properties: &[Property], at: &Range<usize>) -> Wrangler {
         let mut wrangler = Wrangler::default();
-        self.keys(object, "");
-        for property in &object.properties {
+        self.keys(properties, "");
+        for property in properties {
             let value = &property.value;
             match property.name.as_str() {
-                "main" => wrangler.main = self.text(value, "main").map(|text| (text, span(value))),
+                "main" => wrangler.main = self.text(value, "main").map(|text| (text, value.span.clone())),
                 "name" => drop(self.text(value, "name")),
                 "compatibility_date" => {
                     wrangler.compatibility_date = self.date(value);
                 }
                 "compatibility_flags" => {
-                    wrangler.compatibility_flags = self.texts(value, "compatibility_flags")
+                    wrangler.compatibility_flags = self.texts(value, "compatibility_flags");
                 }
                 "vars" => wrangler.vars = self.vars(value, "vars"),
                 "r2_buckets" => {
@@ -156,16 +157,11 @@ impl Reader<'_> {
             }
         }
         for required in ["main", "compatibility_date"] {
-            if !object
-                .properties
-                .iter()
-                .any(|property| property.name.as_str() == required)
-            {
+            if !properties.iter().any(|property| property.name == required) {
                 let help = match required {
                     "main" => "the entry of the worker, for example \"src/index.ts\"",
                     _ => "a date, for example \"2026-10-01\"",
                 };
-                let at = span(object);
                 self.error(
                     at.start..at.start + 1,
                     "missing-key",
@@ -177,13 +173,13 @@ impl Reader<'_> {
         wrangler
     }
 
-    fn keys(&mut self, object: &Object<'_>, path: &str) {
-        for property in &object.properties {
+    fn keys(&mut self, properties: &[Property], path: &str) {
+        for property in properties {
             let name = property.name.as_str();
             if EFFECTIVE.contains(&name) || CLOUDFLARE_ONLY.contains(&name) {
                 continue;
             }
-            let at = key_span(property);
+            let at = property.span.clone();
             if PLANNED.contains(&name) {
                 let help = "remove it: the worker would not get it".to_owned();
                 self.error(
@@ -205,19 +201,19 @@ impl Reader<'_> {
         }
     }
 
-    fn environments(&mut self, value: &Value<'_>) -> BTreeMap<String, BTreeMap<String, Json>> {
+    fn environments(&mut self, value: &Node) -> BTreeMap<String, BTreeMap<String, Json>> {
         let mut all = BTreeMap::new();
         let Some(object) = self.object(value, "env") else {
             return all;
         };
-        for environment in &object.properties {
+        for environment in object {
             let name = environment.name.as_str().to_owned();
             let path = format!("env.{name}");
             let Some(settings) = self.object(&environment.value, &path) else {
                 continue;
             };
             self.keys(settings, &format!("{path}."));
-            for property in &settings.properties {
+            for property in settings {
                 match property.name.as_str() {
                     "vars" => {
                         let vars = self.vars(&property.value, &format!("{path}.vars"));
@@ -227,7 +223,7 @@ impl Reader<'_> {
                         let message = format!("`{path}.{key}` is not supported yet");
                         let help =
                             "every environment runs the same code and bindings: put it at the top".to_owned();
-                        self.error(key_span(property), "not-supported-yet", message, Some(help));
+                        self.error(property.span.clone(), "not-supported-yet", message, Some(help));
                     }
                     _ => {}
                 }
@@ -236,12 +232,12 @@ impl Reader<'_> {
         all
     }
 
-    fn object<'v, 'a>(&mut self, value: &'v Value<'a>, path: &str) -> Option<&'v Object<'a>> {
-        if let Value::Object(object) = value {
-            return Some(object);
+    fn object<'v>(&mut self, node: &'v Node, path: &str) -> Option<&'v [Property]> {
+        if let Value::Object(properties) = &node.value {
+            return Some(properties);
         }
         self.error(
-            span(value),
+            node.span.clone(),
             "wrong-type",
             format!("`{path}` must be an object"),
             None,
@@ -249,12 +245,12 @@ impl Reader<'_> {
         None
     }
 
-    fn text(&mut self, value: &Value<'_>, path: &str) -> Option<String> {
-        if let Value::StringLit(text) = value {
-            return Some(text.value.to_string());
+    fn text(&mut self, node: &Node, path: &str) -> Option<String> {
+        if let Value::Text(text) = &node.value {
+            return Some(text.clone());
         }
         self.error(
-            span(value),
+            node.span.clone(),
             "wrong-type",
             format!("`{path}` must be a string"),
             None,
@@ -262,33 +258,32 @@ impl Reader<'_> {
         None
     }
 
-    fn texts(&mut self, value: &Value<'_>, path: &str) -> Vec<String> {
-        let Value::Array(array) = value else {
+    fn texts(&mut self, node: &Node, path: &str) -> Vec<String> {
+        let Value::Array(elements) = &node.value else {
             self.error(
-                span(value),
+                node.span.clone(),
                 "wrong-type",
                 format!("`{path}` must be an array of strings"),
                 None,
             );
             return vec![];
         };
-        array
-            .elements
+        elements
             .iter()
             .filter_map(|element| self.text(element, path))
             .collect()
     }
 
-    fn date(&mut self, value: &Value<'_>) -> String {
-        let text = self.text(value, "compatibility_date").unwrap_or_default();
+    fn date(&mut self, node: &Node) -> String {
+        let text = self.text(node, "compatibility_date").unwrap_or_default();
         let parts: Vec<&str> = text.split('-').collect();
         let digits =
             |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
         let valid = matches!(parts.as_slice(), [y, m, d] if digits(y, 4) && digits(m, 2) && digits(d, 2));
-        if !valid && matches!(value, Value::StringLit(_)) {
+        if !valid && matches!(node.value, Value::Text(_)) {
             let help = "for example \"2026-10-01\"".to_owned();
             self.error(
-                span(value),
+                node.span.clone(),
                 "wrong-value",
                 format!("\"{text}\" is no date"),
                 Some(help),
@@ -297,27 +292,21 @@ impl Reader<'_> {
         text
     }
 
-    fn vars(&mut self, value: &Value<'_>, path: &str) -> BTreeMap<String, Json> {
-        let Some(object) = self.object(value, path) else {
+    fn vars(&mut self, node: &Node, path: &str) -> BTreeMap<String, Json> {
+        let Some(object) = self.object(node, path) else {
             return BTreeMap::new();
         };
         object
-            .properties
             .iter()
-            .map(|property| {
-                (
-                    property.name.as_str().to_owned(),
-                    Json::from(property.value.clone()),
-                )
-            })
+            .map(|property| (property.name.clone(), property.value.json()))
             .collect()
     }
 
     /// `[{binding, …}]`; `named` is the key whose value goes with the binding.
-    fn bindings(&mut self, value: &Value<'_>, path: &str, named: &[&str]) -> Vec<(String, String)> {
-        let Value::Array(array) = value else {
+    fn bindings(&mut self, node: &Node, path: &str, named: &[&str]) -> Vec<(String, String)> {
+        let Value::Array(elements) = &node.value else {
             self.error(
-                span(value),
+                node.span.clone(),
                 "wrong-type",
                 format!("`{path}` must be an array of bindings"),
                 None,
@@ -325,20 +314,17 @@ impl Reader<'_> {
             return vec![];
         };
         let mut found = Vec::new();
-        for element in &array.elements {
+        for element in elements {
             let Some(object) = self.object(element, path) else {
                 continue;
             };
             let mut read = |key: &str| {
-                let property = object
-                    .properties
-                    .iter()
-                    .find(|property| property.name.as_str() == key);
+                let property = object.iter().find(|property| property.name == key);
                 match property {
                     Some(property) => self.text(&property.value, &format!("{path}.{key}")),
                     None => {
                         self.error(
-                            span(object),
+                            element.span.clone(),
                             "missing-key",
                             format!("`{path}` needs a `{key}`"),
                             None,
@@ -355,13 +341,4 @@ impl Reader<'_> {
         }
         found
     }
-}
-
-fn span(value: &impl Ranged) -> Range<usize> {
-    value.start()..value.end()
-}
-
-fn key_span(property: &ObjectProp<'_>) -> Range<usize> {
-    let range = property.name.range();
-    range.start..range.end
 }

@@ -425,7 +425,7 @@ impl Default for Secrets {
 }
 
 /// A grant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SecretGrant {
     /// Environment.
@@ -434,16 +434,6 @@ pub struct SecretGrant {
     pub service: String,
     /// Name of the secret.
     pub secret: String,
-}
-
-impl Default for SecretGrant {
-    fn default() -> Self {
-        Self {
-            environment: String::new(),
-            service: String::new(),
-            secret: String::new(),
-        }
-    }
 }
 
 /// Protection.
