@@ -162,8 +162,8 @@ pub fn load(dir: &Path) -> Result<Manifest, Diagnostics> {
 /// A manifest for an existing application, with its choices explained.
 pub fn default_toml(name: &str, domain: &str) -> String {
     format!(
-        "#:schema https://astraler.dev/schema/astraler.schema.json\n\
-         # `astraler manifest schema` prints the schema; `astraler manifest explain KEY` says what a key does.\n\
+        "# `astraler manifest explain KEY` says what a key does. For completion in an editor, write the schema with\n\
+         # `astraler manifest schema > astraler.schema.json`, and `#:schema ./astraler.schema.json` as the first line.\n\
          name = {}\n\
          # Production is app.<domain>, staging is staging.<domain>.\n\
          domain = {}\n",

@@ -94,7 +94,11 @@ fn collect(root: &Value, schema: &Value, path: &str, planned: bool, all: &mut Ve
         .filter(|any| any.is_object())
         .map(|found| ("<name>", found));
     for (key, found) in named.chain(any) {
-        let found = resolve(root, found);
+        let mut found = resolve(root, found);
+        // A value under a name of the user's is described by the table that holds it.
+        if key == "<name>" && found.get("description").is_none() {
+            found["description"] = schema["description"].clone();
+        }
         let path = if path.is_empty() {
             key.to_owned()
         } else {

@@ -10,6 +10,7 @@ mod crash;
 mod disk;
 mod docs;
 mod faults;
+mod keys;
 mod lifecycle;
 mod starter;
 mod support;

@@ -1,0 +1,353 @@
+//! What each key of the manifest leads to, on a real platform. `crates/manifest/tests/all/keys.rs` names for every
+//! effective key the test here that shows it.
+
+use crate::support::{PROGRAM, eventually};
+use astraler_testkit::Platform;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const WORKER: &str = r#"
+export default {
+  async fetch(request, env) {
+    const { pathname, searchParams } = new URL(request.url);
+    if (searchParams.has("wait")) await scheduler.wait(Number(searchParams.get("wait")));
+    if (request.method === "POST") await request.arrayBuffer();
+    return Response.json({ pathname, greeting: env.GREETING, environment: env.APP_ENVIRONMENT });
+  },
+};
+"#;
+
+/// An application with this manifest; its one worker is in `elsewhere/`.
+fn application(manifest: &str) -> Platform {
+    Platform::new(PROGRAM, |folder| {
+        for (name, text) in [
+            ("astraler.toml", manifest),
+            ("elsewhere/index.js", WORKER),
+            (
+                "elsewhere/wrangler.json",
+                r#"{ "name": "some", "main": "index.js", "compatibility_date": "2026-10-01", "vars": { "GREETING": "hello" } }"#,
+            ),
+            ("migrations/0001_empty.sql", "SELECT 1;\n"),
+            ("sql/0001_notes.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);\n"),
+        ] {
+            write(&folder.join(name), text);
+        }
+        Ok(())
+    })
+    .unwrap()
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::File::create(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+}
+
+#[test]
+fn the_application_is_as_its_keys_say() {
+    let platform = application("");
+    let manifest = format!(
+        r#"name = "some"
+domain = "some.example"
+
+[environments.development]
+hosts = ["dev.example"]
+vars = {{ GREETING = "good morning" }}
+
+[edge]
+http_port = {}
+listen_addresses = ["127.0.0.1"]
+
+[runtime]
+sandbox = "off"
+
+[workers.some]
+path = "elsewhere"
+routes = ["/x/*"]
+memory_bytes = 268435456
+
+[assets]
+directory = "web"
+html_handling = "none"
+not_found_handling = "404-page"
+
+[build]
+command = "mkdir -p web && echo built > web/built.txt && echo page > web/page.html && echo lost > web/404.html"
+"#,
+        platform.port
+    );
+    write(&platform.application().join("astraler.toml"), &manifest);
+    platform.run(&["up"]).unwrap().ok();
+
+    let get = |host: &str, path: &str| platform.request("GET", host, path, b"").unwrap();
+    let answer = get("dev.example", "/x/y");
+    assert_eq!(
+        answer.json(),
+        serde_json::json!({ "pathname": "/x/y", "greeting": "good morning", "environment": "development" }),
+        "host, route, variable, folder of the worker"
+    );
+    assert_eq!(
+        get("localhost", "/built.txt").text(),
+        "built\n",
+        "the build ran, its folder is served"
+    );
+    assert_eq!(get("localhost", "/page").status, 404, "no HTML handling");
+    let lost = get("localhost", "/nowhere");
+    assert_eq!((lost.status, lost.text().as_str()), (404, "lost\n"));
+
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, platform.port)).is_ok());
+    assert!(
+        TcpStream::connect((Ipv6Addr::LOCALHOST, platform.port)).is_err(),
+        "IPv4 only"
+    );
+    let workers: Vec<String> = platform
+        .processes()
+        .into_iter()
+        .map(|(_, command)| command)
+        .filter(|command| command.contains("workerd.capnp"))
+        .collect();
+    assert_eq!(workers.len(), 1, "{workers:?}");
+    assert!(!workers[0].contains("bwrap"), "no sandbox: {workers:?}");
+    let units = std::fs::read_to_string(platform.state().join("keep/units.json")).unwrap();
+    let units: serde_json::Value = serde_json::from_str(&units).unwrap();
+    let limit = units["units"]["workers-development-d-1"]["spec"]["limits"]["memory_bytes"].clone();
+    assert_eq!(limit, serde_json::json!(268_435_456), "{units:#}");
+}
+
+#[test]
+fn each_environment_has_its_own_variables_and_hosts() {
+    let mut manifest = String::from(
+        "name = \"some\"\ndomain = \"some.example\"\n[workers.some]\npath = \"elsewhere\"\nroutes = [\"/*\"]\n",
+    );
+    for environment in ["preview", "staging", "production"] {
+        manifest.push_str(&format!(
+            "[environments.{environment}]\nhosts = [\"{environment}.test\"]\nvars = {{ GREETING = \"{environment}\" }}\n"
+        ));
+    }
+    let platform = application(&manifest);
+    platform
+        .up(&["--env", "staging", "--env", "production", "--env", "pr-7"])
+        .unwrap()
+        .ok();
+    for (host, greeting, environment) in [
+        ("preview.test", "preview", "pr-7"),
+        ("staging.test", "staging", "staging"),
+        ("production.test", "production", "production"),
+        ("app.localhost", "production", "production"),
+    ] {
+        let answer = platform.request("GET", host, "/", b"").unwrap().json();
+        assert_eq!(
+            (&answer["greeting"], &answer["environment"]),
+            (&greeting.into(), &environment.into())
+        );
+    }
+}
+
+#[test]
+fn the_engines_are_as_their_keys_say() {
+    let platform = application(
+        r#"name = "some"
+domain = "some.example"
+[workers.some]
+path = "elsewhere"
+routes = ["/*"]
+[database]
+migrations = "sql"
+pool_size = 3
+max_connections = 42
+statement_timeout_ms = 1234
+[redis]
+maxmemory_bytes = 67108864
+maxmemory_policy = "allkeys-lfu"
+appendfsync = "always"
+"#,
+    );
+    platform.up(&[]).unwrap().ok();
+    let shown = platform
+        .run(&["env", "show", "development", "--json"])
+        .unwrap()
+        .ok()
+        .json();
+    let url = shown["endpoints"]["postgres"].as_str().unwrap().to_owned();
+    let password = platform
+        .run(&["env", "credential", "development", "postgres_service_password"])
+        .unwrap()
+        .ok();
+    let query = |sql: &str| {
+        let output = Command::new("psql")
+            .args(["--no-psqlrc", "-At", "-c", sql, &url])
+            .env("PGPASSWORD", password.out.trim())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(query("SHOW max_connections"), "42");
+    assert_eq!(query("SHOW statement_timeout"), "1234ms");
+    assert_eq!(
+        query("SELECT to_regclass('notes') IS NOT NULL"),
+        "t",
+        "the folder's migration was applied"
+    );
+
+    let snapshot = platform
+        .runtime()
+        .read_dir()
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path().join("snapshots/data.json"))
+        .find(|path| path.exists())
+        .unwrap();
+    let snapshot: serde_json::Value = serde_json::from_slice(&std::fs::read(snapshot).unwrap()).unwrap();
+    assert_eq!(
+        snapshot["environments"]["development"]["postgres"]["pool_size"],
+        3
+    );
+    let redis = std::fs::read_to_string(platform.state().join("redis/development/conf/redis.conf")).unwrap();
+    for (key, value) in [
+        ("maxmemory", "67108864"),
+        ("maxmemory-policy", "allkeys-lfu"),
+        ("appendfsync", "always"),
+    ] {
+        let set = redis
+            .lines()
+            .any(|line| line.replace('"', "") == format!("{key} {value}"));
+        assert!(set, "{key} {value}: {redis}");
+    }
+}
+
+const LIMITS: &str = r#"name = "some"
+domain = "some.example"
+[workers.some]
+path = "elsewhere"
+routes = ["/*"]
+[edge.limits]
+max_header_bytes = 2048
+max_headers = 16
+max_uri_bytes = 512
+header_timeout_ms = 700
+idle_timeout_ms = 700
+body_idle_timeout_ms = 700
+max_body_bytes = 1000
+max_connections = 4
+upstream_connect_timeout_ms = 900
+upstream_timeout_ms = 700
+drain_ms = 1000
+"#;
+
+#[test]
+fn the_edge_keeps_to_its_limits() {
+    let platform = application(LIMITS);
+    platform.up(&[]).unwrap().ok();
+    let send = |text: &str| exchange(platform.port, text);
+    let head =
+        |fields: &str| format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+    assert!(send(&head("")).starts_with("HTTP/1.1 200"));
+    assert!(
+        send(&head(&"a: b\r\n".repeat(20))).starts_with("HTTP/1.1 431"),
+        "fields"
+    );
+    assert!(
+        send(&head(&format!("a: {}\r\n", "b".repeat(3000)))).starts_with("HTTP/1.1 431"),
+        "bytes of a head"
+    );
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "a".repeat(600)
+    );
+    assert!(send(&long).starts_with("HTTP/1.1 414"), "bytes of a target");
+    let body = |length: usize| {
+        format!(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        )
+    };
+    assert!(send(&body(1000)).starts_with("HTTP/1.1 200"));
+    assert!(send(&body(1001)).starts_with("HTTP/1.1 413"), "bytes of a body");
+    let slow = send("GET /?wait=5000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(slow.starts_with("HTTP/1.1 504"), "a worker's time: {slow}");
+
+    for (what, text) in [
+        ("a head that does not end", "GET / HTTP/1.1\r\nHost: loc"),
+        (
+            "a connection without a second request",
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "a body that does not go on",
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx",
+        ),
+    ] {
+        let began = Instant::now();
+        send(text);
+        let took = began.elapsed();
+        let limits = Duration::from_millis(600)..Duration::from_secs(4);
+        assert!(limits.contains(&took), "{what} ended after {took:?}");
+    }
+
+    // More connections than the limit: the further ones wait or are refused, none of the four is harmed.
+    let open = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, platform.port)).unwrap();
+    let held: Vec<TcpStream> = (0..4).map(open).collect();
+    let mut further = open(4);
+    further
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    further.write_all(head("").as_bytes()).ok();
+    let mut answer = [0_u8; 12];
+    let answered = further
+        .read(&mut answer)
+        .is_ok_and(|read| answer[..read].starts_with(b"HTTP/1.1 200"));
+    assert!(!answered, "a fifth connection is not served beside four");
+    drop((held, further));
+    eventually("places are free again", Duration::from_secs(10), || {
+        platform.get("/").is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+/// What would take minutes to show from outside reaches the edge as it was written; that the edge keeps to it is
+/// shown by its own tests.
+#[test]
+fn the_edge_gets_every_limit() {
+    let platform = application(LIMITS);
+    platform.up(&[]).unwrap().ok();
+    let settings = platform
+        .processes()
+        .into_iter()
+        .find_map(|(_, command)| {
+            let mut words = command.split(' ').map(str::to_owned);
+            words.by_ref().find(|word| word == "--settings")?;
+            words.next()
+        })
+        .unwrap();
+    let settings: serde_json::Value = serde_json::from_slice(&std::fs::read(settings).unwrap()).unwrap();
+    let (_, limits) = LIMITS.split_once("[edge.limits]\n").unwrap();
+    for line in limits.lines() {
+        let (key, value) = line.split_once(" = ").unwrap();
+        assert_eq!(settings[key].to_string(), value, "{key}");
+    }
+    assert_eq!(
+        settings.as_object().unwrap().len(),
+        limits.lines().count(),
+        "every limit is set above"
+    );
+}
+
+/// Sends bytes and reads until the edge ends the connection, for ten seconds at most.
+fn exchange(port: u16, text: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A connection that is reset after its answer has still answered.
+    stream.take(1 << 20).read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}

@@ -1,0 +1,115 @@
+//! Every error at once, each with its place.
+
+use astraler_manifest::{load, parse};
+
+const TEN_ERRORS: &str = r#"name = 7
+domain = "not a domain"
+colour = "blue"
+
+[edge]
+http_port = 70000
+listen_addreses = []
+
+[edge.limits]
+max_headers = 4
+
+[workers.api]
+path = "workers/missing"
+routes = ["api"]
+
+[redis]
+maxmemory_policy = "sometimes"
+maxmemory_bytes = "much"
+
+[backups]
+"#;
+
+#[test]
+fn ten_errors_are_all_shown_with_line_caret_and_the_nearest_right_name() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::write(&folder.path().join("astraler.toml"), TEN_ERRORS);
+    let errors = load(folder.path()).unwrap_err();
+    let places: Vec<(usize, &str)> = errors.iter().map(|error| (error.line, error.code)).collect();
+    assert_eq!(
+        places,
+        [
+            (1, "wrong-type"),
+            (2, "wrong-value"),
+            (3, "unknown-key"),
+            (6, "out-of-range"),
+            (7, "unknown-key"),
+            (10, "out-of-range"),
+            (13, "missing-file"),
+            (14, "wrong-value"),
+            (17, "wrong-value"),
+            (18, "wrong-type"),
+            (20, "not-supported-yet"),
+        ]
+    );
+    crate::same_as_file("tests/expected/ten-errors.txt", &errors.render(false, 100));
+}
+
+#[test]
+fn a_syntax_error_has_its_line_and_column() {
+    let errors = parse("astraler.toml", "name = \"a\"\ndomain = \n").unwrap_err();
+    let error = errors.iter().next().unwrap();
+    assert_eq!((error.line, error.column, error.code), (2, 10, "syntax"));
+}
+
+#[test]
+fn columns_count_characters_and_not_bytes() {
+    let errors = parse(
+        "astraler.toml",
+        "name = \"a\"\ndomain = \"ä.example\"\n\"ü\" = 1\n",
+    )
+    .unwrap_err();
+    let places: Vec<(usize, usize)> = errors.iter().map(|error| (error.line, error.column)).collect();
+    assert_eq!(places, [(2, 10), (3, 1)]);
+}
+
+#[test]
+fn what_is_missing_is_named_and_described() {
+    let errors = parse("astraler.toml", "").unwrap_err().to_string();
+    assert!(errors.contains("`name` is missing"), "{errors}");
+    assert!(errors.contains("`domain` is missing"), "{errors}");
+    assert!(errors.contains("shop.example"), "{errors}");
+}
+
+#[test]
+fn errors_as_json_carry_file_line_column_code_message_and_help() {
+    let errors = parse(
+        "astraler.toml",
+        "nam = \"a\"\ndomain = \"a.example\"\nname = \"a\"\n",
+    )
+    .unwrap_err();
+    assert_eq!(
+        errors.to_json(),
+        serde_json::json!([{
+            "file": "astraler.toml",
+            "line": 1,
+            "column": 1,
+            "code": "unknown-key",
+            "message": "unknown key `nam`",
+            "help": "did you mean `name`?",
+        }])
+    );
+}
+
+#[test]
+fn a_route_of_two_workers_is_refused_once() {
+    let text = r#"
+name = "a"
+domain = "a.example"
+[workers.one]
+path = "one"
+routes = ["/api/*"]
+[workers.two]
+path = "two"
+routes = ["/api/*"]
+"#;
+    let errors = parse("astraler.toml", text).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    let error = errors.iter().next().unwrap();
+    assert_eq!((error.line, error.code), (9, "duplicate"));
+    assert!(error.message.contains("`one`"), "{}", error.message);
+}

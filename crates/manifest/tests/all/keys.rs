@@ -1,0 +1,383 @@
+//! Every key of the shape: the effective ones take effect, the planned ones are refused.
+
+use astraler_manifest::{parse, schema};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A key with its schema; `<name>` stands for a name of the user's.
+struct Key {
+    path: Vec<String>,
+    schema: Value,
+    planned: bool,
+}
+
+impl Key {
+    fn dotted(&self) -> String {
+        self.path.join(".")
+    }
+}
+
+/// The leaves of the shape, and the planned tables as a whole.
+fn keys() -> Vec<Key> {
+    let root = schema();
+    let mut found = Vec::new();
+    collect(&root, &root, &[], &mut found);
+    found
+}
+
+fn collect(root: &Value, schema: &Value, path: &[String], found: &mut Vec<Key>) {
+    let named = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, below)| (key.as_str(), below));
+    let any = schema
+        .get("additionalProperties")
+        .filter(|below| below.is_object())
+        .map(|below| ("<name>", below));
+    for (key, below) in named.chain(any) {
+        let below = followed(root, below);
+        let mut path = path.to_vec();
+        path.push(key.to_owned());
+        let planned = below["x-astraler-status"] == "planned";
+        let table = below.get("properties").is_some()
+            || below.get("additionalProperties").is_some_and(Value::is_object);
+        if table && !planned {
+            collect(root, &below, &path, found);
+        } else {
+            found.push(Key {
+                path,
+                schema: below,
+                planned,
+            });
+        }
+    }
+}
+
+/// The schema behind `$ref` and `anyOf … null`, with the keys that stand beside them.
+fn followed(root: &Value, schema: &Value) -> Value {
+    let mut all = schema.as_object().unwrap().clone();
+    let target = match (&schema["$ref"], &schema["anyOf"]) {
+        (Value::String(path), _) => root.pointer(path.trim_start_matches('#')).cloned(),
+        (_, Value::Array(choices)) => choices.iter().find(|choice| choice["type"] != "null").cloned(),
+        _ => None,
+    };
+    if let Some(target) = target {
+        for (key, value) in followed(root, &target).as_object().unwrap() {
+            all.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    Value::Object(all)
+}
+
+/// A valid manifest that sets one key.
+fn manifest(path: &str, value: &str) -> String {
+    let path = path.replace("<name>", "some");
+    let mut text = String::new();
+    for (key, standard) in [("name", "\"shop\""), ("domain", "\"shop.example\"")] {
+        let value = if path == key { value } else { standard };
+        text.push_str(&format!("{key} = {value}\n"));
+    }
+    if path.starts_with("workers.some.") && path != "workers.some.path" {
+        text.push_str("workers.some.path = \"workers/some\"\n");
+    }
+    if path != "name" && path != "domain" {
+        text.push_str(&format!("{path} = {value}\n"));
+    }
+    text
+}
+
+/// A value of the type that a planned key will have.
+fn any_value(schema: &Value) -> &'static str {
+    let kind = match &schema["type"] {
+        Value::String(kind) => kind.as_str(),
+        Value::Array(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|kind| *kind != "null")
+            .unwrap(),
+        _ => "string",
+    };
+    match kind {
+        "object" => "{}",
+        "array" => "[]",
+        "integer" => "7",
+        "number" => "0.5",
+        "boolean" => "true",
+        _ => "\"x\"",
+    }
+}
+
+#[test]
+fn every_planned_key_is_refused_as_such_and_as_nothing_else() {
+    let keys = keys();
+    let planned: Vec<&Key> = keys.iter().filter(|key| key.planned).collect();
+    assert!(planned.len() > 30, "{} planned keys", planned.len());
+    for key in planned {
+        let path = key.dotted();
+        let text = manifest(&path, any_value(&key.schema));
+        let errors = parse("astraler.toml", &text).unwrap_err();
+        assert_eq!(errors.len(), 1, "{path}: {errors}");
+        let error = errors.iter().next().unwrap();
+        assert_eq!(error.code, "not-supported-yet", "{path}: {errors}");
+        let shown = path.replace("<name>", "some");
+        assert!(
+            error.message.contains(&format!("`{shown}` is not supported yet")),
+            "{error}"
+        );
+    }
+}
+
+/// Effective keys: another value than the default, and the test that shows what it leads to on a real platform.
+const EFFECTIVE: &[(&str, &str, &str)] = &[
+    (
+        "name",
+        "\"other\"",
+        "lifecycle::environments_have_data_of_their_own",
+    ),
+    (
+        "domain",
+        "\"other.example\"",
+        "lifecycle::environments_have_data_of_their_own",
+    ),
+    (
+        "environments.development.vars.<name>",
+        "\"x\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "environments.development.hosts",
+        "[\"dev.example\"]",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "environments.preview.vars.<name>",
+        "\"x\"",
+        "keys::each_environment_has_its_own_variables_and_hosts",
+    ),
+    (
+        "environments.preview.hosts",
+        "[\"pr.example\"]",
+        "keys::each_environment_has_its_own_variables_and_hosts",
+    ),
+    (
+        "environments.staging.vars.<name>",
+        "\"x\"",
+        "keys::each_environment_has_its_own_variables_and_hosts",
+    ),
+    (
+        "environments.staging.hosts",
+        "[\"st.example\"]",
+        "keys::each_environment_has_its_own_variables_and_hosts",
+    ),
+    (
+        "environments.production.vars.<name>",
+        "\"x\"",
+        "keys::each_environment_has_its_own_variables_and_hosts",
+    ),
+    (
+        "environments.production.hosts",
+        "[\"pd.example\"]",
+        "keys::each_environment_has_its_own_variables_and_hosts",
+    ),
+    (
+        "edge.http_port",
+        "3001",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "edge.listen_addresses",
+        "[\"127.0.0.1\"]",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "edge.limits.max_header_bytes",
+        "2048",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.max_headers",
+        "16",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.max_uri_bytes",
+        "512",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.header_timeout_ms",
+        "700",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.idle_timeout_ms",
+        "700",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.body_idle_timeout_ms",
+        "700",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.max_body_bytes",
+        "1000",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.max_connections",
+        "4",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.limits.upstream_connect_timeout_ms",
+        "900",
+        "keys::the_edge_gets_every_limit",
+    ),
+    (
+        "edge.limits.upstream_timeout_ms",
+        "700",
+        "keys::the_edge_keeps_to_its_limits",
+    ),
+    ("edge.limits.drain_ms", "1000", "keys::the_edge_gets_every_limit"),
+    (
+        "runtime.sandbox",
+        "\"off\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "workers.<name>.path",
+        "\"elsewhere\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "workers.<name>.routes",
+        "[\"/x/*\"]",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "workers.<name>.memory_bytes",
+        "268435456",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "assets.directory",
+        "\"web\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "assets.html_handling",
+        "\"none\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "assets.not_found_handling",
+        "\"404-page\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "build.command",
+        "\"true\"",
+        "keys::the_application_is_as_its_keys_say",
+    ),
+    (
+        "database.migrations",
+        "\"sql\"",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+    (
+        "database.pool_size",
+        "3",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+    (
+        "database.max_connections",
+        "42",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+    (
+        "database.statement_timeout_ms",
+        "1234",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+    (
+        "redis.maxmemory_bytes",
+        "67108864",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+    (
+        "redis.maxmemory_policy",
+        "\"allkeys-lfu\"",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+    (
+        "redis.appendfsync",
+        "\"always\"",
+        "keys::the_engines_are_as_their_keys_say",
+    ),
+];
+
+#[test]
+fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
+    let mut listed: Vec<&str> = EFFECTIVE.iter().map(|(key, ..)| *key).collect();
+    let mut wanted: Vec<String> = keys()
+        .iter()
+        .filter(|key| !key.planned)
+        .map(Key::dotted)
+        .collect();
+    listed.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(wanted, listed, "the shape, and the table above");
+
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../astraler/tests/all");
+    let default = parse("astraler.toml", &manifest("name", "\"shop\"")).unwrap();
+    let default = serde_json::to_value(default).unwrap();
+    for (key, value, test) in EFFECTIVE {
+        let text = manifest(key, value);
+        let config = parse("astraler.toml", &text).unwrap_or_else(|errors| panic!("{key}: {errors}"));
+        let config = serde_json::to_value(config).unwrap();
+        let pointer = format!("/{}", key.replace("<name>", "some").replace('.', "/"));
+        let expected: Value = serde_json::from_str(value).unwrap();
+        assert_eq!(config.pointer(&pointer), Some(&expected), "{key}");
+        assert_ne!(
+            default.pointer(&pointer).unwrap_or(&json!(null)),
+            &expected,
+            "{key}: not the default"
+        );
+        let (module, name) = test.split_once("::").unwrap();
+        let code = std::fs::read_to_string(tests.join(format!("{module}.rs"))).unwrap_or_default();
+        assert!(
+            code.contains(&format!("fn {name}()")),
+            "{key}: there is no test {test}"
+        );
+    }
+}
+
+#[test]
+fn limits_of_numbers_hold_at_both_ends() {
+    for (key, good, bad) in [
+        (
+            "edge.http_port",
+            &["0", "65535"][..],
+            &["-1", "65536", "1.5", "\"3000\""][..],
+        ),
+        ("edge.limits.max_headers", &["8", "1000"], &["7", "1001"]),
+        ("database.pool_size", &["1", "1000"], &["0", "1001", "-5"]),
+        (
+            "redis.maxmemory_bytes",
+            &["1048576"],
+            &["1048575", "9223372036854775808"],
+        ),
+    ] {
+        for value in good {
+            parse("astraler.toml", &manifest(key, value))
+                .unwrap_or_else(|errors| panic!("{key} = {value}: {errors}"));
+        }
+        for value in bad {
+            let errors = parse("astraler.toml", &manifest(key, value)).unwrap_err();
+            assert_eq!(errors.len(), 1, "{key} = {value}: {errors}");
+            assert_eq!(errors.iter().next().unwrap().line, 3, "{key} = {value}: {errors}");
+        }
+    }
+}
