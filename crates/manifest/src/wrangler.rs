@@ -3,7 +3,7 @@
 
 mod node;
 
-use crate::diagnostics::{Diagnostic, Source};
+use crate::diagnostics::{Diagnostic, Diagnostics, Source};
 use crate::validate::nearest;
 use node::{Node, Property, Value};
 use serde_json::Value as Json;
@@ -94,6 +94,20 @@ pub(crate) struct Wrangler {
     pub(crate) environment_vars: BTreeMap<String, BTreeMap<String, Json>>,
     pub(crate) r2: Vec<(String, String)>,
     pub(crate) hyperdrive: Vec<String>,
+}
+
+/// Checks wrangler's file alone; its name says in which syntax it is. Pure; never panics.
+pub fn check_wrangler(file_name: &str, text: &str) -> Result<(), Diagnostics> {
+    let mut errors = Vec::new();
+    read(&Source::new(file_name, text), &mut errors);
+    Diagnostics::of(errors).map_or(Ok(()), Err)
+}
+
+/// Checks wrangler's file alone; its name says in which syntax it is. Pure; never panics.
+pub fn check(file_name: &str, text: &str) -> Result<(), Diagnostics> {
+    let mut errors = Vec::new();
+    read(&Source::new(file_name, text), &mut errors);
+    Diagnostics::of(errors).map_or(Ok(()), Err)
 }
 
 /// Reads wrangler's file; its name says in which syntax it is.
