@@ -22,5 +22,4 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};
 pub use reference::{Explanation, explain, reference_markdown};
 pub use schema::schema;
-pub use wrangler::check as check_wrangler;
 pub use wrangler::check_wrangler;

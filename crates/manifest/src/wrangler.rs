@@ -103,13 +103,6 @@ pub fn check_wrangler(file_name: &str, text: &str) -> Result<(), Diagnostics> {
     Diagnostics::of(errors).map_or(Ok(()), Err)
 }
 
-/// Checks wrangler's file alone; its name says in which syntax it is. Pure; never panics.
-pub fn check(file_name: &str, text: &str) -> Result<(), Diagnostics> {
-    let mut errors = Vec::new();
-    read(&Source::new(file_name, text), &mut errors);
-    Diagnostics::of(errors).map_or(Ok(()), Err)
-}
-
 /// Reads wrangler's file; its name says in which syntax it is.
 pub(crate) fn read(source: &Source, errors: &mut Vec<Diagnostic>) -> Wrangler {
     let parsed = if source.name.ends_with(".toml") {
