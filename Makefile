@@ -20,7 +20,7 @@ test:
 	scripts/setup.sh --test
 	cargo xtask ci
 
-# Needs a nightly toolchain and cargo-fuzz; FUZZ_SECONDS for each target.
+# FUZZ_SECONDS for each target; `scripts/fuzz.sh 60 manifest` runs one.
 FUZZ_SECONDS ?= 60
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -8,6 +8,9 @@ use std::time::Instant;
 
 type Step = fn(root: &Path) -> Result<(), Failure>;
 
+/// For each target: enough to see that it builds, runs, and finds nothing at once.
+const FUZZ_SECONDS: &str = "5";
+
 /// Clippy, docs and tests share the dev profile, so that each dependency is checked once and built once.
 const STEPS: &[(&str, Step)] = &[
     ("fmt", |root| {
@@ -48,6 +51,13 @@ const STEPS: &[(&str, Step)] = &[
             cargo()
                 .current_dir(root)
                 .args(["test", "--locked", "--workspace"]),
+        )
+    }),
+    ("fuzz", |root| {
+        run_command(
+            Command::new("scripts/fuzz.sh")
+                .current_dir(root)
+                .arg(FUZZ_SECONDS),
         )
     }),
     ("smoke", smoke::run),
