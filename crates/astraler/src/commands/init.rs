@@ -1,9 +1,13 @@
 //! `astraler init`: a manifest and a workflow for an existing application, or the starter.
 
+mod project;
+mod workflow;
+
 use crate::cli::{Arguments, InitArguments};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::progress::line;
 use astraler_host::file;
+use project::Project;
 use std::path::Path;
 
 /// The starter application, file by file, as it stands in the repository.
@@ -64,27 +68,44 @@ fn existing(arguments: &Arguments, init: &InitArguments) -> Outcome {
         ),
     };
     let domain = init.domain.clone().unwrap_or_else(|| format!("{name}.example"));
-    let mut text = astraler_manifest::default_toml(&name, &domain);
-    for worker in workers(&folder)? {
-        let key = worker.rsplit('/').next().unwrap_or(&worker).to_owned();
-        text.push_str(&format!(
-            "\n[workers.{key}]\npath = \"{worker}\"\nroutes = [\"/{key}/*\"]\n"
-        ));
-    }
+    let project = Project::read(&folder);
+    let text = manifest_text(&name, &domain, &folder, &project)?;
     file::replace(&manifest, text.as_bytes(), 0o644)?;
     line(&format!("wrote {}", manifest.display()));
     let workflow = dir.join(WORKFLOW);
-    if !workflow.exists()
-        && let Some((_, contents)) = STARTER.iter().find(|(path, _)| *path == WORKFLOW)
-    {
+    if workflow.exists() {
+        line(&format!("kept {} as it is", workflow.display()));
+    } else {
         if let Some(parent) = workflow.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        file::replace(&workflow, contents, 0o644)?;
+        file::replace(&workflow, workflow::workflow(&project).as_bytes(), 0o644)?;
         line(&format!("wrote {}", workflow.display()));
     }
     line("next: read astraler.toml, then run `astraler up`");
     Ok(())
+}
+
+/// The manifest: what was found, as the user would have written it.
+fn manifest_text(name: &str, domain: &str, folder: &Path, project: &Project) -> Outcome<String> {
+    let mut text = astraler_manifest::default_toml(name, domain);
+    let workers = workers(folder)?;
+    for worker in &workers {
+        let last = worker.rsplit('/').next().unwrap_or(worker);
+        let key = if worker == "." { name } else { last };
+        let routes = if workers.len() == 1 {
+            "/*".to_owned()
+        } else {
+            format!("/{key}/*")
+        };
+        text.push_str(&format!(
+            "\n[workers.{key}]\npath = \"{worker}\"\nroutes = [\"{routes}\"]\n"
+        ));
+    }
+    if let Some(script) = project.script(&["build"]) {
+        text.push_str(&format!("\n[build]\ncommand = \"{}\"\n", project.run(script)));
+    }
+    Ok(text)
 }
 
 /// Folders with a wrangler configuration, at most three levels down.

@@ -110,6 +110,55 @@ fn init_writes_a_manifest_that_is_valid_and_never_overwrites() {
     assert!(folder.path().join(".github/workflows/ci.yml").is_file());
 }
 
+/// What was found in the application is in both files, and in nothing else.
+#[test]
+fn init_takes_up_the_workers_scripts_and_package_manager_that_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("shop");
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
+    };
+    write("migrations/0001_a.sql", "SELECT 1;");
+    for worker in ["api", "hooks"] {
+        write(&format!("workers/{worker}/index.js"), "export default {};");
+        write(
+            &format!("workers/{worker}/wrangler.toml"),
+            "name = \"x\"\nmain = \"index.js\"\ncompatibility_date = \"2026-10-01\"\n",
+        );
+    }
+    write("pnpm-lock.yaml", "");
+    write(
+        "package.json",
+        r#"{ "scripts": { "lint": "eslint .", "test": "vitest run", "build": "vite build" } }"#,
+    );
+    let shown = dir.display().to_string();
+    let (code, _, err) = run(&["init", "--dir", &shown]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = run(&["manifest", "check", "--dir", &shown]);
+    assert_eq!(code, 0, "{err}");
+    let manifest = std::fs::read_to_string(dir.join("astraler.toml")).unwrap();
+    for line in [
+        "name = \"shop\"",
+        "[workers.api]",
+        "routes = [\"/hooks/*\"]",
+        "command = \"pnpm run build\"",
+    ] {
+        assert!(manifest.lines().any(|found| found == line), "{line}: {manifest}");
+    }
+    let workflow = std::fs::read_to_string(dir.join(".github/workflows/ci.yml")).unwrap();
+    for line in [
+        "  lint:",
+        "      - run: pnpm run test",
+        "    needs: [lint, test, build]",
+        "      - run: astraler deploy --env production",
+    ] {
+        assert!(workflow.lines().any(|found| found == line), "{line}: {workflow}");
+    }
+    assert!(!workflow.contains("typecheck"), "no such script: {workflow}");
+}
+
 #[test]
 fn the_starter_comes_out_of_the_program_valid() {
     let folder = tempfile::tempdir().unwrap();
