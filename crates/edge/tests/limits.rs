@@ -1,6 +1,6 @@
 //! Deadlines and caps.
 
-use crate::support::{Client, TestEdge, Worker, run};
+use crate::support::{TestEdge, run};
 use astraler_edge::Limits;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;

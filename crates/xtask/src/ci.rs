@@ -50,7 +50,7 @@ const STEPS: &[(&str, Step)] = &[
         run_command(
             cargo()
                 .current_dir(root)
-                .args(["test", "--locked", "--workspace"]),
+                .args(["test", "--locked", "--workspace", "--no-fail-fast"]),
         )
     }),
     ("fuzz", |root| {
