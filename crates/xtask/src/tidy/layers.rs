@@ -4,7 +4,7 @@ use super::{Finding, Tree};
 
 /// The layers of the workspace, lowest first: `ARCHITECTURE.md` says what each is.
 const LAYERS: &[&[&str]] = &[
-    &["model", "waf"],
+    &["model", "waf", "workflow"],
     &["manifest", "host", "store"],
     &["edge", "postgres", "redis", "storage", "secrets", "release"],
     &[

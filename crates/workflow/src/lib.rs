@@ -1,0 +1,16 @@
+//! GitHub Actions' language: workflow files, expressions, triggers, matrices, as GitHub reads them.
+//!
+//! For whoever runs or checks a workflow without GitHub. [`expression`] reads and evaluates what stands within
+//! `${{ }}`; a [`Workflow`] is a file whose values are still [`Template`]s, each with its place.
+//!
+//! It knows no file system, no clock, no process and no network: texts and contexts come from the caller, and
+//! what depends on a run (`success()`, `hashFiles()`) is asked through [`expression::Functions`].
+
+mod diagnostic;
+pub mod expression;
+mod model;
+mod template;
+
+pub use diagnostic::{Diagnostic, Place};
+pub use model::*;
+pub use template::{Node, Template};
