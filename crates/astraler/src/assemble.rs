@@ -146,6 +146,7 @@ async fn write_release(
     })?;
     let mut input = release::Input {
         application: manifest.config.name.clone(),
+        configuration: serde_json::json!({ "config": manifest.config }),
         copies: vec![],
         workers: BTreeMap::new(),
     };
@@ -183,7 +184,7 @@ async fn write_release(
     if migrations.is_dir() {
         input.copies.push((migrations, "migrations".to_owned()));
     }
-    Ok(release::build(&input, &place.layout.releases())?)
+    Ok(release::Releases::prepare(place.layout.releases())?.build(&input)?)
 }
 
 async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools> {

@@ -1,14 +1,14 @@
-//! Building: copy into a temporary folder, hash, make durable, rename. Killed at any instant, it leaves either
-//! the whole release or a temporary folder that the next build removes.
+//! Building: copy the input, hash it, put it into layers, move the whole into place.
 
-use crate::manifest::{FileEntry, ReleaseManifest, WorkerEntry};
-use crate::{Release, directory_name, verify};
-use astraler_host::file;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use crate::files::{CopyError, Tree};
+use crate::image::{self, RELEASE_JSON, sha256};
+use crate::manifest::{FOLDERS, FileEntry, ManifestError, ReleaseManifest, WorkerEntry, check_path};
+use crate::store::{Partial, Releases, Staged, Step, StoreError};
+use crate::{Release, files, layer, limits};
+use astraler_host::file::FileError;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What goes into a release.
@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 pub struct Input {
     /// The application's name.
     pub application: String,
-    /// Folders or files to copy: source and where below the release (`assets`, `workers/api`).
+    /// The validated manifest with its workers: whatever an environment needs beside the files. No path of this
+    /// machine and no time belongs into it.
+    pub configuration: serde_json::Value,
+    /// Folders or files to copy: source, and where below the release (`assets`, `migrations`, `workers/api`).
     pub copies: Vec<(PathBuf, String)>,
     /// Its workers.
     pub workers: BTreeMap<String, WorkerEntry>,
@@ -25,12 +28,10 @@ pub struct Input {
 /// A release cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A file or folder.
-    #[error("cannot {operation} {path}")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
+    /// A source.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file or folder.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
@@ -43,101 +44,135 @@ pub enum BuildError {
         /// Why.
         reason: &'static str,
     },
-    /// Making it durable.
+    /// The whole is not a release.
+    #[error("this is not a release")]
+    Manifest(#[from] ManifestError),
+    /// Writing it.
     #[error("the release cannot be written")]
-    File(#[from] file::FileError),
+    Store(#[from] StoreError),
 }
 
-/// Files of one release; a bound, not a quota.
-const MAX_FILES: usize = 100_000;
-
-/// Prefix of folders that are not finished.
-const PARTIAL: &str = ".partial-";
-
-/// Builds a release below `releases`. The same input gives the same digest, and the folder that is there already
-/// when it is whole.
-pub fn build(input: &Input, releases: &Path) -> Result<Release, BuildError> {
-    let at = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| BuildError::Io {
-            operation,
-            path,
-            source,
-        }
-    };
-    fs::create_dir_all(releases).map_err(at("make", releases))?;
-    remove_partial(releases);
-    let partial = releases.join(format!("{PARTIAL}{}", std::process::id()));
-    fs::create_dir(&partial).map_err(at("make", &partial))?;
-    let mut manifest = ReleaseManifest {
-        format_version: 1,
-        application: input.application.clone(),
-        files: BTreeMap::new(),
-        workers: input.workers.clone(),
-    };
-    for (source, target) in &input.copies {
-        copy(source, &partial, target, &mut manifest.files)?;
-    }
-    let canonical = manifest.canonical();
-    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&canonical)));
-    let directory = releases.join(directory_name(&digest));
-    let release = Release {
-        digest,
-        directory: directory.clone(),
-        manifest,
-    };
-    if verify(&release).is_ok() {
-        fs::remove_dir_all(&partial).map_err(at("remove", &partial))?;
-        return Ok(release);
-    }
-    file::replace(partial.join("release.json"), &canonical, 0o644)?;
-    make_readable_and_durable(&partial)?;
-    if directory.exists() {
-        // It is not whole (see above): what took its name is not a release.
-        fs::remove_dir_all(&directory).map_err(at("remove", &directory))?;
-    }
-    fs::rename(&partial, &directory).map_err(at("rename to", &directory))?;
-    file::sync_dir(releases)?;
-    Ok(release)
-}
-
-fn remove_partial(releases: &Path) {
-    for entry in fs::read_dir(releases).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
-            // One build at a time holds the platform's lock: what is there was left by a killed one.
-            fs::remove_dir_all(entry.path()).ok();
-        }
+impl From<FileError> for BuildError {
+    fn from(error: FileError) -> Self {
+        Self::Store(error.into())
     }
 }
 
-fn copy(
-    source: &Path,
-    root: &Path,
-    target: &str,
-    files: &mut BTreeMap<String, FileEntry>,
-) -> Result<(), BuildError> {
-    let at = |operation| {
-        let path = source.to_owned();
-        move |error| BuildError::Io {
-            operation,
-            path,
-            source: error,
+impl Releases {
+    /// Builds a release. The same input gives the same digest; a release that is here already is made anew, so that
+    /// what was damaged is whole again.
+    pub fn build(&self, input: &Input) -> Result<Release, BuildError> {
+        let mut sources = BTreeMap::new();
+        for (source, target) in &input.copies {
+            collect(source, target, &mut sources)?;
         }
+        let partial = self.stage()?;
+        let mut tree = Tree::new(partial.tree())?;
+        let mut files = BTreeMap::new();
+        for (path, source) in sources {
+            let copied = copy(&source, &path, &mut tree)?;
+            self.step(Step::FileWritten);
+            let entry = FileEntry {
+                sha256: copied.sha256,
+                size: copied.size,
+            };
+            files.insert(path, entry);
+        }
+        let mut configuration = input.configuration.clone();
+        configuration.sort_all_objects();
+        let manifest = ReleaseManifest {
+            format_version: ReleaseManifest::FORMAT,
+            application: input.application.clone(),
+            configuration,
+            files,
+            workers: input.workers.clone(),
+        };
+        manifest.check()?;
+        let json = manifest.canonical();
+        if json.len() as u64 > limits::RELEASE_JSON_BYTES {
+            return Err(ManifestError::TooMuch {
+                limit: limits::RELEASE_JSON_BYTES,
+                of: "bytes in release.json",
+            }
+            .into());
+        }
+        tree.write(RELEASE_JSON, &mut json.as_slice())
+            .map_err(|error| written(error, Path::new(RELEASE_JSON)))?;
+        tree.finish()?;
+        let staged = self.write_image(&partial, &manifest)?;
+        self.commit(&partial, &staged)?;
+        Ok(Release {
+            directory: self.unpacked(&staged.digest),
+            digest: staged.digest,
+            manifest,
+        })
+    }
+
+    /// Layers, configuration and manifest of what is in the staged folder.
+    fn write_image(&self, partial: &Partial, manifest: &ReleaseManifest) -> Result<Staged, BuildError> {
+        let blobs = partial.blobs();
+        let mut layers = Vec::new();
+        for folder in FOLDERS {
+            let prefix = format!("{folder}/");
+            let paths: Vec<&str> = manifest
+                .files
+                .keys()
+                .filter(|path| path.starts_with(&prefix))
+                .map(String::as_str)
+                .collect();
+            if !paths.is_empty() {
+                layers.push(layer::write(folder, &partial.tree(), &paths, &blobs)?);
+                self.step(Step::LayerWritten);
+            }
+        }
+        layers.push(layer::write(
+            "configuration",
+            &partial.tree(),
+            &[RELEASE_JSON],
+            &blobs,
+        )?);
+        self.step(Step::LayerWritten);
+        let configuration = image::configuration(&layers).map_err(StoreError::from)?;
+        let configuration = image::canonical(&configuration);
+        let document =
+            image::manifest(&manifest.application, &configuration, &layers).map_err(StoreError::from)?;
+        let document = image::canonical(&document);
+        let mut names: BTreeSet<String> = layers.into_iter().map(|layer| layer.blob).collect();
+        for bytes in [&configuration, &document] {
+            let name = sha256(bytes);
+            let path = blobs.join(&name);
+            files::write_new(&path, &mut bytes.as_slice(), true).map_err(|error| written(error, &path))?;
+            names.insert(name);
+        }
+        Ok(Staged {
+            digest: format!("sha256:{}", sha256(&document)),
+            application: manifest.application.clone(),
+            manifest_size: document.len() as u64,
+            blobs: names,
+        })
+    }
+}
+
+/// Every file of a source, by its path in the release. Nothing but files and folders is followed.
+fn collect(source: &Path, target: &str, sources: &mut BTreeMap<String, PathBuf>) -> Result<(), BuildError> {
+    let failed = |error| BuildError::Read {
+        path: source.to_owned(),
+        source: error,
     };
-    let kind = fs::symlink_metadata(source).map_err(at("read"))?.file_type();
+    let refused = |reason| BuildError::Refused {
+        path: source.to_owned(),
+        reason,
+    };
+    let kind = fs::symlink_metadata(source).map_err(failed)?.file_type();
     if kind.is_symlink() {
-        return Err(BuildError::Refused {
-            path: source.to_owned(),
-            reason: "it is a symbolic link",
-        });
+        return Err(refused("it is a symbolic link"));
     }
     if kind.is_dir() {
-        let mut entries: Vec<_> = fs::read_dir(source)
-            .map_err(at("read"))?
-            .collect::<Result<_, _>>()
-            .map_err(at("read"))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
+        if target.split('/').count() > limits::DEPTH {
+            return Err(refused("it is too deep"));
+        }
+        for entry in fs::read_dir(source).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 return Err(BuildError::Refused {
@@ -145,75 +180,39 @@ fn copy(
                     reason: "its name is not UTF-8",
                 });
             };
-            copy(&entry.path(), root, &format!("{target}/{name}"), files)?;
+            collect(&entry.path(), &format!("{target}/{name}"), sources)?;
         }
         return Ok(());
     }
     if !kind.is_file() {
-        return Err(BuildError::Refused {
-            path: source.to_owned(),
-            reason: "it is neither a file nor a folder",
-        });
+        return Err(refused("it is neither a file nor a folder"));
     }
-    if files.len() == MAX_FILES {
-        return Err(BuildError::Refused {
-            path: source.to_owned(),
-            reason: "a release holds at most 100,000 files",
-        });
+    if sources.len() == limits::FILES {
+        return Err(refused("a release holds at most 100,000 files"));
     }
-    let path = root.join(target);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(at("make the folder of the copy of"))?;
+    check_path(target)?;
+    if sources.insert(target.to_owned(), source.to_owned()).is_some() {
+        return Err(refused("another file has its place in the release"));
     }
-    let mut from = fs::File::open(source).map_err(at("open"))?;
-    let mut to = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&path)
-        .map_err(at("make the copy of"))?;
-    let mut hash = Sha256::new();
-    let mut size = 0;
-    let mut block = vec![0; 64 << 10];
-    loop {
-        let read = from.read(&mut block).map_err(at("read"))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&block[..read]);
-        size += read as u64;
-        to.write_all(&block[..read]).map_err(at("write the copy of"))?;
-    }
-    to.sync_data().map_err(at("sync the copy of"))?;
-    files.insert(
-        target.to_owned(),
-        FileEntry {
-            sha256: hex::encode(hash.finalize()),
-            size,
-        },
-    );
     Ok(())
 }
 
-/// The edge and the workers' sandbox read a release as other users.
-fn make_readable_and_durable(folder: &Path) -> Result<(), BuildError> {
-    let at = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| BuildError::Io {
-            operation,
-            path,
-            source,
-        }
+fn copy(source: &Path, path: &str, tree: &mut Tree) -> Result<files::Copied, BuildError> {
+    let failed = |error| BuildError::Read {
+        path: source.to_owned(),
+        source: error,
     };
-    for entry in fs::read_dir(folder).map_err(at("read", folder))?.flatten() {
-        let path = entry.path();
-        let directory = path.is_dir();
-        let mode = if directory { 0o755 } else { 0o644 };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(at("set the mode of", &path))?;
-        if directory {
-            make_readable_and_durable(&path)?;
-        }
+    let mut file = files::open_regular(source).map_err(failed)?;
+    tree.write(path, &mut file)
+        .map_err(|error| written(error, source))
+}
+
+fn written(error: CopyError, source: &Path) -> BuildError {
+    match error {
+        CopyError::Read(error) => BuildError::Read {
+            path: source.to_owned(),
+            source: error,
+        },
+        CopyError::Write(error) => error.into(),
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(at("set the mode of", folder))?;
-    Ok(file::sync_dir(folder)?)
 }

@@ -1,0 +1,10 @@
+//! Releases on a real file system.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
+mod same;
+mod store;
+mod support;
