@@ -153,7 +153,12 @@ fn last_lines(path: &Path, lines: usize) -> io::Result<Vec<String>> {
         bytes = block;
         start = from;
     }
-    let mut found: Vec<String> = split(&bytes).collect();
+    // What follows the last newline is a line that is being written at this moment.
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |last| last + 1);
+    let mut found: Vec<String> = split(&bytes[..end]).collect();
     Ok(found.split_off(found.len().saturating_sub(lines)))
 }
 
@@ -203,6 +208,14 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn tail_shows_no_half_of_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = UnitName::new("a").unwrap();
+        append(&folder.path().join("a.log"), "1\n2\n2026-01-01T");
+        assert_eq!(tail(folder.path(), &unit, 2).unwrap(), ["1", "2"]);
     }
 
     #[tokio::test]
