@@ -5,6 +5,10 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+mod crash;
+mod damage;
+mod forge;
+mod hostile;
 mod same;
 mod store;
 mod support;

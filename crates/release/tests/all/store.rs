@@ -138,7 +138,7 @@ fn removing_keeps_what_others_share() {
         .into_iter()
         .map(|stored| stored.digest)
         .collect();
-    assert_eq!(digests, [two.clone()]);
+    assert_eq!(digests, [two.as_str()]);
     releases.remove(&two).unwrap();
     assert_eq!(names(releases.folder()), ["blobs", "index.json", "oci-layout"]);
     assert_eq!(names(&releases.folder().join("blobs/sha256")), [""; 0]);
