@@ -8,9 +8,15 @@
 
 mod diagnostic;
 pub mod expression;
+mod file;
+mod link;
+pub mod matrix;
 mod model;
+mod needs;
 mod template;
 
 pub use diagnostic::{Diagnostic, Place};
+pub use file::{MAX_FILE, MAX_PROBLEMS, Options, parse, parse_with};
+pub use link::{DefaultPermissions, Find, link};
 pub use model::*;
-pub use template::{Node, Template};
+pub use template::{Concurrency, Environment, Node, RunDefaults, RunsOn, Template, TemplateError};

@@ -98,6 +98,8 @@ pub struct Call {
     pub secrets: Option<Template>,
     /// `secrets: inherit`.
     pub inherit_secrets: bool,
+    /// The workflow that is called, where [`crate::link`] found it.
+    pub workflow: Option<Box<Workflow>>,
 }
 
 /// A step.
@@ -191,6 +193,10 @@ pub struct EventTrigger {
     pub paths_ignore: Option<Vec<String>>,
     /// Of `workflow_run`: names.
     pub workflows: Option<Vec<String>>,
+    /// Of `image_version`: names of images.
+    pub names: Option<Vec<String>>,
+    /// Of `image_version`: patterns of versions.
+    pub versions: Option<Vec<String>>,
     /// Of `schedule`: POSIX cron, in UTC unless a time zone is given.
     pub schedules: Vec<Schedule>,
     /// Of `workflow_dispatch` and `workflow_call`.
@@ -199,6 +205,19 @@ pub struct EventTrigger {
     pub secrets: Vec<SecretInput>,
     /// Of `workflow_call`: name → expression.
     pub outputs: Vec<(String, Template)>,
+    /// Of `workflow_call`: its interface as it stands in the file.
+    pub definitions: Definitions,
+}
+
+/// The interface of a workflow that others call, as it stands in the file.
+#[derive(Debug, Clone, Default)]
+pub struct Definitions {
+    /// `inputs`.
+    pub inputs: Option<Template>,
+    /// `secrets`.
+    pub secrets: Option<Template>,
+    /// `outputs`.
+    pub outputs: Option<Template>,
 }
 
 /// An entry of `schedule`.

@@ -15,6 +15,9 @@ mod value;
 
 pub use value::{Array, Kind, Object, Value};
 
+pub(crate) use fold::upper;
+pub(crate) use number::{decimal, format as format_number, radix};
+
 use parser::{Function, Node};
 use serde::Serialize;
 use std::fmt;
@@ -118,6 +121,14 @@ pub fn evaluate(text: &str, contexts: &Contexts) -> Result<Value, Error> {
 }
 
 impl Expression {
+    /// The empty expression.
+    pub(crate) fn null() -> Self {
+        Self {
+            source: "".into(),
+            root: None,
+        }
+    }
+
     /// As it was written.
     pub fn source(&self) -> &str {
         &self.source
