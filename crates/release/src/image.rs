@@ -54,7 +54,7 @@ pub(crate) fn configuration(layers: &[Layer]) -> Result<ImageConfiguration, OciS
         .map(|layer| {
             HistoryBuilder::default()
                 .created(EPOCH)
-                .created_by(format!("astraler release: {}", layer.name))
+                .created_by(format!("{CREATED_BY}{}", layer.name))
                 .build()
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -76,6 +76,9 @@ pub(crate) fn configuration(layers: &[Layer]) -> Result<ImageConfiguration, OciS
         .history(history)
         .build()
 }
+
+/// What each layer holds, for people, in front of its name.
+const CREATED_BY: &str = "astraler release: ";
 
 /// A release has no time of its own.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
@@ -182,6 +185,18 @@ pub(crate) fn parse_diff_ids(bytes: &[u8], layers: usize) -> Result<Vec<String>,
             hex.map(str::to_owned).ok_or("a layer's hash is not a SHA-256")
         })
         .collect()
+}
+
+/// What the configuration of an image says of each layer, in order; for people only.
+pub(crate) fn parse_history(bytes: &[u8]) -> Vec<String> {
+    let configuration: Option<ImageConfiguration> = serde_json::from_slice(bytes).ok();
+    let history = configuration.and_then(|configuration| configuration.history().clone());
+    let said = history.into_iter().flatten().map(|entry| {
+        let text = entry.created_by().clone().unwrap_or_default();
+        let name = text.strip_prefix(CREATED_BY).unwrap_or(&text);
+        crate::manifest::shown(name)
+    });
+    said.collect()
 }
 
 fn descriptor(media_type: MediaType, hex: &str, size: u64) -> Result<Descriptor, OciSpecError> {

@@ -17,6 +17,7 @@
 
 mod archive;
 mod build;
+mod describe;
 mod export;
 mod files;
 mod image;
@@ -29,6 +30,7 @@ mod verify;
 
 pub use archive::ArchiveError;
 pub use build::{BuildError, Input};
+pub use describe::{Description, LayerDescription};
 pub use export::ExportError;
 pub use import::ImportError;
 pub use key::{Key, KeyInput, ParseKeyError};

@@ -73,8 +73,8 @@ pub struct Stored {
     pub application: String,
     /// Bytes of the image as it is transferred; none when its manifest cannot be read.
     pub size_bytes: Option<u64>,
-    /// When it was stored here last; it is no part of the release.
-    pub stored_at: Option<SystemTime>,
+    /// When it was stored here last, in milliseconds since 1970; it is no part of the release.
+    pub stored_at_ms: Option<u64>,
     /// Keys under which it is found.
     pub keys: Vec<String>,
 }
@@ -189,9 +189,10 @@ impl Releases {
             Some(Stored {
                 application: annotation(&entry, ANNOTATION_TITLE).to_owned(),
                 size_bytes,
-                stored_at: fs::metadata(self.unpacked(&digest))
+                stored_at_ms: fs::metadata(self.unpacked(&digest))
                     .and_then(|metadata| metadata.modified())
-                    .ok(),
+                    .ok()
+                    .and_then(milliseconds),
                 keys: annotation(&entry, ANNOTATION_KEYS)
                     .split_whitespace()
                     .map(str::to_owned)
@@ -560,6 +561,11 @@ pub(crate) struct Staged {
     pub(crate) manifest_size: u64,
     /// Hex digits of every blob, the manifest's among them.
     pub(crate) blobs: BTreeSet<String>,
+}
+
+fn milliseconds(time: SystemTime) -> Option<u64> {
+    let age = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(age.as_millis()).ok()
 }
 
 /// The hex digits of an entry that is an image.

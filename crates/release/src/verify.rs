@@ -153,6 +153,8 @@ pub(crate) struct Documents {
     pub(crate) image: ImageManifest,
     /// Hash of the tar in each layer, in hex.
     pub(crate) diff_ids: Vec<String>,
+    /// What the image's configuration says of each layer.
+    pub(crate) history: Vec<String>,
 }
 
 impl Releases {
@@ -276,11 +278,15 @@ impl Releases {
         let bytes = self.document(digest, config)?;
         let diff_ids =
             image::parse_diff_ids(&bytes, image.layers().len()).map_err(|reason| foreign(config, reason))?;
-        Ok(Documents { image, diff_ids })
+        Ok(Documents {
+            image,
+            diff_ids,
+            history: image::parse_history(&bytes),
+        })
     }
 
     /// The description in the last layer, and its bytes.
-    fn release_manifest(
+    pub(crate) fn release_manifest(
         &self,
         digest: &str,
         documents: &Documents,

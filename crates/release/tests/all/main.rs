@@ -12,3 +12,4 @@ mod hostile;
 mod same;
 mod store;
 mod support;
+mod tools;

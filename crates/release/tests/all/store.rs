@@ -208,3 +208,24 @@ fn a_broken_index_is_named_and_nothing_is_removed() {
     }
     assert!(release.directory.join("release.json").exists());
 }
+
+#[test]
+fn a_description_says_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, releases) = (input(folder.path()), releases(folder.path()));
+    let release = releases.build(&input).unwrap();
+    releases.set_key(&release.digest, &key("a")).unwrap();
+    let described = releases.describe(&release.digest).unwrap();
+    let holds: Vec<&str> = described
+        .layers
+        .iter()
+        .map(|layer| layer.holds.as_str())
+        .collect();
+    assert_eq!(holds, ["migrations", "assets", "workers", "configuration"]);
+    assert_eq!(described.release, release.manifest);
+    assert_eq!(described.stored.application, "shop");
+    assert_eq!(described.stored.keys, [key("a").to_string()]);
+    let layers: u64 = described.layers.iter().map(|layer| layer.size_bytes).sum();
+    assert!(described.stored.size_bytes.unwrap() > layers);
+    assert!(described.stored.stored_at_ms.unwrap() > 1_700_000_000_000);
+}

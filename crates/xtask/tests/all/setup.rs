@@ -101,6 +101,8 @@ fn each_family_is_asked_in_its_own_words() {
             "nodejs",
             "npm",
             "chromium",
+            "skopeo",
+            "podman",
         ] {
             assert!(
                 line.split(' ').any(|word| word.starts_with(package)),
@@ -111,7 +113,9 @@ fn each_family_is_asked_in_its_own_words() {
         assert_eq!(machine.log(), "", "a dry run asks nobody");
     }
     let without = Machine::new(DEBIAN).setup(0, &["--dry-run"]);
-    assert!(!out(&without).contains("chromium"), "the browser is for tests");
+    for package in ["chromium", "skopeo", "podman"] {
+        assert!(!out(&without).contains(package), "{package} is for tests");
+    }
 }
 
 #[test]
