@@ -14,7 +14,8 @@ use std::path::PathBuf;
   astraler env show development --json
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 manifest not valid, 4 something must be installed,
-5 another command holds the lock, 6 port taken, 7 the platform is not up, 130 interrupted.")]
+5 another command holds the lock, 6 port taken, 7 the platform is not up, 8 a release is damaged,
+130 interrupted.")]
 pub(crate) struct Arguments {
     /// Folder of the application; the nearest parent with an astraler.toml by default.
     #[arg(long, global = true, value_name = "DIR")]
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     /// URLs, endpoints and credentials of an environment.
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Look at the releases of this machine: OCI images, named by their digest.
+    #[command(subcommand)]
+    Release(ReleaseCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  astraler completions bash > /etc/bash_completion.d/astraler")]
     Completions {
@@ -221,6 +225,48 @@ pub(crate) enum AuditCommand {
     /// Check the chain of hashes.
     #[command(after_help = "Example:\n  astraler audit verify --json")]
     Verify(Json),
+}
+
+/// `release …`. A digest may be short: its first four or more hex digits.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleaseCommand {
+    /// Every release, the newest last.
+    #[command(after_help = "Examples:\n  astraler release list\n  astraler release list --json")]
+    List(Json),
+    /// What a release holds: layers, files, workers, configuration.
+    #[command(after_help = "Examples:
+  astraler release show 3f2a91c0
+  astraler release show sha256:3f2a91c0 --json")]
+    Show {
+        /// Digest, or its beginning.
+        digest: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Check every blob against its digest and every file against its layer; all releases when none is named.
+    #[command(after_help = "Examples:
+  astraler release verify
+  astraler release verify 3f2a91c0 --json
+
+Exit code 8 says that a release is not what its digest says; the message names the file and the blob.")]
+    Verify {
+        /// Digest, or its beginning.
+        digest: Option<String>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Write a release as a tar of an OCI image layout, as skopeo and podman read it (`oci-archive:FILE`).
+    #[command(after_help = "Examples:
+  astraler release export 3f2a91c0 board.tar && skopeo inspect oci-archive:board.tar
+  astraler release export 3f2a91c0 board.tar && podman pull oci-archive:board.tar")]
+    Export {
+        /// Digest, or its beginning.
+        digest: String,
+        /// The file to write; it is replaced as a whole.
+        file: PathBuf,
+        #[command(flatten)]
+        json: Json,
+    },
 }
 
 /// `env …`.

@@ -9,6 +9,7 @@ mod logs;
 mod manifest;
 mod open;
 mod reference;
+mod release;
 mod status;
 mod up;
 
@@ -32,6 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Manifest(command) => manifest::run(arguments, command),
         Command::Audit(command) => audit::run(arguments, command),
         Command::Env(command) => env::run(arguments, command),
+        Command::Release(command) => release::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 *shell,

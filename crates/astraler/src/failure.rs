@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Port,
     /// The platform is not up.
     NotUp,
+    /// A release is not what its digest says.
+    Damaged,
     /// Ctrl-C.
     Interrupted,
 }
@@ -32,6 +34,7 @@ impl Kind {
             Self::Locked => 5,
             Self::Port => 6,
             Self::NotUp => 7,
+            Self::Damaged => 8,
             Self::Interrupted => 130,
         }
     }

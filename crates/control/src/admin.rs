@@ -5,6 +5,7 @@
 //! - `POST /v1/down`
 //! - `GET /v1/environments/{environment}/credentials/{name}`
 //! - `GET /v1/audit?limit=N`, `GET /v1/audit/verify`
+//! - `GET /v1/releases…`: see [`crate::releases`]
 
 use crate::daemon::Daemon;
 use crate::words::{Event, UpRequest};
@@ -42,6 +43,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         )
         .route("/v1/audit", get(read_audit))
         .route("/v1/audit/verify", get(verify_audit))
+        .merge(crate::releases::router())
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(daemon)
 }

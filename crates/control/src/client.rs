@@ -1,6 +1,8 @@
 //! HTTP over a Unix socket: the admin API's client, and single GETs to status and worker sockets.
 
+use crate::releases::{ReleaseSummary, Verified};
 use crate::words::{Event, StatusReport, UpRequest};
+use astraler_release::Description;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
@@ -40,6 +42,9 @@ pub enum ClientError {
         /// What is wrong.
         reason: String,
     },
+    /// What was received cannot be written.
+    #[error("the answer cannot be written")]
+    Write(#[source] std::io::Error),
     /// The daemon refused.
     #[error("{message}")]
     Refused {
@@ -102,6 +107,46 @@ impl AdminClient {
         self.read("/v1/audit/verify").await
     }
 
+    /// Every release, the one that was stored last at the end.
+    pub async fn releases(&self) -> Result<Vec<ReleaseSummary>, ClientError> {
+        self.read("/v1/releases").await
+    }
+
+    /// One release; its digest may be short.
+    pub async fn release(&self, digest: &str) -> Result<Description, ClientError> {
+        self.read(&release_path(digest, "")).await
+    }
+
+    /// Checks every byte of a release; status [`crate::DAMAGED`] says that it is not what it was.
+    pub async fn release_verify(&self, digest: &str) -> Result<Verified, ClientError> {
+        self.read(&release_path(digest, "/verify")).await
+    }
+
+    /// Hands the pieces of a release's archive to `write` as they arrive.
+    pub async fn release_archive(
+        &self,
+        digest: &str,
+        mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), ClientError> {
+        let path = release_path(digest, "/archive");
+        let response = send(&self.socket, Method::GET, &path, Bytes::new()).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            return Err(refused(status.as_u16(), &collect(&self.socket, body).await?));
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| ClientError::Broken {
+                path: self.socket.clone(),
+                source,
+            })?;
+            if let Some(piece) = frame.data_ref() {
+                write(piece).map_err(ClientError::Write)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells the daemon that the platform is about to stop, so that it is recorded.
     pub async fn note_down(&self) -> Result<(), ClientError> {
         let response = send(&self.socket, Method::POST, "/v1/down", Bytes::new()).await?;
@@ -155,6 +200,17 @@ impl AdminClient {
             reason: reason.to_string(),
         }
     }
+}
+
+/// A digest has hex digits, a colon or a hyphen: whatever else was given is no part of a path.
+fn release_path(digest: &str, rest: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-');
+    let digest = if digest.is_empty() || !digest.as_bytes().iter().all(plain) {
+        "-"
+    } else {
+        digest
+    };
+    format!("/v1/releases/{digest}{rest}")
 }
 
 fn refused(status: u16, body: &[u8]) -> ClientError {

@@ -16,6 +16,7 @@ mod engines;
 mod installation;
 mod platform;
 mod publish;
+mod releases;
 mod services;
 mod status;
 mod up;
@@ -25,6 +26,7 @@ pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, run};
 pub use engines::POSTGRES_VERSIONS;
 pub use installation::{Engines, Identities, Installation, InstallationError, Layout, Ports};
+pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
     Application, EnvironmentReport, Event, Fault, PartReport, StatusReport, StepOutcome, UpRequest,

@@ -12,5 +12,6 @@ mod docs;
 mod faults;
 mod keys;
 mod lifecycle;
+mod release;
 mod starter;
 mod support;

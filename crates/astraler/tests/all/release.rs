@@ -1,0 +1,133 @@
+//! `astraler release`, with the platform up and without.
+
+use crate::support::small;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn releases_are_shown_checked_and_exported_and_a_changed_one_is_named() {
+    let platform = small();
+    let none = platform.run(&["release", "list", "--json"]).unwrap().ok().json();
+    assert_eq!(none, serde_json::json!([]), "before the first `up`");
+    platform.up(&[]).unwrap().ok();
+    let list = platform.run(&["release", "list", "--json"]).unwrap().ok().json();
+    let digest = list[0]["digest"].as_str().unwrap().to_owned();
+    let short = &digest["sha256:".len()..][..12];
+    assert_eq!(list.as_array().unwrap().len(), 1);
+    assert_eq!(list[0]["environments"], serde_json::json!(["development"]));
+    let table = platform.run(&["release", "list"]).unwrap().ok().out;
+    assert!(table.contains(short) && table.contains("development"), "{table}");
+
+    let shown = platform
+        .run(&["release", "show", short, "--json"])
+        .unwrap()
+        .ok()
+        .json();
+    assert_eq!(shown["digest"], digest.as_str());
+    assert_eq!(
+        shown["release"]["configuration"]["config"]["name"],
+        list[0]["application"]
+    );
+    let table = platform.run(&["release", "show", short]).unwrap().ok().out;
+    assert!(
+        table.contains(&digest) && table.contains("layer assets"),
+        "{table}"
+    );
+
+    let archive = platform.application().join("release.tar");
+    let file = archive.to_str().unwrap();
+    let exported = platform
+        .run(&["release", "export", short, file, "--json"])
+        .unwrap()
+        .ok()
+        .json();
+    assert_eq!(exported["size_bytes"], std::fs::metadata(&archive).unwrap().len());
+    assert_eq!(
+        skopeo_digest(&archive),
+        digest,
+        "what skopeo reads is what we name"
+    );
+
+    let verified = platform
+        .run(&["release", "verify", "--json"])
+        .unwrap()
+        .ok()
+        .json();
+    assert_eq!(verified[0]["ok"], true);
+    for (text, words) in [
+        ("ffff0000ffff", "no release"),
+        ("xyz", "not a digest"),
+        ("../status", "not a digest"),
+    ] {
+        let finished = platform.run(&["release", "show", text]).unwrap().failed_with(1);
+        assert!(finished.err.contains(words), "{text}: {}", finished.err);
+    }
+
+    let folder = platform.state().join("releases").join(digest.replace(':', "-"));
+    let page = folder.join("assets/index.html");
+    let whole = std::fs::read(&page).unwrap();
+    let changed = [&whole[..], b"<script src=//evil.example></script>"].concat();
+    replace(&page, &changed);
+    let layer = shown["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|layer| layer["holds"] == "assets")
+        .unwrap();
+    let is_named = |what: &str| {
+        for arguments in [
+            &["release", "verify"][..],
+            &["release", "verify", short],
+            &["release", "export", short, file],
+        ] {
+            let said = platform.run(arguments).unwrap().failed_with(8).err;
+            assert!(said.contains(page.to_str().unwrap()), "{what}: {said}");
+            assert!(said.contains(layer["digest"].as_str().unwrap()), "{what}: {said}");
+            assert!(said.contains("hint: "), "{what}: {said}");
+        }
+        let report = platform
+            .run(&["release", "verify", "--json"])
+            .unwrap()
+            .failed_with(8)
+            .json();
+        assert_eq!(report[0]["ok"], false, "{what}: {report}");
+    };
+    is_named("while the platform is up");
+    platform.run(&["down"]).unwrap().ok();
+    is_named("while it is down");
+    let list = platform.run(&["release", "list", "--json"]).unwrap().ok().json();
+    assert_eq!(list[0]["digest"], digest.as_str());
+    assert!(
+        list[0].get("environments").is_none(),
+        "nobody knows what would run"
+    );
+    // The next build puts it back.
+    platform.up(&[]).unwrap().ok();
+    assert_eq!(std::fs::read(&page).unwrap(), whole);
+    platform.run(&["release", "verify", short]).unwrap().ok();
+    platform.run(&["down"]).unwrap().ok();
+    assert_eq!(platform.processes(), []);
+}
+
+fn replace(path: &Path, bytes: &[u8]) {
+    astraler_host::file::replace(path, bytes, 0o644).unwrap();
+}
+
+fn skopeo_digest(archive: &Path) -> String {
+    let output = Command::new("skopeo")
+        .args([
+            "--insecure-policy",
+            "inspect",
+            &format!("oci-archive:{}", archive.display()),
+        ])
+        .output()
+        .expect("skopeo; `scripts/setup.sh --test` installs it");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    seen["Digest"].as_str().unwrap().to_owned()
+}
