@@ -5,7 +5,7 @@ use super::{Finding, Tree};
 /// The layers of the workspace, lowest first: `ARCHITECTURE.md` says what each is.
 const LAYERS: &[&[&str]] = &[
     &["model", "waf", "workflow"],
-    &["manifest", "host", "store"],
+    &["manifest", "host", "store", "plan"],
     &["edge", "postgres", "redis", "storage", "secrets", "release"],
     &[
         "workers", "auth", "webhooks", "pipeline", "signal", "recovery", "cloud",
