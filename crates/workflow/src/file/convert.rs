@@ -187,7 +187,7 @@ fn job(key: &Template, definition: &Template, problems: &mut Problems<'_>) -> Op
                 check_snapshot(value, problems);
                 job.snapshot = some();
             }
-            "steps" => job.steps = steps(value, problems),
+            "steps" => job.steps = steps(value, STEP_IF_NAMES, problems),
             "uses" => {
                 call = Some(Call {
                     uses: value.literal()?.to_owned(),
@@ -228,12 +228,12 @@ fn needs(value: &Template) -> Vec<Need> {
     needs.collect()
 }
 
-fn steps(all: &Template, problems: &mut Problems<'_>) -> Vec<Step> {
+pub(super) fn steps(all: &Template, if_names: &[&str], problems: &mut Problems<'_>) -> Vec<Step> {
     let mut ids = Ids::default();
     let mut steps: Vec<Step> = all
         .items()
         .iter()
-        .filter_map(|definition| step(definition, &mut ids, problems))
+        .filter_map(|definition| step(definition, if_names, &mut ids, problems))
         .collect();
     for step in steps.iter_mut().filter(|step| step.id.is_empty()) {
         let name = match &step.action {
@@ -272,7 +272,12 @@ fn repository(action: &str) -> Option<(&str, &str)> {
     Some((segments.next()?, segments.next()?))
 }
 
-fn step(definition: &Template, ids: &mut Ids, problems: &mut Problems<'_>) -> Option<Step> {
+fn step(
+    definition: &Template,
+    if_names: &[&str],
+    ids: &mut Ids,
+    problems: &mut Problems<'_>,
+) -> Option<Step> {
     let mut step = Step {
         id: String::new(),
         place: definition.place,
@@ -317,7 +322,7 @@ fn step(definition: &Template, ids: &mut Ids, problems: &mut Problems<'_>) -> Op
         }
     }
     if let Some(value) = condition_of {
-        step.condition = condition(value, STEP_IF_NAMES, problems);
+        step.condition = condition(value, if_names, problems);
     }
     step.action = match (run, uses) {
         (Some(script), _) => StepAction::Run {
@@ -558,7 +563,7 @@ fn texts(value: &Template) -> Vec<String> {
     }
 }
 
-fn property<'a>(of: &'a Template, name: &str) -> Option<&'a Template> {
+pub(super) fn property<'a>(of: &'a Template, name: &str) -> Option<&'a Template> {
     let found = of.entries().iter().find(|(key, _)| key.literal() == Some(name));
     found.map(|(_, value)| value)
 }

@@ -1,10 +1,13 @@
 //! Workflow files: text to [`Workflow`](crate::Workflow), or everything that is wrong with it.
 
+mod action;
 mod convert;
 mod ids;
 mod reader;
 pub(crate) mod schema;
 mod yaml;
+
+pub(crate) use action::read_action;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::model::{InputKind, Workflow};
@@ -91,11 +94,7 @@ pub(crate) fn read(
     budget: &mut Budget,
 ) -> Result<Workflow, Vec<Diagnostic>> {
     let mut problems = Problems { file, all: vec![] };
-    if text.chars().nth(MAX_FILE).is_some() {
-        problems.add(
-            None,
-            format!("The maximum file size of {MAX_FILE} characters has been exceeded"),
-        );
+    if !is_short_enough(text, &mut problems) {
         return Err(problems.all);
     }
     let root = if options.strict_triggers {
@@ -117,6 +116,17 @@ pub(crate) fn read(
         Some(workflow) => Ok(workflow),
         None => Err(problems.all),
     }
+}
+
+fn is_short_enough(text: &str, problems: &mut Problems<'_>) -> bool {
+    let short = text.chars().nth(MAX_FILE).is_none();
+    if !short {
+        problems.add(
+            None,
+            format!("The maximum file size of {MAX_FILE} characters has been exceeded"),
+        );
+    }
+    short
 }
 
 /// What is wrong with a file.

@@ -3,10 +3,13 @@
 //! The shapes, contexts and functions are those that GitHub publishes for its workflow syntax:
 //! <https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax>.
 
+/// Names of contexts and functions that expressions may use.
+pub(super) type Context = &'static [&'static str];
+
 /// What a value may be.
 pub(crate) struct Definition {
     /// Names that expressions may use here and below, beside those from above.
-    pub(super) context: &'static [&'static str],
+    pub(super) context: Context,
     pub(super) kind: Kind,
 }
 
@@ -51,32 +54,32 @@ impl Definition {
     }
 }
 
-const fn define(context: &'static [&'static str], kind: Kind) -> Definition {
+pub(super) const fn define(context: Context, kind: Kind) -> Definition {
     Definition { context, kind }
 }
-const fn plain(kind: Kind) -> Definition {
+pub(super) const fn plain(kind: Kind) -> Definition {
     define(&[], kind)
 }
-const fn properties(properties: &'static [Property]) -> Kind {
+pub(super) const fn properties(properties: &'static [Property]) -> Kind {
     Kind::Mapping(Mapping {
         properties,
         loose: None,
     })
 }
-const fn loose(key: &'static Definition, value: &'static Definition) -> Kind {
+pub(super) const fn loose(key: &'static Definition, value: &'static Definition) -> Kind {
     Kind::Mapping(Mapping {
         properties: &[],
         loose: Some((key, value)),
     })
 }
-const fn may(name: &'static str, value: &'static Definition) -> Property {
+pub(super) const fn may(name: &'static str, value: &'static Definition) -> Property {
     Property {
         name,
         value,
         required: false,
     }
 }
-const fn must(name: &'static str, value: &'static Definition) -> Property {
+pub(super) const fn must(name: &'static str, value: &'static Definition) -> Property {
     Property {
         name,
         value,
@@ -87,19 +90,19 @@ const fn word(word: &'static str) -> Definition {
     plain(Kind::Text(Text::Constant(word)))
 }
 
-const RUN: &[&str] = &["github", "inputs", "vars"];
-const NEEDS: &[&str] = &["github", "inputs", "vars", "needs"];
-const STRATEGY_NAMES: &[&str] = &["github", "inputs", "vars", "needs", "strategy", "matrix"];
-const JOB_SECRETS: &[&str] = &[
+const RUN: Context = &["github", "inputs", "vars"];
+const NEEDS: Context = &["github", "inputs", "vars", "needs"];
+const STRATEGY_NAMES: Context = &["github", "inputs", "vars", "needs", "strategy", "matrix"];
+const JOB_SECRETS: Context = &[
     "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets",
 ];
-const RUNNER: &[&str] = &[
+const RUNNER: Context = &[
     "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps", "job", "runner", "env",
 ];
-const RUNNER_WITHOUT_SECRETS: &[&str] = &[
+const RUNNER_WITHOUT_SECRETS: Context = &[
     "github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job", "runner", "env",
 ];
-const STEP: &[&str] = &[
+const STEP: Context = &[
     "github",
     "inputs",
     "vars",
@@ -114,7 +117,7 @@ const STEP: &[&str] = &[
     "hashFiles(1,255)",
 ];
 /// Names within `if` of a job.
-pub(super) const JOB_IF_NAMES: &[&str] = &[
+pub(super) const JOB_IF_NAMES: Context = &[
     "github",
     "inputs",
     "vars",
@@ -125,7 +128,7 @@ pub(super) const JOB_IF_NAMES: &[&str] = &[
     "success(0,MAX)",
 ];
 /// Names within `if` of a step.
-pub(super) const STEP_IF_NAMES: &[&str] = &[
+pub(super) const STEP_IF_NAMES: Context = &[
     "github",
     "inputs",
     "vars",
