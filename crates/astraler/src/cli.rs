@@ -69,6 +69,9 @@ pub(crate) enum Command {
     /// Check, explain and describe the manifest.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Check workflows, and evaluate their expressions.
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
     /// Read and verify the audit chain.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -207,6 +210,39 @@ pub(crate) enum ManifestCommand {
         key: String,
         #[command(flatten)]
         json: Json,
+    },
+}
+
+/// `pipeline …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PipelineCommand {
+    /// Check the workflows in .github/workflows; all errors at once, and what is refused by name.
+    #[command(after_help = "Examples:
+  astraler pipeline check
+  astraler pipeline check --json
+  astraler pipeline check .github/workflows/ci.yml")]
+    Check {
+        /// Workflow files, instead of all of the application's.
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Evaluate an expression of GitHub Actions.
+    ///
+    /// The contexts' file is a JSON object of their names: {"github": {"ref": "refs/heads/main"}}. With --json the
+    /// output is {"kind", "value"}, or {"error": {"kind", "message"}} with exit code 1.
+    #[command(after_help = "Examples:
+  astraler pipeline eval -- \"1 < 2 && 'yes'\"
+  astraler pipeline eval --contexts contexts.json --json -- \"startsWith(github.ref, 'refs/tags/')\"")]
+    Eval {
+        /// JSON file with the contexts.
+        #[arg(long, value_name = "FILE")]
+        contexts: Option<PathBuf>,
+        #[command(flatten)]
+        json: Json,
+        /// The expression, without ${{ }}.
+        #[arg(allow_hyphen_values = true)]
+        expression: String,
     },
 }
 

@@ -8,6 +8,7 @@ mod init;
 mod logs;
 mod manifest;
 mod open;
+mod pipeline;
 mod reference;
 mod release;
 mod status;
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Logs(logs) => logs::run(arguments, logs),
         Command::Open { environment, print } => open::run(arguments, environment, *print),
         Command::Manifest(command) => manifest::run(arguments, command),
+        Command::Pipeline(command) => pipeline::run(arguments, command),
         Command::Audit(command) => audit::run(arguments, command),
         Command::Env(command) => env::run(arguments, command),
         Command::Release(command) => release::run(arguments, command),

@@ -111,7 +111,7 @@ impl Failure {
         let mut text = String::new();
         if let Some(rendered) = &self.rendered {
             text.push_str(rendered);
-            if !rendered.ends_with('\n') {
+            if !rendered.is_empty() && !rendered.ends_with('\n') {
                 text.push('\n');
             }
         } else {

@@ -77,7 +77,48 @@ impl Source {
     }
 }
 
+impl Diagnostic {
+    /// An error at a line and a column of a text, both from 1; it points at what stands there up to the next
+    /// white space.
+    pub fn at(
+        (file, text): (&str, &Arc<str>),
+        (line, column): (usize, usize),
+        code: &'static str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) -> Self {
+        let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
+        let line_start: usize = lines.map(str::len).sum();
+        let rest = text.get(line_start..).unwrap_or_default();
+        let here = rest.split(['\n', '\r']).next().unwrap_or_default();
+        let offset = here
+            .char_indices()
+            .nth(column.saturating_sub(1))
+            .map_or(here.len(), |(at, _)| at);
+        let word = here[offset..]
+            .split(char::is_whitespace)
+            .next()
+            .unwrap_or_default();
+        let start = line_start + offset;
+        Self {
+            file: file.to_owned(),
+            line,
+            column,
+            code,
+            message: message.into(),
+            help,
+            span: start..start + word.len(),
+            text: Arc::clone(text),
+        }
+    }
+}
+
 impl Diagnostics {
+    /// All errors of some files, in the order of their places. `None` when there is no error.
+    pub fn new(all: Vec<Diagnostic>) -> Option<Self> {
+        Self::of(all)
+    }
+
     /// Sorts by place. `None` when there is no error.
     pub(crate) fn of(mut all: Vec<Diagnostic>) -> Option<Self> {
         all.sort_by(|a, b| (&a.file, a.span.start, a.span.end).cmp(&(&b.file, b.span.start, b.span.end)));

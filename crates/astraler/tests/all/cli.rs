@@ -27,6 +27,7 @@ fn every_public_command_has_help_with_what_it_does() {
         "logs",
         "open",
         "manifest",
+        "pipeline",
         "audit",
         "env",
         "completions",

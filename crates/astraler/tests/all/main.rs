@@ -13,5 +13,6 @@ mod faults;
 mod keys;
 mod lifecycle;
 mod release;
+mod pipeline;
 mod starter;
 mod support;
