@@ -12,7 +12,7 @@ mod docs;
 mod faults;
 mod keys;
 mod lifecycle;
-mod release;
 mod pipeline;
+mod release;
 mod starter;
 mod support;
