@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PLATFORM: &str = "platform";
 
 /// Names of an environment's credentials, as `astraler env credential` takes them.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     "postgres_owner_password",
     "postgres_service_password",
     "postgres_client_token",
     "redis_password",
+    "redis_control_password",
     "redis_rest_token",
     "redis_rest_read_only_token",
     "s3_access_key_id",
@@ -42,6 +43,7 @@ pub(crate) struct EnvironmentSecrets {
     pub(crate) postgres_service: Secret,
     pub(crate) postgres_client_token: Secret,
     pub(crate) redis_password: Secret,
+    pub(crate) redis_control_password: Secret,
     pub(crate) redis_token: Secret,
     pub(crate) redis_read_only_token: Secret,
     pub(crate) s3_access_key_id: Secret,
@@ -81,6 +83,7 @@ impl Credentials {
             postgres_service: self.named(environment, "postgres_service_password")?,
             postgres_client_token: self.named(environment, "postgres_client_token")?,
             redis_password: self.named(environment, "redis_password")?,
+            redis_control_password: self.named(environment, "redis_control_password")?,
             redis_token: self.named(environment, "redis_rest_token")?,
             redis_read_only_token: self.named(environment, "redis_rest_read_only_token")?,
             s3_access_key_id: self.named(environment, "s3_access_key_id")?,
@@ -91,7 +94,10 @@ impl Credentials {
     /// One credential of an environment by its public name.
     pub(crate) fn named(&self, environment: Environment, name: &str) -> Result<Secret, CredentialError> {
         let make: fn() -> Secret = match name {
-            "postgres_owner_password" | "postgres_service_password" | "redis_password" => generate_password,
+            "postgres_owner_password"
+            | "postgres_service_password"
+            | "redis_password"
+            | "redis_control_password" => generate_password,
             "postgres_client_token" => || generate_token("apg", 24),
             "redis_rest_token" => || generate_token("arr", 24),
             "redis_rest_read_only_token" => || generate_token("aro", 24),

@@ -163,10 +163,14 @@ pub(crate) async fn redis(
         acl_file: folder.join("conf/users.acl"),
         binary,
     };
-    let files = redis::configuration_files(&config, secrets.redis_password.expose())
-        .into_iter()
-        .map(|file| (file.name, file.contents))
-        .collect();
+    let files = redis::configuration_files(
+        &config,
+        secrets.redis_password.expose(),
+        secrets.redis_control_password.expose(),
+    )
+    .into_iter()
+    .map(|file| (file.name, file.contents))
+    .collect();
     let group = platform
         .installation
         .identities

@@ -2,6 +2,7 @@
 //! credentials.
 
 mod bindings;
+pub(crate) mod buckets;
 
 use crate::status::{self, RoleStatus};
 use astraler_model::DataSnapshot;
@@ -66,11 +67,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     ));
     tasks.spawn(bindings::serve_bindings(
         config.bindings,
-        store,
+        store.clone(),
         config.snapshot.clone(),
         stop.clone(),
     ));
 
+    let buckets = buckets::Buckets {
+        store: store.clone(),
+        snapshot: config.snapshot.clone(),
+    };
     let seen = config.snapshot.clone();
     tokio::spawn(status::serve(
         config.status,
@@ -79,6 +84,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             snapshot_version: seen.borrow().version,
             pid: std::process::id(),
         }),
+        Some(buckets),
     ));
 
     shutdown.await;

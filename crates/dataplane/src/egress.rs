@@ -63,6 +63,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
             snapshot_version: 0,
             pid: std::process::id(),
         }),
+        None,
     ));
     let drain = hyper_util::server::graceful::GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown.fuse());

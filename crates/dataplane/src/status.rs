@@ -1,5 +1,7 @@
-//! `GET /status` on a role's own Unix socket: which snapshot it has, how busy it is.
+//! `GET /status` on a role's own Unix socket: which snapshot it has. On the data role's, the daemon also asks for
+//! buckets.
 
+use crate::data::buckets::Buckets;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -25,7 +27,11 @@ pub struct RoleStatus {
 
 /// Serves the status until the task is dropped. Requests are answered one connection at a time each, and a
 /// head must arrive within five seconds.
-pub(crate) async fn serve(listener: UnixListener, read: Arc<dyn Fn() -> RoleStatus + Send + Sync>) {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    read: Arc<dyn Fn() -> RoleStatus + Send + Sync>,
+    buckets: Option<Buckets>,
+) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -36,17 +42,29 @@ pub(crate) async fn serve(listener: UnixListener, read: Arc<dyn Fn() -> RoleStat
             }
         };
         let read = Arc::clone(&read);
+        let buckets = buckets.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = if request.uri().path() == "/status" {
-                    let body = serde_json::to_vec(&read()).unwrap_or_default();
-                    Response::new(Full::new(Bytes::from(body)))
-                } else {
-                    let mut response = Response::new(Full::new(Bytes::new()));
-                    *response.status_mut() = StatusCode::NOT_FOUND;
-                    response
-                };
-                async move { Ok::<_, Infallible>(answer) }
+                let read = Arc::clone(&read);
+                let buckets = buckets.clone();
+                async move {
+                    let path = request.uri().path();
+                    if path == "/status" {
+                        let body = serde_json::to_vec(&read()).unwrap_or_default();
+                        return Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body))));
+                    }
+                    let answered = match &buckets {
+                        Some(buckets) => buckets.answer(request.method(), path).await,
+                        None => None,
+                    };
+                    let (status, body) = match answered {
+                        Some((status, body)) => (status, body.to_string().into_bytes()),
+                        None => (StatusCode::NOT_FOUND, vec![]),
+                    };
+                    let mut response = Response::new(Full::new(Bytes::from(body)));
+                    *response.status_mut() = status;
+                    Ok(response)
+                }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -1,6 +1,7 @@
 //! One environment's database and its two roles, kept apart from every other environment's.
 
 use crate::access::{Access, AccessError, connect};
+use crate::inspect::{RoleLimits, role_limits};
 use crate::scram;
 use astraler_model::{Cluster, Environment};
 use tokio_postgres::Client;
@@ -183,13 +184,8 @@ impl Session {
     }
 }
 
-struct ConnectionLimits {
-    owner: u32,
-    service: u32,
-}
-
-/// No environment may take every connection: some always remain for migrations, backups and people.
-async fn connection_limits(server: &Session, cluster: Cluster) -> Result<ConnectionLimits, DatabaseError> {
+/// The limits that follow from the connections in force.
+async fn connection_limits(server: &Session, cluster: Cluster) -> Result<RoleLimits, DatabaseError> {
     let max = server
         .ask(
             "reading max_connections",
@@ -199,14 +195,7 @@ async fn connection_limits(server: &Session, cluster: Cluster) -> Result<Connect
         .await?
         .and_then(|text| text.parse().ok())
         .unwrap_or(100u32);
-    let service = match cluster {
-        Cluster::Production => max.saturating_sub(16),
-        Cluster::Shared => max / 2,
-    };
-    Ok(ConnectionLimits {
-        owner: 8,
-        service: service.max(4),
-    })
+    Ok(role_limits(cluster, max))
 }
 
 async fn ensure_role(
@@ -346,7 +335,75 @@ async fn ensure_settings(
             .made
             .push(format!("deadlines of role {} set", spec.service));
     }
+    take_back_settings(server, name, spec, changes).await
+}
+
+/// Settings that nobody but a person can have made: they would outlive every change of the manifest.
+async fn take_back_settings(
+    server: &Session,
+    name: &str,
+    spec: &DatabaseSpec,
+    changes: &mut Changes,
+) -> Result<(), DatabaseError> {
+    const STEP: &str = "taking back settings that were made by hand";
+    let database = identifier(name);
+    let (owner, service) = (identifier(&spec.owner), identifier(&spec.service));
+    for (condition, with, statement) in [
+        (
+            "s.setdatabase = 0 AND r.rolname = $1",
+            &spec.owner,
+            format!("ALTER ROLE {owner} RESET ALL"),
+        ),
+        (
+            "s.setdatabase = 0 AND r.rolname = $1",
+            &spec.service,
+            format!("ALTER ROLE {service} RESET ALL"),
+        ),
+        (
+            "d.datname = $2 AND r.rolname = $1",
+            &spec.owner,
+            format!("ALTER ROLE {owner} IN DATABASE {database} RESET ALL"),
+        ),
+        (
+            "s.setrole = 0 AND d.datname = $2 AND $1 != ''",
+            &spec.owner,
+            format!("ALTER DATABASE {database} RESET ALL"),
+        ),
+    ] {
+        let sql = format!(
+            "SELECT 'there' FROM pg_db_role_setting s
+             LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
+             WHERE {condition} AND coalesce(d.datname, $2) = $2 LIMIT 1"
+        );
+        if server.ask(STEP, &sql, &[with, name]).await?.is_some() {
+            server.run(STEP, &statement).await?;
+            changes.made.push(statement);
+        }
+    }
     Ok(())
+}
+
+/// Whether the rights on the schema `public` are in place, for an owner and a service.
+pub(crate) const RIGHTS: &str = "SELECT (pg_get_userbyid(n.nspowner) = $1
+             AND has_schema_privilege($2, n.oid, 'USAGE') AND NOT has_schema_privilege($2, n.oid, 'CREATE')
+             AND EXISTS (SELECT FROM pg_default_acl a WHERE a.defaclrole = n.nspowner
+                         AND a.defaclnamespace = n.oid AND a.defaclobjtype = 'r')
+             AND EXISTS (SELECT FROM pg_default_acl a WHERE a.defaclrole = n.nspowner
+                         AND a.defaclnamespace = n.oid AND a.defaclobjtype = 'S')
+             AND EXISTS (SELECT FROM pg_namespace p WHERE p.nspname = 'astraler'))::text
+     FROM pg_namespace n WHERE n.nspname = 'public'";
+
+/// An error of a statement at a step.
+pub(crate) fn failed(
+    access: &Access,
+    step: &'static str,
+) -> impl FnOnce(tokio_postgres::Error) -> DatabaseError {
+    let database = access.database.clone();
+    move |source| DatabaseError::Statement {
+        step,
+        database,
+        source: Box::new(source),
+    }
 }
 
 /// Rights inside the database. Granting again what is granted changes nothing, so that only the question of
@@ -358,20 +415,7 @@ async fn ensure_rights(
 ) -> Result<(), DatabaseError> {
     const STEP: &str = "granting rights";
     let (owner, service) = (identifier(&spec.owner), identifier(&spec.service));
-    let in_place = inside
-        .ask(
-            STEP,
-            "SELECT (pg_get_userbyid(n.nspowner) = $1
-                     AND has_schema_privilege($2, n.oid, 'USAGE') AND NOT has_schema_privilege($2, n.oid, 'CREATE')
-                     AND EXISTS (SELECT FROM pg_default_acl a WHERE a.defaclrole = n.nspowner
-                                 AND a.defaclnamespace = n.oid AND a.defaclobjtype = 'r')
-                     AND EXISTS (SELECT FROM pg_default_acl a WHERE a.defaclrole = n.nspowner
-                                 AND a.defaclnamespace = n.oid AND a.defaclobjtype = 'S')
-                     AND EXISTS (SELECT FROM pg_namespace p WHERE p.nspname = 'astraler'))::text
-             FROM pg_namespace n WHERE n.nspname = 'public'",
-            &[&spec.owner, &spec.service],
-        )
-        .await?;
+    let in_place = inside.ask(STEP, RIGHTS, &[&spec.owner, &spec.service]).await?;
     inside
         .run(
             STEP,

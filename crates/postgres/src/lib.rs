@@ -10,6 +10,7 @@ mod binaries;
 mod cluster;
 mod configuration;
 mod database;
+mod inspect;
 mod migrate;
 pub mod pool;
 mod scram;
@@ -20,6 +21,10 @@ pub use binaries::{Binaries, BinariesError, find_binaries, find_binaries_in};
 pub use cluster::{ClusterConfig, Machine, SUPERUSER, initdb_unit, server_unit};
 pub use configuration::configuration_files;
 pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database};
+pub use inspect::{
+    ClusterState, DatabaseState, RoleLimits, RoleState, applied_migrations, inspect_cluster,
+    inspect_database, reset_altered, role_limits, schema,
+};
 pub use migrate::{
     Applied, MigrateError, MigrateOptions, Migration, MigrationsError, migrate, migrate_with, read_migrations,
 };

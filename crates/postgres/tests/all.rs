@@ -10,6 +10,7 @@
 
 mod cluster;
 mod database;
+mod inspect;
 mod migrate;
 mod pool;
 mod server;

@@ -247,7 +247,7 @@ fn receive(connection: &mut Connection, pending: &mut VecDeque<Pending>) -> Resu
     Ok(())
 }
 
-struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     incoming: BytesMut,
     out: BytesMut,
@@ -255,7 +255,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(login: &Login) -> Result<Self, ClientError> {
+    pub(crate) async fn open(login: &Login) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(&login.socket)
             .await
             .map_err(|error| ClientError::Unreachable {
@@ -280,7 +280,7 @@ impl Connection {
         }
     }
 
-    async fn ask(&mut self, command: &[u8]) -> Result<Value, ClientError> {
+    pub(crate) async fn ask(&mut self, command: &[u8]) -> Result<Value, ClientError> {
         self.out.extend_from_slice(command);
         loop {
             self.flush().map_err(|_| ClientError::Lost)?;

@@ -14,6 +14,9 @@ pub const USER: &str = "app";
 /// ACL user behind the read-only token of the REST API; its password is the application's.
 pub const READ_ONLY_USER: &str = "readonly";
 
+/// ACL user of the control plane: reads and sets what may change while Redis runs, and sees no data.
+pub const CONTROL_USER: &str = "control";
+
 /// One environment's Redis, completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceConfig {
@@ -56,8 +59,12 @@ const ALSO_ALLOWED: &str = "+flushdb +flushall +keys +sort +sort_ro +info +role 
     +client|id +client|info +client|getname +client|setname +client|reply +client|tracking +client|caching \
     +client|no-evict";
 
-/// The configuration and the users. The password appears as SHA-256 only.
-pub fn configuration_files(config: &InstanceConfig, password: &str) -> Vec<ConfigurationFile> {
+/// The configuration and the users. The passwords appear as SHA-256 only.
+pub fn configuration_files(
+    config: &InstanceConfig,
+    password: &str,
+    control_password: &str,
+) -> Vec<ConfigurationFile> {
     let users = config
         .acl_file
         .file_name()
@@ -70,7 +77,7 @@ pub fn configuration_files(config: &InstanceConfig, password: &str) -> Vec<Confi
         },
         ConfigurationFile {
             name: users,
-            contents: acl(password),
+            contents: acl(password, control_password),
             secret: true,
         },
     ]
@@ -185,13 +192,15 @@ fn configuration(config: &InstanceConfig) -> String {
     lines.join("\n") + "\n"
 }
 
-fn acl(password: &str) -> String {
-    let hash = hex::encode(sha2::Sha256::digest(password.as_bytes()));
+fn acl(password: &str, control_password: &str) -> String {
+    let [hash, control] =
+        [password, control_password].map(|word| hex::encode(sha2::Sha256::digest(word.as_bytes())));
     format!(
         "user default reset off\n\
          user {USER} reset on #{hash} ~* &* +@all -@dangerous -@admin {ALSO_ALLOWED}\n\
          user {READ_ONLY_USER} reset on #{hash} ~* &* +@read +ping +echo +time +info -@dangerous +keys +info +sort_ro \
-         +eval_ro +evalsha_ro +fcall_ro +script|exists\n"
+         +eval_ro +evalsha_ro +fcall_ro +script|exists\n\
+         user {CONTROL_USER} reset on #{control} -@all +ping +info +config|get +config|set\n"
     )
 }
 

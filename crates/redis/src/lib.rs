@@ -10,7 +10,11 @@ mod client;
 mod instance;
 pub mod resp;
 pub mod rest;
+mod settings;
 
 pub use binary::{Binary, BinaryError, Flavour, find_binary, find_binary_in};
 pub use client::{ClientError, ping};
-pub use instance::{ConfigurationFile, InstanceConfig, READ_ONLY_USER, USER, configuration_files, unit};
+pub use instance::{
+    CONTROL_USER, ConfigurationFile, InstanceConfig, READ_ONLY_USER, USER, configuration_files, unit,
+};
+pub use settings::Control;

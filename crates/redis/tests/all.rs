@@ -10,4 +10,5 @@
 mod acl;
 mod instance;
 mod rest;
+mod settings;
 mod upstash;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub(crate) const PASSWORD: &str = "redis \"password\"";
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const CONTROL_PASSWORD: &str = "control password";
 const NOBODY: u32 = 65_534;
 
 pub(crate) struct Instance {
@@ -38,7 +39,7 @@ impl Instance {
             acl_file: folder.path().join("conf/users.acl"),
         };
         fs::create_dir_all(folder.path().join("conf")).unwrap();
-        for file in configuration_files(&config, PASSWORD) {
+        for file in configuration_files(&config, PASSWORD, CONTROL_PASSWORD) {
             assert!(!file.contents.contains(PASSWORD));
             let path = folder.path().join("conf").join(file.name);
             fs::write(&path, file.contents).unwrap();

@@ -104,6 +104,11 @@ impl Vault {
         Ok(())
     }
 
+    /// Forgets the key of a scope whose secrets are gone, so that nothing is sealed under it any more.
+    pub fn remove_key(&mut self, scope: &str) {
+        self.keys.remove(scope);
+    }
+
     /// Whether the vault holds the key of a scope.
     pub fn has_key(&self, scope: &str) -> bool {
         self.keys.contains_key(scope)

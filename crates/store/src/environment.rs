@@ -39,6 +39,11 @@ impl Store {
         self.write("set what is wanted of an environment", |t| {
             let sql = "INSERT INTO environment (name, desired, changed_ms) VALUES (?1, ?2, ?3)
                        ON CONFLICT (name) DO UPDATE SET desired = ?2, changed_ms = ?3 WHERE desired != ?2";
+            // Whoever asks for it anew ends its destruction, wherever that stood.
+            if desired == Desired::Up {
+                t.prepare_cached("UPDATE environment_mark SET destroying = 0 WHERE name = ?")?
+                    .execute([environment.to_string()])?;
+            }
             Ok(t.prepare_cached(sql)?
                 .execute(params![environment.to_string(), desired.name(), now])?
                 > 0)
@@ -68,8 +73,8 @@ impl Store {
         })
     }
 
-    /// Forgets an environment (a preview whose pull request was closed) with its deployments. Refused while one
-    /// of them starts, serves or drains. Returns whether it was known.
+    /// Forgets an environment (a preview whose pull request was closed) with its deployments and marks. Refused while
+    /// one of them starts, serves or drains, and while it is protected. Returns whether it was known.
     pub fn environment_remove(&self, environment: Environment) -> Result<bool, StoreError> {
         let operation = "forget an environment";
         let name = environment.to_string();
@@ -81,6 +86,14 @@ impl Store {
                 let reason = format!("{name} has {active} deployment(s) that start, serve or drain");
                 return Err(StoreError::Refused { operation, reason }.into());
             }
+            let sql = "SELECT count(*) FROM environment_mark WHERE name = ? AND protected";
+            let protected: u32 = t.prepare_cached(sql)?.query_row([&name], |row| row.get(0))?;
+            if protected > 0 {
+                let reason = format!("{name} is protected");
+                return Err(StoreError::Refused { operation, reason }.into());
+            }
+            t.prepare_cached("DELETE FROM environment_mark WHERE name = ?")?
+                .execute([&name])?;
             t.prepare_cached("DELETE FROM deployment WHERE environment = ?")?
                 .execute([&name])?;
             Ok(t.prepare_cached("DELETE FROM environment WHERE name = ?")?

@@ -14,6 +14,7 @@ mod deployment;
 mod environment;
 mod error;
 mod journal;
+mod mark;
 mod sealed;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use deployment::{
 pub use environment::{Desired, EnvironmentRecord};
 pub use error::StoreError;
 pub use journal::{Operation, OperationId, Outcome, Step, StepDescription, StepState};
+pub use mark::EnvironmentMark;
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
 
 /// The most rows that any call returns, whatever limit it was given.

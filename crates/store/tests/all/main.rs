@@ -8,6 +8,7 @@
 mod audit;
 mod deployment;
 mod journal;
+mod mark;
 mod open;
 mod sealed;
 
