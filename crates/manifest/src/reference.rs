@@ -19,6 +19,9 @@ pub struct Explanation {
     pub description: String,
     /// `effective`, or `not supported yet`.
     pub status: &'static str,
+    /// What a table holds: dotted keys, each with the first sentence about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<(String, String)>,
 }
 
 impl fmt::Display for Explanation {
@@ -28,7 +31,12 @@ impl fmt::Display for Explanation {
             writeln!(f, "default: {default}")?;
         }
         writeln!(f, "{}", self.description)?;
-        write!(f, "status: {}", self.status)
+        write!(f, "status: {}", self.status)?;
+        let width = self.keys.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+        for (key, description) in &self.keys {
+            write!(f, "\n  {key:width$}  {description}")?;
+        }
+        Ok(())
     }
 }
 
@@ -46,7 +54,27 @@ pub fn explain(key: &str) -> Result<Explanation, Vec<String>> {
         planned |= is_planned(&next);
         found = next;
     }
-    Ok(explanation(key, &found, planned))
+    let mut explanation = explanation(key, &found, planned);
+    let below = found["properties"].as_object().into_iter().flatten();
+    explanation.keys = below
+        .map(|(name, schema)| {
+            let mut about = first_sentence(&resolve(&root, schema));
+            if !planned && is_planned(&resolve(&root, schema)) {
+                about.push_str(" (not supported yet)");
+            }
+            (format!("{key}.{name}"), about)
+        })
+        .collect();
+    Ok(explanation)
+}
+
+fn first_sentence(schema: &Value) -> String {
+    let text = schema["description"].as_str().unwrap_or_default();
+    let text = text.replace('\n', " ");
+    match text.split_once(". ") {
+        Some((first, _)) => format!("{first}."),
+        None => text,
+    }
 }
 
 /// The reference page.
@@ -145,5 +173,6 @@ fn explanation(key: &str, schema: &Value, planned: bool) -> Explanation {
             .unwrap_or_default()
             .replace('\n', " "),
         status: if planned { "not supported yet" } else { "effective" },
+        keys: vec![],
     }
 }

@@ -26,6 +26,21 @@ fn below_a_name_of_ones_own_and_for_what_is_planned_too() {
 }
 
 #[test]
+fn a_table_says_what_it_holds() {
+    let redis = explain("redis").unwrap();
+    let shown = redis.to_string();
+    assert!(shown.contains("redis.maxmemory_bytes"), "{shown}");
+    assert!(redis.keys.iter().all(|(_, about)| !about.is_empty()), "{shown}");
+    let edge = explain("edge").unwrap().to_string();
+    assert!(
+        edge.lines()
+            .any(|line| line.contains("edge.waf") && line.ends_with("(not supported yet)")),
+        "{edge}"
+    );
+    assert!(explain("edge.http_port").unwrap().keys.is_empty());
+}
+
+#[test]
 fn a_misspelt_key_gets_the_nearest_names() {
     assert!(
         explain("edge.htp_port")
