@@ -173,7 +173,7 @@ pub(crate) struct UpArguments {
     /// Port of the edge, instead of the manifest's.
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// Use the last release as it is: no build.
+    /// Do not run the build command; what an earlier build left is packed.
     #[arg(long)]
     pub(crate) no_build: bool,
     /// Print each event as a line of JSON.
@@ -192,6 +192,9 @@ pub(crate) struct LogsArguments {
     /// So many of the last lines.
     #[arg(short = 'n', long, default_value_t = 100)]
     pub(crate) lines: usize,
+    /// Lines of workers as workerd wrote them: JSON.
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 /// `manifest …`.

@@ -7,6 +7,7 @@ use crate::progress::line;
 use astraler_host::logs;
 use astraler_model::UnitName;
 use futures_util::{StreamExt, stream};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
@@ -48,19 +49,18 @@ pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
                 .map(|line| (line, prefix(name))),
         );
     }
-    // Every line begins with its time, so that sorting by text is sorting by time.
-    lines.sort_by(|a, b| a.0.cmp(&b.0));
+    in_order_of_time(&mut lines);
     for (text, prefix) in &lines[lines.len().saturating_sub(wanted.lines)..] {
-        line(&format!("{prefix}{text}"));
+        line(&format!("{prefix}{}", shown(text, wanted.raw)));
     }
     if wanted.follow {
-        follow(&chosen, prefix)?;
+        follow(&chosen, prefix, wanted.raw)?;
     }
     Ok(())
 }
 
 /// Prints new lines of all parts as they arrive, until Ctrl-C.
-fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String) -> Outcome {
+fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String, raw: bool) -> Outcome {
     let mut streams = Vec::new();
     for (name, path) in chosen {
         let (dir, unit) = split(path)?;
@@ -70,7 +70,7 @@ fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String) -> Outc
             (lines, prefix),
             |(mut lines, prefix)| async move {
                 let text = lines.next().await.ok()?;
-                Some((format!("{prefix}{text}"), (lines, prefix)))
+                Some((format!("{prefix}{}", shown(&text, raw)), (lines, prefix)))
             },
         )));
     }
@@ -86,6 +86,30 @@ fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String) -> Outc
             }
         }
     })
+}
+
+/// Every line begins with its time. Lines of one time keep the order in which their part wrote them.
+fn in_order_of_time(lines: &mut [(String, String)]) {
+    let time = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    lines.sort_by_cached_key(|(text, _)| time(text));
+}
+
+/// workerd writes what a worker logs as JSON; a person reads the level and the words.
+fn shown(text: &str, raw: bool) -> Cow<'_, str> {
+    #[derive(serde::Deserialize)]
+    struct Logged {
+        level: String,
+        message: String,
+    }
+    match text.split_once(' ') {
+        Some((time, json)) if !raw && json.starts_with("{\"timestamp\":") => {
+            match serde_json::from_str::<Logged>(json) {
+                Ok(Logged { level, message }) => Cow::Owned(format!("{time} {level:>5} {message}")),
+                Err(_) => Cow::Borrowed(text),
+            }
+        }
+        _ => Cow::Borrowed(text),
+    }
 }
 
 /// Part name → its current log file.
@@ -113,4 +137,40 @@ fn split(path: &Path) -> Outcome<(&Path, UnitName)> {
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
     Ok((dir, UnitName::new(stem)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_one_time_keep_their_order() {
+        let time = "2026-11-27T14:41:51.112Z";
+        let line = |text: &str| (format!("{time} {text}"), String::new());
+        let mut lines = vec![
+            line("z"),
+            line("a"),
+            ("2026-11-27T14:41:51.111Z q".into(), String::new()),
+        ];
+        in_order_of_time(&mut lines);
+        let texts: Vec<&str> = lines.iter().map(|(text, _)| &text[25..]).collect();
+        assert_eq!(texts, ["q", "z", "a"]);
+    }
+
+    #[test]
+    fn what_a_worker_logs_is_shown_in_words_and_as_written_when_asked() {
+        let logged = r#"2026-11-27T14:41:51.112Z {"timestamp":1,"level":"error","message":"Error: bad\n    at fetch"}"#;
+        assert_eq!(
+            shown(logged, false),
+            "2026-11-27T14:41:51.112Z error Error: bad\n    at fetch"
+        );
+        assert_eq!(shown(logged, true), logged);
+        for other in [
+            "2026-11-27T14:41:51.112Z {\"timestamp\":1}",
+            "plain",
+            r#"t {"a":1}"#,
+        ] {
+            assert_eq!(shown(other, false), other);
+        }
+    }
 }
