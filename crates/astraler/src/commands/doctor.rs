@@ -73,7 +73,7 @@ fn checks(arguments: &Arguments) -> Vec<Check> {
         redis(),
         program("bubblewrap", "bwrap", "bubblewrap", State::Missing),
         program("git", "git", "git", State::Missing),
-        program("node", "node", "nodejs", State::Missing),
+        node(),
         program("npm", "npm", "npm", State::Missing),
         tools(arguments),
         core_rules(),
@@ -133,6 +133,27 @@ fn program(name: &'static str, program: &str, package: &str, when_missing: State
     }
 }
 
+/// A Node.js that is too old is no obstacle: npm's own `node` package brings the pinned one.
+fn node() -> Check {
+    let check = program("node", "node", "nodejs", State::Missing);
+    let (major, minor) = astraler_workers::tools::MIN_NODE;
+    if check.state != State::Ok || node_version(&check.found).is_none_or(|found| found >= (major, minor)) {
+        return check;
+    }
+    Check {
+        state: State::Note,
+        found: format!("{}: older than {major}.{minor}", check.found),
+        mend: Some("astraler up installs its own".into()),
+        ..check
+    }
+}
+
+/// `v20.20.2 at …` → 20, 20.
+fn node_version(found: &str) -> Option<(u32, u32)> {
+    let mut numbers = found.strip_prefix('v')?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 fn tools(arguments: &Arguments) -> Check {
     let name = "npm tools (workerd, esbuild, pnpm)";
     let Ok(config) = crate::assemble::tools_config(arguments) else {
@@ -180,6 +201,17 @@ fn user() -> Check {
     } else {
         "not root: all processes run as you, in .astraler"
     };
+    let uid = nix::unistd::geteuid();
+    if matches!(nix::unistd::User::from_uid(uid), Ok(None)) {
+        return Check {
+            name: "user",
+            state: State::Missing,
+            found: format!("user id {uid} has no entry in /etc/passwd; PostgreSQL refuses such a user"),
+            mend: Some(format!(
+                "sudo useradd --uid {uid} --no-create-home astraler-{uid}"
+            )),
+        };
+    }
     ok("user", found.into())
 }
 
