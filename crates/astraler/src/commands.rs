@@ -77,6 +77,12 @@ fn not_up(error: &astraler_control::ClientError) -> crate::failure::Failure {
     use crate::failure::{Failure, Kind};
     let failure = Failure::of(error);
     match error {
+        // Nothing went wrong: it was taken down, or this machine was started anew.
+        astraler_control::ClientError::Connect { source, .. }
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Failure::new(Kind::NotUp, "the platform is not up").hint("run `astraler up`")
+        }
         astraler_control::ClientError::Connect { .. } => failure
             .context("the platform is not up")
             .kind(Kind::NotUp)

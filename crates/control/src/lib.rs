@@ -26,6 +26,7 @@ pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, run};
 pub use engines::POSTGRES_VERSIONS;
 pub use installation::{Engines, Identities, Installation, InstallationError, Layout, Ports};
+pub use platform::audit_report;
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{

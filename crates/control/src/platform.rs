@@ -333,13 +333,18 @@ impl Platform {
     }
 
     pub(crate) fn audit_verify(&self) -> Result<Value, StoreError> {
-        match self.store.audit_verify() {
-            Ok(report) => Ok(json!({ "ok": true, "entries": report.entries, "head": report.head.hash })),
-            Err(AuditVerifyError::Broken { seq, reason }) => {
-                Ok(json!({ "ok": false, "seq": seq, "reason": reason }))
-            }
-            Err(AuditVerifyError::Store(error)) => Err(error),
+        audit_report(&self.store)
+    }
+}
+
+/// What `GET /v1/audit/verify` answers: `{"ok": true, "entries", "head"}` or `{"ok": false, "seq", "reason"}`.
+pub fn audit_report(store: &Store) -> Result<Value, StoreError> {
+    match store.audit_verify() {
+        Ok(report) => Ok(json!({ "ok": true, "entries": report.entries, "head": report.head.hash })),
+        Err(AuditVerifyError::Broken { seq, reason }) => {
+            Ok(json!({ "ok": false, "seq": seq, "reason": reason }))
         }
+        Err(AuditVerifyError::Store(error)) => Err(error),
     }
 }
 

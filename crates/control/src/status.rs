@@ -1,7 +1,6 @@
 //! What is there now: units, memory, environments.
 
 use crate::platform::{Platform, PlatformError};
-use crate::publish::store_bucket;
 use crate::words::{Application, EnvironmentReport, PartReport, StatusReport};
 use astraler_host::supervisor::SupervisorError;
 use astraler_model::{Environment, UnitName, UnitPhase, UnitStatus};
@@ -76,8 +75,9 @@ pub(crate) fn environment_report(
         ),
         (
             "redis_socket".to_owned(),
+            // As redis-py writes it: the user is part of what a client needs.
             format!(
-                "unix://{}",
+                "unix://app@{}",
                 installation.layout.redis_socket(environment).display()
             ),
         ),
@@ -88,10 +88,7 @@ pub(crate) fn environment_report(
         ("s3".to_owned(), format!("http://127.0.0.1:{}", ports.s3)),
     ]);
     for bucket in application.workers.iter().flat_map(|worker| worker.r2.values()) {
-        endpoints.insert(
-            format!("bucket_{bucket}"),
-            format!("s3://{bucket} ({})", store_bucket(environment, bucket)),
-        );
+        endpoints.insert(format!("bucket_{bucket}"), format!("s3://{bucket}"));
     }
     let credentials = crate::credentials::NAMES
         .iter()
