@@ -88,6 +88,32 @@ fn doctor_names_version_and_path_of_every_requirement() {
     }
 }
 
+/// A `node` that says another version and is the real one otherwise: what `up` does with it is shown in `lifecycle`.
+#[test]
+fn doctor_says_that_an_old_node_is_no_obstacle() {
+    let platform = small();
+    let path = crate::support::path_with_old_node(platform.application());
+    let output = platform
+        .command(&["doctor", "--json"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let node = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == "node")
+        .unwrap();
+    assert_eq!(node["state"], "note", "{node}");
+    assert!(
+        node["found"].as_str().unwrap().starts_with("v12.22.9 at "),
+        "{node}"
+    );
+    assert!(node["mend"].as_str().unwrap().contains("astraler up"), "{node}");
+    assert_eq!(output.status.code(), Some(0), "nothing that is needed is missing");
+}
+
 #[test]
 fn init_writes_a_manifest_that_is_valid_and_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();

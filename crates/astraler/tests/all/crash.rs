@@ -36,12 +36,14 @@ fn every_step(victim: Victim) {
     let points = points(&platform);
     assert!(points.len() >= 16, "steps of an up: {points:?}");
     drop(platform);
+    let mut killed = 0;
     for (index, point) in points.iter().enumerate() {
         // A fresh place each time: only the first `up` creates what can be left half-made.
         let platform = small();
         if !kill_at(&platform, index, victim) {
             continue;
         }
+        killed += 1;
         let up = platform.up(&[]).unwrap();
         assert_eq!(
             up.code, 0,
@@ -65,6 +67,11 @@ fn every_step(victim: Victim) {
         platform.run(&["down"]).unwrap().ok();
         assert_eq!(platform.processes(), [], "{victim:?} killed at {point}");
     }
+    // Before `keep` there is nobody but the command line: tools, release and the start of `keep` itself.
+    assert!(
+        killed + 8 >= points.len(),
+        "{victim:?}: {killed} kills, {points:#?}"
+    );
 }
 
 /// The events of a whole `up`, one line each.

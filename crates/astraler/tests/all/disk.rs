@@ -1,6 +1,6 @@
 //! A disk that fills up in the middle of `up`: a real one, a tmpfs that only the test's mount namespace sees.
 
-use crate::support::small;
+use crate::support::{is_root, small};
 use std::process::Command;
 
 /// Mounts a tmpfs of $1 bytes at the state folder, tries `up`, grows the disk, tries again.
@@ -25,7 +25,7 @@ fn a_full_disk_in_the_middle_of_up_is_said_and_healed_when_there_is_space_again(
         let platform = small();
         let up = platform.command(&["up", "--port", &platform.port.to_string()]);
         let mut unshare = Command::new("unshare");
-        if !nix_is_root() {
+        if !is_root() {
             unshare.args(["--user", "--map-root-user"]);
         }
         unshare
@@ -53,9 +53,4 @@ fn a_full_disk_in_the_middle_of_up_is_said_and_healed_when_there_is_space_again(
         assert!(out.contains("up in"), "healed: {seen}");
         assert_eq!(platform.processes(), [], "{seen}");
     }
-}
-
-fn nix_is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

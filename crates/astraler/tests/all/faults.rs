@@ -92,25 +92,71 @@ pool_size = -1
 #[test]
 fn of_two_ups_at_once_the_second_says_who_holds_the_lock() {
     let platform = small();
+    // Its build waits until the test lets it go on: the lock is held for as long as that takes.
+    let manifest = platform.application().join("astraler.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(manifest).unwrap();
+    let build = "touch building; until [ -e go ]; do sleep 0.05; done";
+    std::io::Write::write_all(
+        &mut file,
+        format!("\n[build]\ncommand = \"{build}\"\n").as_bytes(),
+    )
+    .unwrap();
     let mut first = platform
         .command(&["up", "--port", &platform.port.to_string()])
         .spawn()
         .unwrap();
-    eventually("the first holds the lock", Duration::from_secs(20), || {
-        platform.state().join("change.lock").exists()
+    eventually("the first builds", Duration::from_secs(60), || {
+        platform.application().join("building").exists()
     });
-    let second = platform.up(&[]).unwrap();
-    // The first may have ended before the second looked: then both succeed.
-    if second.code != 0 {
-        assert_eq!(second.code, 5, "{}", second.err);
+    for words in [&["up"][..], &["down"]] {
+        let second = platform.run(words).unwrap().failed_with(5);
         assert!(
-            second.err.contains(&first.id().to_string()),
+            second.err.contains(&format!("process {}", first.id())),
             "it names the process: {}",
             second.err
         );
         assert!(second.err.contains("astraler up"), "{}", second.err);
     }
+    std::fs::File::create(platform.application().join("go")).unwrap();
     assert!(first.wait().unwrap().success());
+    assert_eq!(platform.get("/api/health").unwrap().status, 200);
+}
+
+#[test]
+fn what_the_application_does_wrong_is_shown_and_what_runs_goes_on() {
+    let platform = small();
+    let write = |name: &str, text: &str| {
+        let path = platform.application().join(name);
+        std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
+    };
+    platform.up(&[]).unwrap().ok();
+    let worker = "workers/api/index.js";
+    for (file, text, said) in [
+        (
+            "migrations/0002_bad.sql",
+            "CREATE TABLE good (id int);\nCREAT TABLE bad;\n",
+            "0002_bad.sql:2:1: syntax error",
+        ),
+        (worker, "export default { fetch( {\n", "index.js:2:1: "),
+        (
+            worker,
+            "throw new Error('at the start');\nexport default {};\n",
+            "at the start",
+        ),
+    ] {
+        write(file, text);
+        let failed = platform.up(&[]).unwrap().failed_with(1);
+        assert!(failed.err.contains(said), "{file}: {}", failed.err);
+        assert!(failed.err.contains("hint: "), "{file}: {}", failed.err);
+        let health = platform.get("/api/health").unwrap();
+        assert_eq!(health.status, 200, "{file}: the deployment before serves on");
+        if file != worker {
+            std::fs::remove_file(platform.application().join(file)).unwrap();
+        }
+    }
+    write(worker, astraler_testkit::API_WORKER);
+    platform.up(&[]).unwrap().ok();
+    assert_eq!(platform.get("/api/health").unwrap().status, 200);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `up`, serve, `up` again, survive the death of any process, `down`.
 
-use crate::support::{eventually, kill, small};
+use crate::support::{eventually, is_root, kill, small};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,7 +66,25 @@ fn up_serves_every_layer_and_a_second_up_changes_nothing() {
     assert!(second.out.contains("nothing to change"), "{}", second.out);
     assert_eq!(pids(&platform), before, "no process was restarted");
 
+    let entries = |platform: &astraler_testkit::Platform| {
+        let list = platform.run(&["audit", "list", "--json"]).unwrap().ok().json();
+        let verified = platform.run(&["audit", "verify", "--json"]).unwrap().ok().json();
+        assert_eq!(verified["ok"], true, "{verified}");
+        assert_eq!(verified["entries"], list[0]["seq"], "{list}");
+        list.as_array().unwrap().len()
+    };
+    let audited = entries(&platform);
     platform.run(&["down"]).unwrap().ok();
+    assert_eq!(
+        entries(&platform),
+        audited + 1,
+        "the chain is read without the daemon too"
+    );
+    let status = platform.run(&["status"]).unwrap().failed_with(7);
+    assert_eq!(
+        status.err,
+        "error: the platform is not up\nhint: run `astraler up`\n"
+    );
     assert_eq!(platform.processes(), [], "no process stays");
     assert_eq!(
         platform.sockets(),
@@ -174,6 +192,10 @@ fn environments_have_data_of_their_own() {
             .unwrap()
             .starts_with("postgresql://production_service@127.0.0.1:")
     );
+    assert_eq!(shown["endpoints"]["bucket_files"], "s3://files");
+    let socket = shown["endpoints"]["redis_socket"].as_str().unwrap();
+    let path = socket.strip_prefix("unix://app@").unwrap();
+    assert!(std::path::Path::new(path).exists(), "{socket}");
     for (name, reference) in shown["credentials"].as_object().unwrap() {
         assert_eq!(
             reference,
@@ -198,7 +220,8 @@ fn killing_any_process_of_ours_loses_no_other_request() {
     let stop = Arc::new(AtomicBool::new(false));
     let failed = Arc::new(AtomicU64::new(0));
     let served = Arc::new(AtomicU64::new(0));
-    let load = {
+    // One client asks the worker alone, the other goes through `data` to Redis.
+    let load = ["/api/health", "/api/count"].map(|path| {
         let (platform, stop, failed, served) = (
             Arc::clone(&platform),
             Arc::clone(&stop),
@@ -207,13 +230,13 @@ fn killing_any_process_of_ours_loses_no_other_request() {
         );
         std::thread::spawn(move || {
             while !stop.load(Ordering::SeqCst) {
-                match platform.get("/api/health") {
+                match platform.get(path) {
                     Ok(answer) if answer.status == 200 => served.fetch_add(1, Ordering::SeqCst),
                     _ => failed.fetch_add(1, Ordering::SeqCst),
                 };
             }
         })
-    };
+    });
     let worker = "workers-development-d-1";
     let engines = ["postgres-shared", "redis-development", worker];
     let pid = |unit: &str| {
@@ -239,8 +262,12 @@ fn killing_any_process_of_ours_loses_no_other_request() {
                 .is_ok_and(|answer| answer.status == 200)
         });
         let lost = failed.load(Ordering::SeqCst) - before;
-        // The edge was answering at most the one request of the one client.
-        let own = u64::from(unit == "edge");
+        // The edge was answering at most one request of each client, `data` one of the client that needs it.
+        let own = match unit {
+            "edge" => 2,
+            "data" => 1,
+            _ => 0,
+        };
         assert!(lost <= own, "{unit}: {lost} requests were lost");
         allowed += own;
     }
@@ -257,10 +284,112 @@ fn killing_any_process_of_ours_loses_no_other_request() {
     });
     assert_eq!(engines.map(pid), engine_pids, "no healthy engine was restarted");
     stop.store(true, Ordering::SeqCst);
-    load.join().unwrap();
+    for client in load {
+        client.join().unwrap();
+    }
     assert!(failed.load(Ordering::SeqCst) <= allowed);
     assert!(served.load(Ordering::SeqCst) > 50, "the load was a load");
     let second = platform.up(&[]).unwrap().ok();
     assert!(second.out.contains("nothing to change"), "{}", second.out);
     platform.run(&["audit", "verify"]).unwrap().ok();
+}
+
+#[test]
+fn where_node_is_too_old_npm_brings_one() {
+    let platform = small();
+    let manifest = platform.application().join("astraler.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(manifest).unwrap();
+    std::io::Write::write_all(&mut file, b"\n[build]\ncommand = \"node --version > version\"\n").unwrap();
+    let output = platform
+        .command(&["up", "--port", &platform.port.to_string()])
+        .env("PATH", crate::support::path_with_old_node(platform.application()))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(platform.get("/api/health").unwrap().status, 200);
+    let version = std::fs::read_to_string(platform.application().join("version")).unwrap();
+    let major: u32 = version
+        .trim_start_matches('v')
+        .split('.')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(major >= 20, "the build has the pinned one: {version}");
+}
+
+/// Without root: the same program, engines and data, as one user.
+#[test]
+fn a_user_who_is_not_root_gets_the_same_platform() {
+    use std::os::unix::process::CommandExt;
+    if !is_root() {
+        // Then every other test is this one.
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    // Brings the tools to where everyone finds them.
+    let platform = small();
+    platform.up(&[]).unwrap().ok();
+    platform.run(&["down"]).unwrap().ok();
+
+    let platform = small();
+    let home = platform.application().parent().unwrap().to_owned();
+    // The built program may be where only root may go.
+    let program = home.join("astraler");
+    std::fs::copy(crate::support::PROGRAM, &program).unwrap();
+    // Beside the tools is the table of the machine's ports, which this user must write.
+    let tools = home.join("share/tools");
+    std::fs::create_dir(home.join("share")).unwrap();
+    let shared = std::env::var_os("ASTRALER_TOOLS").unwrap_or_else(|| "/var/lib/astraler/tools".into());
+    std::os::unix::fs::symlink(shared, &tools).unwrap();
+    let owned = std::process::Command::new("chown")
+        .args(["-R", &format!("{NOBODY}:{NOBODY}")])
+        .arg(&home)
+        .status()
+        .unwrap();
+    assert!(owned.success());
+    let run = |words: &[&str]| {
+        let as_root = platform.command(words);
+        let mut command = std::process::Command::new(&program);
+        command
+            .args(as_root.get_args())
+            .envs(
+                as_root
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .env("HOME", &home)
+            .env("ASTRALER_TOOLS", &tools)
+            .uid(NOBODY)
+            .gid(NOBODY);
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&text)
+        );
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let doctor = run(&["doctor"]);
+    assert!(doctor.contains("all units run as this user"), "{doctor}");
+    run(&["up", "--port", &platform.port.to_string()]);
+    assert_eq!(platform.get("/api/health").unwrap().status, 200);
+    assert_eq!(platform.get("/api/count").unwrap().json()["count"], 1);
+    for (pid, command) in platform.processes() {
+        use std::os::unix::fs::MetadataExt;
+        let owner = std::fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
+        assert!(
+            owner.is_err() || owner.is_ok_and(|uid| uid == NOBODY),
+            "{command}"
+        );
+    }
+    assert!(run(&["up"]).contains("nothing to change"));
+    run(&["down"]);
+    assert_eq!(platform.processes(), []);
+    assert_eq!(platform.sockets(), Vec::<std::path::PathBuf>::new());
 }

@@ -59,4 +59,34 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
     std::fs::remove_file(&screenshot).ok();
     platform.run(&["down"]).unwrap().ok();
     assert_eq!(platform.processes(), []);
+    its_own_commands_pass(&application, &platform.state().join("bin/tools"));
+}
+
+/// What its workflow runs, and what Cloudflare would get. With the pinned pnpm, as the workflow has it.
+fn its_own_commands_pass(application: &Path, tools: &Path) {
+    let path = std::env::var("PATH").unwrap();
+    for script in ["lint", "typecheck", "test:ci", "dry-run"] {
+        let output = Command::new(tools.join("pnpm"))
+            .args(["run", script])
+            .current_dir(application)
+            .env("PATH", format!("{}:{path}", tools.display()))
+            .env("CI", "true")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "pnpm {script}\n{}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert!(
+        application.join("coverage/lcov.info").is_file(),
+        "the tests measure coverage"
+    );
+    for worker in ["api", "auth", "webhooks"] {
+        let bundle = application.join(".wrangler/dry-run/workers").join(worker);
+        let files = std::fs::read_dir(&bundle).unwrap().count();
+        assert!(files > 0, "wrangler bundles {worker}");
+    }
 }

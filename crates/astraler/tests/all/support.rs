@@ -30,3 +30,31 @@ pub(crate) fn kill(pid: u32) {
         .unwrap();
     assert!(status.success(), "process {pid} is gone already");
 }
+
+/// Whether the tests, and so the platforms that they start, run as root.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// A PATH whose first `node` says that it is an old one; npm runs on it all the same.
+pub(crate) fn path_with_old_node(folder: &std::path::Path) -> std::ffi::OsString {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::var_os("PATH").unwrap();
+    let real = std::env::split_paths(&path)
+        .map(|folder| folder.join("node"))
+        .find(|node| node.is_file())
+        .unwrap();
+    let old = folder.join("old-node");
+    std::fs::create_dir_all(&old).unwrap();
+    let node = old.join("node");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo v12.22.9 && exit\nexec '{}' \"$@\"\n",
+        real.display()
+    );
+    std::io::Write::write_all(&mut std::fs::File::create(&node).unwrap(), script.as_bytes()).unwrap();
+    std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut paths = vec![old];
+    paths.extend(std::env::split_paths(&path));
+    std::env::join_paths(paths).unwrap()
+}
