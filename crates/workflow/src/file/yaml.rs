@@ -32,7 +32,7 @@ pub(super) enum Event {
 pub(super) struct Scalar {
     pub(super) place: Place,
     pub(super) value: String,
-    plain: bool,
+    style: ScalarStyle,
     tag: Option<String>,
 }
 
@@ -160,7 +160,7 @@ impl Stream {
                 Parsed::Scalar(value, style, _, tag) => Event::Scalar(Scalar {
                     place,
                     value: value.to_string(),
-                    plain: *style == ScalarStyle::Plain,
+                    style: *style,
                     tag: tag.as_deref().map(tag_name),
                 }),
                 Parsed::SequenceStart(..) => Event::SequenceStart(place),
@@ -215,7 +215,7 @@ impl Scalar {
     pub(super) fn literal(&self) -> Result<Literal, Broken> {
         let text = || Literal::String(self.value.clone());
         let Some(tag) = &self.tag else {
-            if !self.plain {
+            if self.style != ScalarStyle::Plain {
                 return Ok(text());
             }
             return Ok(match null(&self.value).or_else(|| boolean(&self.value)) {
@@ -231,10 +231,10 @@ impl Scalar {
         if kind == Some("str") {
             return Ok(text());
         }
-        if !self.plain {
+        if self.style != ScalarStyle::Plain {
             return Err(self.broken(format!(
-                "The scalar style on line {} and column {} is not valid with the tag '{tag}'",
-                self.place.line, self.place.column
+                "The scalar style '{:?}' on line {} and column {} is not valid with the tag '{tag}'",
+                self.style, self.place.line, self.place.column
             )));
         }
         let literal = match kind {

@@ -150,10 +150,16 @@ fn run(case: &Case) -> Json {
         )
     };
     match result {
-        Ok(workflow) => Writer {
-            source: case.include_source,
+        Ok(workflow) => {
+            let mut files = Vec::new();
+            file_table(&workflow, &mut files);
+            Writer {
+                source: case.include_source,
+                file: 1,
+                files: &files,
+            }
+            .workflow(&workflow, case.events)
         }
-        .workflow(&workflow, case.events),
         Err(problems) => {
             let messages = problems.iter().take(MAX_ERRORS).map(Diagnostic::to_string);
             let cut = messages.map(|message| match message.char_indices().nth(MAX_MESSAGE) {
@@ -165,13 +171,30 @@ fn run(case: &Case) -> Json {
     }
 }
 
-struct Writer {
+struct Writer<'a> {
     source: bool,
+    /// Number of the file of what is written.
+    file: usize,
+    files: &'a [String],
+}
+
+/// Files in the order in which they are read.
+fn file_table(workflow: &Workflow, files: &mut Vec<String>) {
+    if !files.contains(&workflow.file) {
+        files.push(workflow.file.clone());
+    }
+    let called = workflow
+        .jobs
+        .iter()
+        .filter_map(|job| job.call.as_ref()?.workflow.as_ref());
+    for workflow in called {
+        file_table(workflow, files);
+    }
 }
 
 type Entries = Map<String, Json>;
 
-impl Writer {
+impl Writer<'_> {
     fn workflow(&self, workflow: &Workflow, events: bool) -> Json {
         let mut all = Map::new();
         if events {
@@ -197,7 +220,7 @@ impl Writer {
         }
         all.insert("jobs".into(), self.jobs(workflow));
         if self.source {
-            all.insert("file-table".into(), json!([workflow.file]));
+            all.insert("file-table".into(), json!(self.files));
         }
         Json::Object(all)
     }
@@ -236,7 +259,14 @@ impl Writer {
                     all.insert("description".into(), json!(description));
                 }
                 if let Some(default) = &input.default {
-                    all.insert("default".into(), Writer { source: false }.token(default));
+                    all.insert(
+                        "default".into(),
+                        Writer {
+                            source: false,
+                            ..*self
+                        }
+                        .token(default),
+                    );
                 }
                 if input.kind == InputKind::Choice {
                     all.insert("options".into(), json!(input.options));
@@ -312,15 +342,20 @@ impl Writer {
         }
         let mut jobs = json!([]);
         if let Some(workflow) = &call.workflow {
-            self.put(&mut all, "env", workflow.env.as_ref());
-            self.put(&mut all, "defaults", workflow.defaults.as_ref());
-            self.put(&mut all, "embedded-concurrency", workflow.concurrency.as_ref());
+            let at = self.files.iter().position(|file| *file == workflow.file);
+            let called = Writer {
+                file: at.map_or(0, |at| at + 1),
+                ..*self
+            };
+            called.put(&mut all, "env", workflow.env.as_ref());
+            called.put(&mut all, "defaults", workflow.defaults.as_ref());
+            called.put(&mut all, "embedded-concurrency", workflow.concurrency.as_ref());
             if let Some(event) = workflow.on.event("workflow_call") {
-                self.put(&mut all, "input-definitions", event.definitions.inputs.as_ref());
-                self.put(&mut all, "secret-definitions", event.definitions.secrets.as_ref());
-                self.put(&mut all, "outputs", event.definitions.outputs.as_ref());
+                called.put(&mut all, "input-definitions", event.definitions.inputs.as_ref());
+                called.put(&mut all, "secret-definitions", event.definitions.secrets.as_ref());
+                called.put(&mut all, "outputs", event.definitions.outputs.as_ref());
             }
-            jobs = self.jobs(workflow);
+            jobs = called.jobs(workflow);
         }
         all.insert("jobs".into(), jobs);
         Json::Object(all)
@@ -330,7 +365,7 @@ impl Writer {
         let expr = condition.expression.source();
         match condition.place.filter(|_| self.source) {
             Some(place) => json!({
-                "type": 3, "file": 1, "line": place.line, "col": place.column, "expr": expr
+                "type": 3, "file": self.file, "line": place.line, "col": place.column, "expr": expr
             }),
             None => json!({ "type": 3, "expr": expr }),
         }
@@ -396,7 +431,7 @@ impl Writer {
         let mut all = Map::new();
         all.insert("type".into(), json!(kind));
         if self.source {
-            all.insert("file".into(), json!(1));
+            all.insert("file".into(), json!(self.file));
             all.insert("line".into(), json!(template.place.line));
             all.insert("col".into(), json!(template.place.column));
         }

@@ -5,3 +5,5 @@
 
 mod expressions;
 mod golden;
+mod hostile;
+mod language;
