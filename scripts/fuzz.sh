@@ -25,6 +25,7 @@ cargo build --locked --release --target "$host" --manifest-path fuzz/Cargo.toml
 seed() { mkdir -p "fuzz/corpus/$1" && cp "$2" "fuzz/corpus/$1/$(basename "$2")"; }
 seed manifest starter/astraler.toml
 seed wrangler starter/workers/api/wrangler.jsonc
+seed workflow starter/.github/workflows/ci.yml
 mkdir -p fuzz/corpus/edge_head fuzz/corpus/edge_chunk
 printf 'POST /a?b=c HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello' > fuzz/corpus/edge_head/length
 printf 'GET / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n' > fuzz/corpus/edge_head/chunked
