@@ -192,8 +192,10 @@ fn the_starter_comes_out_of_the_program_valid() {
     let target = folder.path().join("board");
     let (code, _, err) = run(&["init", "--starter", &target.display().to_string()]);
     assert_eq!(code, 0, "{err}");
-    let (code, _, err) = run(&["manifest", "check", "--dir", &target.display().to_string()]);
-    assert_eq!(code, 0, "{err}");
+    for check in ["manifest", "pipeline"] {
+        let (code, _, err) = run(&[check, "check", "--dir", &target.display().to_string()]);
+        assert_eq!(code, 0, "{err}");
+    }
 }
 
 #[test]
