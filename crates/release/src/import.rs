@@ -11,6 +11,7 @@ use astraler_host::file::FileError;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, OciLayout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::path::Path;
 
 /// An archive is not imported.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,7 @@ impl Releases {
         let config = staged_document(&partial, image.config())?;
         let diff_ids = image::parse_diff_ids(&config, image.layers().len())
             .map_err(|reason| refused(image.config().digest().as_ref(), reason))?;
-        let manifest = self.unpack(&partial, &image, &diff_ids)?;
+        let manifest = self.unpack(&partial, &partial.blobs(), &image, &diff_ids)?;
         let hex = digest.trim_start_matches("sha256:");
         let staged = Staged {
             application: manifest.application.clone(),
@@ -140,10 +141,11 @@ impl Releases {
         Ok(())
     }
 
-    /// Reads the description, then unpacks exactly what it names.
-    fn unpack(
+    /// Reads the description, then unpacks exactly what it names. The blobs are what their names say.
+    pub(crate) fn unpack(
         &self,
         partial: &Partial,
+        blobs: &Path,
         image: &ImageManifest,
         diff_ids: &[String],
     ) -> Result<ReleaseManifest, ImportError> {
@@ -151,7 +153,7 @@ impl Releases {
         let Some((last, diff_id)) = layers.next_back() else {
             return Err(refused("manifest", "it has no layer"));
         };
-        let json = layer::read_release_json(open_blob(partial, last)?, diff_id)?;
+        let json = layer::read_release_json(open_blob(blobs, last)?, diff_id)?;
         let manifest = verify::parse(&json).map_err(|error| match error {
             Some(error) => error.into(),
             None => refused(RELEASE_JSON, "it is not the description of a release"),
@@ -159,7 +161,7 @@ impl Releases {
         let mut tree = Tree::new(partial.tree())?;
         let mut seen = BTreeSet::new();
         for (descriptor, diff_id) in layers {
-            let blob = open_blob(partial, descriptor)?;
+            let blob = open_blob(blobs, descriptor)?;
             layer::read_files::<ImportError>(blob, diff_id, &manifest, &mut seen, |path, entry, bytes| {
                 let copied = tree.write(path, bytes).map_err(copy_error)?;
                 self.step(Step::FileWritten);
@@ -235,9 +237,9 @@ fn staged_document(partial: &Partial, descriptor: &Descriptor) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-fn open_blob(partial: &Partial, descriptor: &Descriptor) -> Result<std::fs::File, ImportError> {
+fn open_blob(blobs: &Path, descriptor: &Descriptor) -> Result<std::fs::File, ImportError> {
     let hex = image::hex_of(descriptor).map_err(|reason| refused(descriptor.digest().as_ref(), reason))?;
-    let path = partial.blobs().join(hex);
+    let path = blobs.join(hex);
     Ok(files::open_regular(&path).map_err(at("open", &path))?)
 }
 

@@ -25,6 +25,7 @@ mod import;
 mod key;
 mod layer;
 mod manifest;
+mod restore;
 mod store;
 mod verify;
 
@@ -35,6 +36,7 @@ pub use export::ExportError;
 pub use import::ImportError;
 pub use key::{Key, KeyInput, ParseKeyError};
 pub use manifest::{FileEntry, ManifestError, ReleaseManifest, WorkerEntry};
+pub use restore::RestoreError;
 pub use store::{Options, Releases, ResolveError, Step, StepHook, StoreError, Stored};
 pub use verify::{Damage, OpenError, VerifyError};
 

@@ -381,8 +381,25 @@ impl Releases {
             self.step(Step::BlobMoved);
         }
         file::sync_dir(self.blobs())?;
-        let (from, to) = (partial.tree(), self.unpacked(&staged.digest));
-        if to.exists() {
+        self.move_tree(partial, &staged.digest)?;
+        self.write_index(index)
+    }
+
+    /// Puts a staged folder in the place of a release's that is known, and nothing else.
+    pub(crate) fn replace_tree(&self, partial: &Partial, digest: &str) -> Result<(), StoreError> {
+        self.step(Step::Staged);
+        let _lock = self.lock()?;
+        if !self.knows(digest)? {
+            return Err(StoreError::Unknown {
+                digest: digest.to_owned(),
+            });
+        }
+        self.move_tree(partial, digest)
+    }
+
+    fn move_tree(&self, partial: &Partial, digest: &str) -> Result<(), StoreError> {
+        let (from, to) = (partial.tree(), self.unpacked(digest));
+        if fs::symlink_metadata(&to).is_ok() {
             // In one step, so that its readers never find nothing.
             rustix::fs::renameat_with(
                 rustix::fs::CWD,
@@ -397,7 +414,7 @@ impl Releases {
         }
         file::sync_dir(&self.folder)?;
         self.step(Step::FolderMoved);
-        self.write_index(index)
+        Ok(())
     }
 
     fn make_layout(&self) -> Result<(), StoreError> {
@@ -410,6 +427,7 @@ impl Releases {
                 file::make_dir(&folder, 0o755, None, None)?;
             }
         }
+        let _lock = self.lock()?;
         Ok(file::replace(layout, image::LAYOUT, 0o644)?)
     }
 
@@ -475,7 +493,7 @@ impl Releases {
                     self.step(Step::Removed);
                 }
             } else if name.starts_with('.') && name.ends_with(".tmp") {
-                // The index is replaced under the lock, so nobody writes this one.
+                // Such files are written under the lock, so nobody writes this one.
                 file::remove_if_present(&path)?;
             } else if name.starts_with("sha256-") && !known.contains(name.as_ref()) {
                 files::remove_tree(&path)?;

@@ -180,14 +180,7 @@ impl Releases {
     /// what it was.
     pub fn verify(&self, digest: &str) -> Result<Release, VerifyError> {
         let documents = self.documents(digest)?;
-        for layer in documents.image.layers() {
-            self.check_blob(layer)
-                .map_err(|(path, damage)| VerifyError::Blob {
-                    digest: digest.to_owned(),
-                    path,
-                    damage,
-                })?;
-        }
+        self.check_layers(digest, &documents)?;
         let (manifest, json) = self.release_manifest(digest, &documents)?;
         let directory = self.unpacked(digest);
         let mut seen = BTreeSet::new();
@@ -217,6 +210,19 @@ impl Releases {
             directory,
             manifest,
         })
+    }
+
+    /// Every layer's blob against its digest.
+    pub(crate) fn check_layers(&self, digest: &str, documents: &Documents) -> Result<(), VerifyError> {
+        for layer in documents.image.layers() {
+            self.check_blob(layer)
+                .map_err(|(path, damage)| VerifyError::Blob {
+                    digest: digest.to_owned(),
+                    path,
+                    damage,
+                })?;
+        }
+        Ok(())
     }
 
     /// One layer: its files are what the manifest says, and the unpacked files are the same.

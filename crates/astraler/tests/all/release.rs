@@ -110,6 +110,18 @@ fn releases_are_shown_checked_and_exported_and_a_changed_one_is_named() {
     assert_eq!(platform.processes(), []);
 }
 
+#[test]
+fn the_same_application_in_another_folder_is_the_same_release() {
+    let digest = || {
+        let platform = small();
+        platform.up(&[]).unwrap().ok();
+        let list = platform.run(&["release", "list", "--json"]).unwrap().ok().json();
+        platform.run(&["down"]).unwrap().ok();
+        list[0]["digest"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(digest(), digest());
+}
+
 fn replace(path: &Path, bytes: &[u8]) {
     astraler_host::file::replace(path, bytes, 0o644).unwrap();
 }

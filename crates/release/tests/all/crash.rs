@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const CHILD: &str = "ASTRALER_RELEASE_CRASH";
 /// Set in a child that builds with another umask: the folder.
 const UMASK_CHILD: &str = "ASTRALER_RELEASE_UMASK";
+/// Crashes tried at one time.
+const WORKERS: usize = 4;
 const SIGABRT: i32 = 6;
 
 /// One change. Releases have letters.
@@ -27,6 +29,7 @@ enum Op {
     Build(char),
     Import(char),
     Key(char, char),
+    Restore(char),
     Remove(char),
     Prune(usize, char),
 }
@@ -39,6 +42,7 @@ const CHANGES: &[Op] = &[
     Op::Import('c'),
     Op::Key('c', 'k'),
     Op::Import('b'),
+    Op::Restore('b'),
     Op::Remove('a'),
     Op::Build('d'),
     Op::Build('a'),
@@ -58,6 +62,7 @@ impl Model {
                     let keys = model.take(letter).unwrap_or_default();
                     model.0.push((letter, keys));
                 }
+                Op::Restore(_) => {}
                 Op::Remove(letter) => drop(model.take(letter)),
                 Op::Key(letter, key) => {
                     for (other, keys) in &mut model.0 {
@@ -101,26 +106,29 @@ struct Source {
 fn sources(folder: &Path) -> BTreeMap<char, Source> {
     "abcd"
         .chars()
-        .map(|letter| (letter, source(folder, letter)))
+        .map(|letter| (letter, source(&folder.join(letter.to_string()), letter)))
         .collect()
 }
 
+/// The first to ask, who is the parent, writes the files; the children find them.
 fn source(folder: &Path, letter: char) -> Source {
-    let folder = folder.join(letter.to_string());
-    // The children find the files where their parent has put them.
-    let input = if folder.is_dir() {
-        input_of(&folder)
-    } else {
-        input(&folder)
-    };
-    write(&folder.join("public/letter"), letter.to_string().as_bytes());
-    let releases = releases(&folder);
-    let digest = releases.build(&input).unwrap().digest;
-    Source {
-        archive: export(&releases, &digest),
-        input,
-        digest,
+    let archive = folder.join("archive.tar");
+    if let Ok(archive) = fs::read(&archive) {
+        let input = input_of(folder);
+        let digest = fs::read_to_string(folder.join("digest")).unwrap();
+        return Source {
+            input,
+            digest,
+            archive,
+        };
     }
+    let input = input(folder);
+    write(&folder.join("public/letter"), letter.to_string().as_bytes());
+    let releases = releases(folder);
+    let digest = releases.build(&input).unwrap().digest;
+    write(&folder.join("digest"), digest.as_bytes());
+    write(&archive, &export(&releases, &digest));
+    source(folder, letter)
 }
 
 fn perform(releases: &Releases, sources: &BTreeMap<char, Source>, change: Op) {
@@ -128,6 +136,7 @@ fn perform(releases: &Releases, sources: &BTreeMap<char, Source>, change: Op) {
         Op::Build(letter) => drop(releases.build(&sources[&letter].input).unwrap()),
         Op::Import(letter) => drop(releases.import(sources[&letter].archive.as_slice()).unwrap()),
         Op::Key(letter, name) => releases.set_key(&sources[&letter].digest, &key(name)).unwrap(),
+        Op::Restore(letter) => drop(releases.restore(&sources[&letter].digest).unwrap()),
         Op::Remove(letter) => releases.remove(&sources[&letter].digest).unwrap(),
         Op::Prune(keep, used) => {
             let used = BTreeSet::from([sources[&used].digest.clone()]);
@@ -203,12 +212,26 @@ fn a_death_at_any_step_of_any_change_loses_and_leaves_nothing() {
     let steps = steps.expect("a child that is not killed ends well");
     assert_eq!(done, CHANGES.len());
     assert!(steps > 10 * CHANGES.len(), "{steps}");
-    let mut seen = BTreeSet::new();
-    for step in 0..steps {
-        let (done, ended) = die(folder.path(), &sources, step);
-        assert_eq!(ended, None, "the child died at step {step}");
-        seen.insert(done);
-    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut seen = BTreeSet::new();
+        loop {
+            let step = next.fetch_add(1, Ordering::SeqCst);
+            if step >= steps {
+                return seen;
+            }
+            let (done, ended) = die(folder.path(), &sources, step);
+            assert_eq!(ended, None, "the child died at step {step}");
+            seen.insert(done);
+        }
+    };
+    let seen: BTreeSet<usize> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
+    });
     // There was a death in every change.
     assert_eq!(seen.range(..CHANGES.len()).count(), CHANGES.len(), "{seen:?}");
 }

@@ -174,3 +174,26 @@ fn a_damaged_release_is_not_exported_and_the_next_build_heals_it() {
     releases.build(&input(folder.path())).unwrap();
     releases.verify(&release.digest).unwrap();
 }
+
+#[test]
+fn an_unpacked_folder_is_restored_from_its_blobs_and_only_from_whole_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (releases, release) = built(folder.path());
+    let before = files(releases.folder());
+    change(&release.directory.join("assets/index.html"));
+    write(&release.directory.join("assets/evil.js"), b"evil");
+    assert_eq!(releases.restore(&release.digest).unwrap(), release);
+    assert_eq!(files(releases.folder()), before);
+    fs::remove_dir_all(&release.directory).unwrap();
+    symlink("/nowhere", &release.directory).unwrap();
+    assert_eq!(releases.restore(&release.digest).unwrap(), release);
+    assert_eq!(files(releases.folder()), before);
+    for path in before.keys().filter(|path| path.starts_with("blobs/")) {
+        let blob = releases.folder().join(path);
+        change(&blob);
+        let error = releases.restore(&release.digest).unwrap_err().to_string();
+        assert!(error.contains(blob.to_str().unwrap()), "{error}");
+        write(&blob, &before[path]);
+    }
+    assert_eq!(files(releases.folder()), before);
+}

@@ -12,4 +12,5 @@ mod hostile;
 mod same;
 mod store;
 mod support;
+mod together;
 mod tools;
