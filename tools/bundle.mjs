@@ -75,7 +75,19 @@ async function bundle(worker) {
     logLevel: "silent",
     plugins: [otherModules(modules, worker.out), nodeBuiltins],
   });
+  await relocate(worker);
   return { name: worker.name, modules };
+}
+
+/** esbuild names sources by their way from the bundle, which lies anywhere: here they are named from the worker's folder. */
+async function relocate(worker) {
+  const file = path.join(worker.out, "index.js.map");
+  const map = JSON.parse(await readFile(file, "utf8"));
+  map.sources = map.sources.map((source) =>
+    // With a colon it is no file, but a name that esbuild gave.
+    /^[^/]*:/.test(source) ? source : path.relative(worker.directory, path.resolve(worker.out, source)),
+  );
+  await writeFile(file, JSON.stringify(map));
 }
 
 const results = await Promise.allSettled(input.workers.map(bundle));

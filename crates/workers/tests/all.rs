@@ -45,7 +45,7 @@ fn input(folder: &Path, source: &str) -> BundleInput {
 async fn a_bundle_holds_its_text_and_binary_modules_and_is_the_same_each_time() {
     let tools = tools().await;
     let mut bundles = Vec::new();
-    for _ in 0..2 {
+    for round in 0..2 {
         let folder = tempfile::tempdir().unwrap();
         write(&folder.path().join("src/hello.txt"), "hello");
         write(
@@ -53,21 +53,30 @@ async fn a_bundle_holds_its_text_and_binary_modules_and_is_the_same_each_time() 
             "import net from 'net';\nexport const a: number = net.isIP('::1');",
         );
         let source = "import text from './hello.txt';\nimport { a } from './lib';\nexport default { fetch: () => new Response(text + a) };";
-        let bundled = bundle(&tools, &[input(folder.path(), source)]).await.unwrap();
+        // Somewhere else each time, and not equally deep.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let out = elsewhere.path().join(["out", "deep/er/out"][round]);
+        let input = BundleInput {
+            out: out.clone(),
+            ..input(folder.path(), source)
+        };
+        let bundled = bundle(&tools, &[input]).await.unwrap();
         let modules = &bundled[0].modules;
         assert_eq!(modules[0].name, "index.js");
         assert_eq!(modules.len(), 2, "{modules:?}");
-        let code = fs::read_to_string(folder.path().join("out/index.js")).unwrap();
+        let code = fs::read_to_string(out.join("index.js")).unwrap();
         assert!(code.contains("node:net"), "Node's modules come from the runtime");
         assert!(
             !code.contains(folder.path().to_str().unwrap()),
             "no path of this machine"
         );
-        assert_eq!(
-            fs::read_to_string(folder.path().join("out").join(&modules[1].path)).unwrap(),
-            "hello"
+        assert_eq!(fs::read_to_string(out.join(&modules[1].path)).unwrap(), "hello");
+        let map = fs::read_to_string(out.join("index.js.map")).unwrap();
+        assert!(
+            map.contains(r#""sources":["src/index.ts","src/lib.ts"]"#),
+            "{map}"
         );
-        bundles.push((code, fs::read(folder.path().join("out/index.js.map")).unwrap()));
+        bundles.push((code, map));
     }
     assert_eq!(bundles[0], bundles[1]);
 }
