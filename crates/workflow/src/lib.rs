@@ -7,6 +7,7 @@
 //! what depends on a run (`success()`, `hashFiles()`) is asked through [`expression::Functions`].
 
 pub mod action;
+pub mod cron;
 mod diagnostic;
 pub mod expression;
 mod file;

@@ -10,6 +10,8 @@ use crate::template::{Node, Template, TemplateError};
 
 /// Most combinations of one job.
 pub const MAX_COMBINATIONS: usize = 256;
+/// Most combinations times filters, before anything is excluded.
+const MAX_COMPARISONS: usize = 1_000_000;
 /// Longest name of a job.
 const MAX_NAME: usize = 100;
 
@@ -205,9 +207,10 @@ fn combinations(matrix: &Template, problem: &mut dyn FnMut(Place, String)) -> Ve
         .iter()
         .try_fold(1_usize, |total, (_, values)| total.checked_mul(values.len()));
     let too_many = format!("A matrix may have at most {MAX_COMBINATIONS} combinations");
-    // What is excluded counts too: the product must be gone through.
+    // What is excluded counts too: the product must be gone through, with each filter.
+    let filters = 1 + exclude.len() + include.len();
     let total = match total {
-        Some(total) if total <= MAX_COMBINATIONS * MAX_COMBINATIONS => total,
+        Some(total) if total.saturating_mul(filters) <= MAX_COMPARISONS => total,
         _ => {
             problem(matrix.place, too_many);
             return vec![];

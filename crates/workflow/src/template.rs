@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Place;
 use crate::expression::{Expression, Object, Scope, Value, format_number};
+use std::collections::HashMap;
 use std::fmt;
 
 /// A value of a workflow file, with its place.
@@ -148,11 +149,15 @@ impl Template {
             };
         };
         let mut all: Vec<(String, String)> = Vec::with_capacity(entries.len());
+        let mut places: HashMap<String, usize> = HashMap::new();
         for (key, value) in entries {
             let (name, text) = (key.plain()?, value.plain()?);
-            match all.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, known)) => *known = text,
-                None => all.push((name, text)),
+            match places.get(&name) {
+                Some(&at) => all[at].1 = text,
+                None => {
+                    places.insert(name.clone(), all.len());
+                    all.push((name, text));
+                }
             }
         }
         Ok(all)

@@ -18,7 +18,12 @@ const MAX_GROUP: usize = 400;
 const DOCKER: &str = "docker://";
 
 /// None where a problem was added that leaves nothing to build.
-pub(super) fn workflow(file: &str, root: &Template, problems: &mut Problems<'_>) -> Option<Workflow> {
+pub(super) fn workflow(
+    file: &str,
+    root: &Template,
+    strict: bool,
+    problems: &mut Problems<'_>,
+) -> Option<Workflow> {
     let mut workflow = Workflow {
         file: file.to_owned(),
         name: None,
@@ -32,7 +37,12 @@ pub(super) fn workflow(file: &str, root: &Template, problems: &mut Problems<'_>)
     };
     for (key, value) in root.entries() {
         match key.literal()? {
-            "on" => workflow.on = triggers(value),
+            "on" => {
+                workflow.on = triggers(value);
+                if strict {
+                    check_triggers(value, problems);
+                }
+            }
             "name" => workflow.name = value.literal().filter(|name| !name.is_empty()).map(str::to_owned),
             "run-name" => workflow.run_name = Some(value.clone()),
             "defaults" => workflow.defaults = Some(value.clone()),
@@ -75,17 +85,19 @@ fn jobs(all: &Template, problems: &mut Problems<'_>) -> Vec<Job> {
 
 /// Every job must be reached from one that needs nothing.
 fn check_needs(jobs: &[Job], place: Place, problems: &mut Problems<'_>) {
+    let reached = crate::needs::reached(jobs);
+    let ring = crate::needs::cycle(jobs, &reached);
+    let hint = ring.map(|ring| format!("the jobs need each other: {}", ring.join(" → ")));
     if !jobs.iter().any(|job| job.needs.is_empty()) {
         problems.add(
             Some(place),
             "The workflow must contain at least one job with no dependencies.",
         );
-        if let Some(cycle) = crate::needs::cycle(jobs) {
-            problems.hint(&format!("the jobs need each other: {}", cycle.join(" → ")));
+        if let Some(hint) = hint {
+            problems.hint(&hint);
         }
         return;
     }
-    let reached = crate::needs::reached(jobs);
     let known: HashSet<String> = jobs.iter().map(|job| job.id.to_ascii_lowercase()).collect();
     for job in jobs {
         for need in &job.needs {
@@ -101,8 +113,8 @@ fn check_needs(jobs: &[Job], place: Place, problems: &mut Problems<'_>) {
                         job.id, need.job
                     ),
                 );
-                if let Some(cycle) = crate::needs::cycle(jobs) {
-                    problems.hint(&format!("the jobs need each other: {}", cycle.join(" → ")));
+                if let Some(hint) = &hint {
+                    problems.hint(hint);
                 }
             } else {
                 problems.add(
@@ -514,6 +526,50 @@ fn triggers(on: &Template) -> Triggers {
         _ => event(on, None).into_iter().collect(),
     };
     Triggers { events }
+}
+
+/// What a schema cannot say of triggers.
+fn check_triggers(on: &Template, problems: &mut Problems<'_>) {
+    const PATTERNS: [&str; 6] = [
+        "branches",
+        "branches-ignore",
+        "tags",
+        "tags-ignore",
+        "paths",
+        "paths-ignore",
+    ];
+    for (event, settings) in on.entries() {
+        for [wanted, ignored] in PATTERNS.as_chunks::<2>().0 {
+            if property(settings, wanted).is_some() && property(settings, ignored).is_some() {
+                let message =
+                    format!("you may only define one of `{wanted}` and `{ignored}` for a single event");
+                problems.add(Some(event.place), message);
+            }
+        }
+        for (key, value) in settings.entries() {
+            if !key.literal().is_some_and(|key| PATTERNS.contains(&key)) {
+                continue;
+            }
+            let one = std::slice::from_ref(value);
+            let all = if value.items().is_empty() {
+                one
+            } else {
+                value.items()
+            };
+            for pattern in all {
+                if let Err(error) = crate::glob::Pattern::new(&text_of(&pattern.node)) {
+                    problems.add(Some(pattern.place), error.to_string());
+                }
+            }
+        }
+        for entry in settings.items() {
+            if let Some(cron) = property(entry, "cron")
+                && let Err(error) = crate::cron::Cron::new(&text_of(&cron.node))
+            {
+                problems.add(Some(cron.place), error.to_string());
+            }
+        }
+    }
 }
 
 fn fill(event: &mut EventTrigger, settings: &Template) {

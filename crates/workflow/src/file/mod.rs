@@ -111,7 +111,7 @@ pub(crate) fn read(
     let Some(template) = template.filter(|_| problems.all.is_empty()) else {
         return Err(problems.all);
     };
-    let workflow = convert::workflow(file, &template, &mut problems);
+    let workflow = convert::workflow(file, &template, options.strict_triggers, &mut problems);
     match workflow.filter(|_| problems.all.is_empty()) {
         Some(workflow) => Ok(workflow),
         None => Err(problems.all),

@@ -485,7 +485,6 @@ activity! {
         "opened", "edited", "deleted", "transferred", "pinned", "unpinned", "closed", "reopened", "assigned",
         "unassigned", "labeled", "unlabeled", "locked", "unlocked", "milestoned", "demilestoned"
     ];
-    MERGE_GROUP: ["checks_requested"];
     MILESTONE: ["created", "closed", "opened", "edited", "deleted"];
     PROJECT: ["created", "closed", "reopened", "edited", "deleted"];
     PROJECT_CARD: ["created", "moved", "converted", "edited", "deleted"];
@@ -520,6 +519,15 @@ static PULL_REQUEST_TYPE: Definition = plain(Kind::Words(&[
 ]));
 static PULL_REQUEST_TYPES: Definition = plain(Kind::Sequence(&PULL_REQUEST_TYPE));
 static PULL_REQUEST_ACTIVITY: Definition = plain(Kind::OneOf(&[&PULL_REQUEST_TYPE, &PULL_REQUEST_TYPES]));
+static MERGE_GROUP: Definition = plain(Kind::OneOf(&[&NULL, &MERGE_GROUP_MAPPING]));
+static MERGE_GROUP_TYPE: Definition = plain(Kind::Words(&["checks_requested"]));
+static MERGE_GROUP_TYPES: Definition = plain(Kind::Sequence(&MERGE_GROUP_TYPE));
+static MERGE_GROUP_ACTIVITY: Definition = plain(Kind::OneOf(&[&MERGE_GROUP_TYPE, &MERGE_GROUP_TYPES]));
+static MERGE_GROUP_MAPPING: Definition = plain(properties(&[
+    may("types", &MERGE_GROUP_ACTIVITY),
+    may("branches", &ONE_OR_MORE),
+    may("branches-ignore", &ONE_OR_MORE),
+]));
 static PULL_REQUEST: Definition = plain(Kind::OneOf(&[&NULL, &PULL_REQUEST_MAPPING]));
 static PULL_REQUEST_MAPPING: Definition = plain(properties(&[
     may("types", &PULL_REQUEST_ACTIVITY),
@@ -575,6 +583,7 @@ static CALL_INPUT: Definition = plain(properties(&[
     must("type", &CALL_INPUT_TYPE),
     may("required", &BOOLEAN),
     may("default", &CALL_INPUT_DEFAULT),
+    may("deprecationMessage", &STRING),
 ]));
 static CALL_INPUT_TYPE: Definition = plain(Kind::Words(&["string", "boolean", "number"]));
 static CALL_INPUT_DEFAULT: Definition = define(RUN, Kind::OneOf(&[&STRING, &BOOLEAN, &NUMBER]));
@@ -601,6 +610,7 @@ static DISPATCH_INPUT: Definition = plain(properties(&[
     may("required", &BOOLEAN),
     may("default", &DISPATCH_INPUT_DEFAULT),
     may("options", &NON_EMPTY_LIST),
+    may("deprecationMessage", &STRING),
 ]));
 static DISPATCH_INPUT_TYPE: Definition = plain(Kind::Words(&[
     "string",

@@ -405,6 +405,22 @@ fn jobs_that_need_each_other_are_named() {
 }
 
 #[test]
+fn triggers_that_contradict_themselves_are_told() {
+    let found = errors(
+        "on:\n  push:\n    branches: [a, '[b']\n    branches-ignore: c\n  schedule:\n    - cron: '0 25 * * *'\njobs: { a: { \
+         runs-on: x } }\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "w.yml (Line: 2, Col: 3): you may only define one of `branches` and `branches-ignore` for a single event",
+            "w.yml (Line: 3, Col: 19): the pattern `[b` has a `[` without its `]`",
+            "w.yml (Line: 6, Col: 13): `25` is no hour: 0 to 23, `*`, `/`, `-` and `,`",
+        ]
+    );
+}
+
+#[test]
 fn anchors_stand_for_what_they_name_within_bounds() {
     let text = "on: push\njobs:\n  a: &job\n    runs-on: x\n    env: &env { A: 1 }\n    steps: &steps\n      - run: a\n  b: *job\n  \
                 c:\n    runs-on: y\n    env: *env\n    steps: *steps\n";
