@@ -3,6 +3,7 @@
 mod action;
 mod convert;
 mod ids;
+mod lenient;
 mod reader;
 pub(crate) mod schema;
 mod yaml;

@@ -1,17 +1,15 @@
 //! A YAML text as a stream of events with their places: YAML 1.2, the core schema, as GitHub reads it.
 
+use super::lenient::Text;
 use crate::diagnostic::Place;
 use crate::expression::{decimal, radix};
-use saphyr_parser::{Event as Parsed, Marker, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event as Parsed, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 use std::borrow::Cow;
 
 /// Most nodes of a file, where what an alias stands for counts each time.
 const MAX_NODES: usize = 50_000;
 /// Most events of a text: a file has no more characters than this many events.
 const MAX_EVENTS: usize = 2_100_000;
-
-/// Most comments without a space before them.
-const MAX_REPAIRS: usize = 20;
 
 /// What the reader sees.
 #[derive(Debug, Clone)]
@@ -52,11 +50,6 @@ pub(super) struct Broken {
     pub(super) message: String,
 }
 
-/// A `#` that stands against what is before it: where, in bytes.
-struct Glued {
-    at: usize,
-}
-
 /// The events of a text one after the other; an alias gives again those of its anchor.
 #[derive(Default)]
 pub(super) struct Stream {
@@ -74,50 +67,41 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(text: &str) -> Self {
         // A byte order mark is no content.
-        let mut text: String = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
-        for _ in 0..MAX_REPAIRS {
-            match Self::parse(&text) {
-                Ok(stream) => return stream,
-                // GitHub's parser takes `[one]#two` for a list and a comment. What is on the line after it does
-                // not count, so that no place is moved.
-                Err(Glued { at }) => text.insert(at, ' '),
+        let mut text = Text::new(text.strip_prefix('\u{feff}').unwrap_or(text));
+        loop {
+            let (stream, error) = Self::parse(&text);
+            if !error.is_some_and(|error| text.mend(&error)) {
+                return stream;
             }
         }
-        Self::parse(&text).unwrap_or_default()
     }
 
-    fn parse(text: &str) -> Result<Self, Glued> {
-        const GLUED: &str = "comments must be separated from other tokens by whitespace";
+    fn parse(text: &Text) -> (Self, Option<ScanError>) {
         let mut stream = Self::default();
-        let characters: Vec<char> = text.chars().collect();
         let mut last = Marker::new(0, 1, 0);
-        for parsed in Parser::new_from_str(text) {
+        let whole: String = text.characters.iter().collect();
+        for parsed in Parser::new_from_str(&whole) {
             match parsed {
                 Ok((event, span)) => {
                     stream.remember_anchor(&event);
-                    let (event, place) = corrected(owned(event), &span, &characters, &last);
+                    let (event, place) = corrected(owned(event), &span, text, &last);
                     last = span.end;
                     stream.places.push(place);
                     stream.events.push(event);
                 }
                 Err(error) => {
-                    let index = error.marker().index();
-                    if error.info() == GLUED && characters.get(index) == Some(&'#') {
-                        let at = characters[..index].iter().map(|c| c.len_utf8()).sum();
-                        return Err(Glued { at });
-                    }
                     stream.broken = Some(Broken {
-                        place: Some(place_of(error.marker())),
+                        place: Some(place_of(error.marker(), text)),
                         message: format!("the YAML is not valid: {}", error.info()),
                     });
-                    break;
+                    return (stream, Some(error));
                 }
             }
             if stream.events.len() > MAX_EVENTS {
                 break;
             }
         }
-        Ok(stream)
+        (stream, None)
     }
 
     fn remember_anchor(&mut self, event: &Parsed<'_>) {
@@ -281,31 +265,30 @@ impl Scalar {
     }
 }
 
-fn place_of(marker: &Marker) -> Place {
-    Place {
-        line: marker.line().max(1),
-        column: marker.col() + 1,
-    }
+fn place_of(marker: &Marker, text: &Text) -> Place {
+    text.place(marker.line(), marker.col() + 1)
 }
 
 /// Places and values as GitHub's parser gives them, where the two parsers differ. What stands after the marker
 /// belongs to no event before.
-fn corrected(event: Parsed<'static>, span: &Span, text: &[char], after: &Marker) -> (Parsed<'static>, Place) {
-    let mut place = place_of(&span.start);
+fn corrected(event: Parsed<'static>, span: &Span, text: &Text, after: &Marker) -> (Parsed<'static>, Place) {
+    let mut place = place_of(&span.start, text);
     let Parsed::Scalar(value, style, anchor, tag) = event else {
         return (event, place);
     };
     let mut value = value.into_owned();
+    let characters = &text.characters;
     let index = span.start.index();
     match style {
         // Nothing stands after the colon, not on it.
-        ScalarStyle::Plain if value.is_empty() && text.get(index) == Some(&':') => place.column += 1,
+        ScalarStyle::Plain if value.is_empty() && characters.get(index) == Some(&':') => place.column += 1,
         ScalarStyle::Literal | ScalarStyle::Folded => {
             if tag.is_none() && anchor == 0 {
                 place = indicator(text, after, index).unwrap_or(place);
             }
             // A text that ends within the block has no line break to keep.
-            let ends = span.end.index() >= text.len() && !matches!(text.last(), Some('\n' | '\r'));
+            let ends =
+                span.end.index() >= characters.len() && !matches!(characters.last(), Some('\n' | '\r'));
             if ends && value.ends_with('\n') {
                 value.pop();
             }
@@ -316,23 +299,24 @@ fn corrected(event: Parsed<'static>, span: &Span, text: &[char], after: &Marker)
 }
 
 /// Where `|` or `>` stands that begins a block, after the event before it.
-fn indicator(text: &[char], after: &Marker, until: usize) -> Option<Place> {
-    let mut place = place_of(after);
+fn indicator(text: &Text, after: &Marker, until: usize) -> Option<Place> {
+    let (mut line, mut column) = (after.line(), after.col() + 1);
     let mut in_comment = false;
-    for c in text.get(after.index()..until.min(text.len()))? {
+    for c in text
+        .characters
+        .get(after.index()..until.min(text.characters.len()))?
+    {
         match c {
             '\n' => {
                 in_comment = false;
-                place = Place {
-                    line: place.line + 1,
-                    column: 0,
-                };
+                line += 1;
+                column = 0;
             }
-            '|' | '>' if !in_comment => return Some(place),
+            '|' | '>' if !in_comment => return Some(text.place(line, column)),
             '#' => in_comment = true,
             _ => {}
         }
-        place.column += 1;
+        column += 1;
     }
     None
 }

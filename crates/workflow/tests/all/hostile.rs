@@ -220,6 +220,9 @@ fn deep_and_long_files_end() {
         "a".repeat(2_000_000),
         "? ".repeat(20_000),
         "[one]#x\n".repeat(1_000),
+        format!("a: [{}]", "\nb,".repeat(20_000)),
+        "a:\tb\n".repeat(20_000),
+        format!("a: \"{}\"", "x\n".repeat(20_000)),
         "a: |\n  x\n".repeat(20_000),
         format!(
             "on: push\njobs:\n  a: {{ runs-on: x, steps: [{}] }}\n",

@@ -448,6 +448,34 @@ fn anchors_stand_for_what_they_name_within_bounds() {
     assert!(!errors(endless).is_empty());
 }
 
+/// libyaml and its children take these; places are those of the text as it is.
+#[test]
+fn what_githubs_yaml_parser_lets_through_is_read() {
+    let text = "name: \"a\nb\"\non:\tpush\nenv: { A: [\n] }\njobs:\n  a:\n    runs-on: [\n    x,\n    y\n    ]#z\n    env: { B: 'c\n  d ''e'' f', C: \
+                '${{ nope }}' }\n";
+    assert_eq!(
+        errors(text),
+        [
+            "w.yml (Line: 4, Col: 11): A sequence was not expected",
+            "w.yml (Line: 13, Col: 18): Unrecognized named-value: 'nope'. Located at position 1 within expression: nope",
+        ]
+    );
+    let text = text.replace("A: [\n]", "A: 1\n").replace("${{ nope }}", "f");
+    let workflow = parse("w.yml", &text).unwrap();
+    assert_eq!(workflow.name.as_deref(), Some("a b"));
+    with(serde_json::json!({}), |scope| {
+        let job = &workflow.jobs[0];
+        assert_eq!(
+            job.runs_on.as_ref().unwrap().runs_on(scope).unwrap().labels,
+            ["x", "y"]
+        );
+        assert_eq!(
+            job.env.as_ref().unwrap().string_map(scope).unwrap()[0].1,
+            "c d 'e' f"
+        );
+    });
+}
+
 #[test]
 fn what_is_not_yaml_says_where() {
     for text in [
