@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Look at the releases of this machine: OCI images, named by their digest.
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Let others push, deploy or look: tokens with scopes.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  astraler completions bash > /etc/bash_completion.d/astraler")]
     Completions {
@@ -327,6 +330,38 @@ pub(crate) enum EnvCommand {
         /// Which environment.
         environment: String,
         /// Which credential.
+        name: String,
+    },
+}
+
+/// `token …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it once.
+    #[command(after_help = "Examples:
+  astraler token create anna --scope push:feature/* --scope read --expires 30d
+  astraler token create ci --scope deploy:staging --scope deploy:preview
+
+Scopes: read, release, push:BRANCH (with * and **), deploy:ENVIRONMENT (deploy:preview is every preview), admin.")]
+    Create {
+        /// Who will bear it.
+        name: String,
+        /// What its bearer may do; may be repeated.
+        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        scopes: Vec<String>,
+        /// How long it holds, as 12h or 30d; until it is revoked by default.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Tokens with their scopes and last use; never their text.
+    #[command(after_help = "Example:\n  astraler token list --json")]
+    List(Json),
+    /// End a token at once.
+    #[command(after_help = "Example:\n  astraler token revoke anna")]
+    Revoke {
+        /// Its name.
         name: String,
     },
 }

@@ -12,6 +12,7 @@ mod pipeline;
 mod reference;
 mod release;
 mod status;
+mod token;
 mod up;
 
 use crate::cli::{Arguments, Command};
@@ -36,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Audit(command) => audit::run(arguments, command),
         Command::Env(command) => env::run(arguments, command),
         Command::Release(command) => release::run(arguments, command),
+        Command::Token(command) => token::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 *shell,

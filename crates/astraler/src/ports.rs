@@ -67,6 +67,7 @@ pub(crate) fn allocate(
     let ports = Ports {
         http,
         s3: port("s3", 3900)?,
+        api: port("api", 3033)?,
         redis_rest: port("redis_rest", 3079)?,
         postgres_shared: port("postgres_shared", 3432)?,
         postgres_production: port("postgres_production", 3433)?,
@@ -183,6 +184,7 @@ mod tests {
         let all = |ports: &Ports| {
             [
                 ports.s3,
+                ports.api,
                 ports.redis_rest,
                 ports.postgres_shared,
                 ports.postgres_production,

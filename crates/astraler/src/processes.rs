@@ -55,9 +55,12 @@ pub(crate) fn daemon(arguments: &ProcessArguments) -> Outcome {
     log_to_stderr();
     let installation = Installation::load(&arguments.installation)?;
     let mut listeners = activation::listeners()?;
-    let admin = listeners.take_unix("admin")?;
+    let listening = astraler_control::Listening {
+        admin: listeners.take_unix("admin")?,
+        api: listeners.take_tcp("api")?,
+    };
     runtime(1)?.block_on(async move {
-        astraler_control::run(installation, admin, terminated()).await?;
+        astraler_control::run(installation, listening, terminated()).await?;
         Ok(())
     })
 }

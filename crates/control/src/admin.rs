@@ -1,20 +1,23 @@
-//! The admin API: HTTP on a Unix socket whose peers are checked. Version 1:
+//! The API: HTTP, on the admin socket for the owner and on a loopback port for bearers of tokens. Every route asks
+//! for a scope first. Version 1, with the scope that each needs:
 //!
-//! - `GET /v1/status`
-//! - `POST /v1/up` → progress, one JSON object a line
-//! - `POST /v1/down`
-//! - `GET /v1/environments/{environment}/credentials/{name}`
-//! - `GET /v1/audit?limit=N`, `GET /v1/audit/verify`
-//! - `GET /v1/releases…`: see [`crate::releases`]
+//! - `GET /v1/status`: `read`
+//! - `POST /v1/up` → progress, one JSON object a line; `POST /v1/down`: `admin`
+//! - `GET /v1/environments/{environment}/credentials/{name}`: `admin`
+//! - `GET /v1/audit?limit=N`, `GET /v1/audit/verify`: `admin`
+//! - `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{name}`, `POST /v1/session`: `admin`
+//! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 
 use crate::daemon::Daemon;
 use crate::words::{Event, UpRequest};
-use crate::{status, up};
+use crate::{status, tokens, up};
+use astraler_model::{Environment, Forbidden, Principal, Scope};
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use futures_util::stream;
 use serde::Deserialize;
@@ -22,9 +25,12 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Who is on the other end of the socket: `uid 0`.
-#[derive(Debug, Clone)]
-pub(crate) struct Actor(pub(crate) String);
+/// Why a request was not done, as its sender hears it.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    message: String,
+}
 
 /// Lines of progress that wait for a slow reader.
 const PROGRESS_QUEUE: usize = 256;
@@ -43,23 +49,44 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         )
         .route("/v1/audit", get(read_audit))
         .route("/v1/audit/verify", get(verify_audit))
-        .merge(crate::releases::router())
+        .merge(crate::releases::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}", delete(tokens::revoke))
+        .route("/v1/session", post(tokens::session))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(daemon)
 }
 
-async fn read_status(State(daemon): State<Arc<Daemon>>) -> Response {
-    match status::report(&daemon.platform).await {
-        Ok(report) => Json(report).into_response(),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+/// For routes that only look, whatever they look at.
+async fn readers(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Answer {
+    let path = request.uri().path();
+    let principal = request.extensions().get::<Principal>();
+    let principal = principal.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+    daemon.allow(principal, &Scope::Read, &format!("{} {path}", request.method()))?;
+    Ok(next.run(request).await)
+}
+
+type Answer = Result<Response, ApiError>;
+
+async fn read_status(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+) -> Answer {
+    daemon.allow(&principal, &Scope::Read, "status")?;
+    let report = status::report(&daemon.platform)
+        .await
+        .map_err(ApiError::internal)?;
+    Ok(Json(report).into_response())
 }
 
 async fn bring_up(
     State(daemon): State<Arc<Daemon>>,
-    Extension(Actor(actor)): Extension<Actor>,
-    Json(request): Json<UpRequest>,
-) -> Response {
+    Extension(principal): Extension<Principal>,
+    body: Bytes,
+) -> Answer {
+    // Before the body is read: who may not ask is told nothing about it.
+    daemon.allow(&principal, &Scope::Admin, "up")?;
+    let request: UpRequest = serde_json::from_slice(&body).map_err(ApiError::bad_request)?;
     let (events, received) = mpsc::channel(PROGRESS_QUEUE);
     tokio::spawn(async move {
         // One change at a time: a second `up` waits for the first.
@@ -70,7 +97,8 @@ async fn bring_up(
         } = request;
         let healed = daemon.take_healed(environment);
         let platform = &daemon.platform;
-        let result = Box::pin(up::up(platform, environment, &application, &actor, &events)).await;
+        let actor = &principal.name;
+        let result = Box::pin(up::up(platform, environment, &application, actor, &events)).await;
         let last = match result {
             Ok(changed) => match status::environment_report(platform, environment, &application) {
                 Ok(report) => Event::Done {
@@ -83,6 +111,11 @@ async fn bring_up(
         };
         events.send(last).await.ok();
     });
+    Ok(lines(received))
+}
+
+/// Progress as it happens, one JSON object a line.
+pub(crate) fn lines<T: serde::Serialize + Send + 'static>(received: mpsc::Receiver<T>) -> Response {
     let lines = stream::unfold(received, |mut received| async move {
         let event = received.recv().await?;
         let mut line = serde_json::to_vec(&event).unwrap_or_default();
@@ -92,39 +125,35 @@ async fn bring_up(
     Response::new(Body::from_stream(lines))
 }
 
-async fn note_down(State(daemon): State<Arc<Daemon>>, Extension(Actor(actor)): Extension<Actor>) -> Response {
-    let application = daemon.platform.installation.application.clone();
-    match daemon.platform.audit(&actor, "down", &application, &json!(null)) {
-        Ok(()) => Json(json!({})).into_response(),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+async fn note_down(State(daemon): State<Arc<Daemon>>, Extension(principal): Extension<Principal>) -> Answer {
+    daemon.allow(&principal, &Scope::Admin, "down")?;
+    let application = &daemon.platform.installation.application;
+    daemon
+        .platform
+        .audit(&principal.name, "down", application, &json!(null))
+        .map_err(ApiError::internal)?;
+    Ok(Json(json!({})).into_response())
 }
 
 async fn read_credential(
     State(daemon): State<Arc<Daemon>>,
-    Extension(Actor(actor)): Extension<Actor>,
+    Extension(principal): Extension<Principal>,
     Path((environment, name)): Path<(String, String)>,
-) -> Response {
-    let environment = match environment.parse() {
-        Ok(environment) => environment,
-        Err(error) => {
-            let error: astraler_model::ParseEnvironmentError = error;
-            return failure(StatusCode::BAD_REQUEST, &error);
-        }
-    };
+) -> Answer {
+    let subject = format!("{environment}/{name}");
+    daemon.allow(&principal, &Scope::Admin, &format!("credential read {subject}"))?;
+    let environment: Environment = environment.parse().map_err(ApiError::bad_request)?;
     // No audit, no secret.
-    if let Err(error) = daemon.platform.audit(
-        &actor,
-        "credential read",
-        &format!("{environment}/{name}"),
-        &json!(null),
-    ) {
-        return failure(StatusCode::INTERNAL_SERVER_ERROR, &error);
-    }
-    match daemon.platform.credentials.named(environment, &name) {
-        Ok(secret) => Json(secret.expose()).into_response(),
-        Err(error) => failure(StatusCode::NOT_FOUND, &error),
-    }
+    daemon
+        .platform
+        .audit(&principal.name, "credential read", &subject, &json!(null))
+        .map_err(ApiError::internal)?;
+    let secret = daemon
+        .platform
+        .credentials
+        .named(environment, &name)
+        .map_err(ApiError::not_found)?;
+    Ok(Json(secret.expose()).into_response())
 }
 
 #[derive(Deserialize)]
@@ -137,20 +166,70 @@ fn default_limit() -> u32 {
     100
 }
 
-async fn read_audit(State(daemon): State<Arc<Daemon>>, Query(query): Query<AuditQuery>) -> Response {
-    match daemon.platform.audit_list(query.limit.min(10_000)) {
-        Ok(entries) => Json(entries).into_response(),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
+async fn read_audit(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Query(query): Query<AuditQuery>,
+) -> Answer {
+    daemon.allow(&principal, &Scope::Admin, "audit list")?;
+    let entries = daemon
+        .platform
+        .audit_list(query.limit.min(10_000))
+        .map_err(ApiError::internal)?;
+    Ok(Json(entries).into_response())
+}
+
+async fn verify_audit(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+) -> Answer {
+    daemon.allow(&principal, &Scope::Admin, "audit verify")?;
+    let report = daemon.platform.audit_verify().map_err(ApiError::internal)?;
+    Ok(Json(report).into_response())
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+
+    /// It is ours to mend.
+    pub(crate) fn internal(error: impl std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, crate::words::chain(&error))
+    }
+
+    pub(crate) fn bad_request(error: impl std::error::Error) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, crate::words::chain(&error))
+    }
+
+    pub(crate) fn not_found(error: impl std::error::Error) -> Self {
+        Self::new(StatusCode::NOT_FOUND, crate::words::chain(&error))
+    }
+
+    pub(crate) fn conflict(error: impl std::error::Error) -> Self {
+        Self::new(StatusCode::CONFLICT, crate::words::chain(&error))
+    }
+
+    pub(crate) fn forbidden(error: &Forbidden) -> Self {
+        Self::new(StatusCode::FORBIDDEN, error.to_string())
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
     }
 }
 
-async fn verify_audit(State(daemon): State<Arc<Daemon>>) -> Response {
-    match daemon.platform.audit_verify() {
-        Ok(report) => Json(report).into_response(),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({ "message": self.message }))).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // Basic, because that is what git answers with a credential.
+            let challenge = HeaderValue::from_static("Basic realm=\"astraler\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
-}
-
-fn failure(status: StatusCode, error: &dyn std::error::Error) -> Response {
-    (status, Json(json!({ "message": crate::words::chain(error) }))).into_response()
 }

@@ -1,7 +1,7 @@
 //! HTTP over a Unix socket: the admin API's client, and single GETs to status and worker sockets.
 
 use crate::releases::{ReleaseSummary, Verified};
-use crate::words::{Event, StatusReport, UpRequest};
+use crate::words::{Event, NewTokenReport, NewTokenRequest, StatusReport, UpRequest};
 use astraler_release::Description;
 use bytes::Bytes;
 use http::{Method, Request};
@@ -147,16 +147,33 @@ impl AdminClient {
         Ok(())
     }
 
+    /// Makes a token; the answer is the only place where its text is.
+    pub async fn token_create(&self, request: &NewTokenRequest) -> Result<NewTokenReport, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
+        self.ask(Method::POST, "/v1/tokens", body.into()).await
+    }
+
+    /// Named tokens, without their text.
+    pub async fn tokens(&self) -> Result<serde_json::Value, ClientError> {
+        self.read("/v1/tokens").await
+    }
+
+    /// Ends a token.
+    pub async fn token_revoke(&self, name: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/tokens/{name}");
+        let _: serde_json::Value = self.ask(Method::DELETE, &path, Bytes::new()).await?;
+        Ok(())
+    }
+
+    /// A token with the owner's rights that holds for some minutes: for tools that cannot use the socket.
+    pub async fn session(&self) -> Result<NewTokenReport, ClientError> {
+        self.ask(Method::POST, "/v1/session", Bytes::new()).await
+    }
+
     /// Tells the daemon that the platform is about to stop, so that it is recorded.
     pub async fn note_down(&self) -> Result<(), ClientError> {
-        let response = send(&self.socket, Method::POST, "/v1/down", Bytes::new()).await?;
-        let status = response.status();
-        let body = collect(&self.socket, response.into_body()).await?;
-        if status.is_success() {
-            Ok(())
-        } else {
-            Err(refused(status.as_u16(), &body))
-        }
+        let _: serde_json::Value = self.ask(Method::POST, "/v1/down", Bytes::new()).await?;
+        Ok(())
     }
 
     /// Brings an environment up; calls `on_event` for each line of progress as it arrives.
@@ -187,11 +204,22 @@ impl AdminClient {
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let answer = get(&self.socket, path).await?;
-        if answer.status != 200 {
-            return Err(refused(answer.status, &answer.body));
+        self.ask(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let response = send(&self.socket, method, path, body).await?;
+        let status = response.status();
+        let body = collect(&self.socket, response.into_body()).await?;
+        if !status.is_success() {
+            return Err(refused(status.as_u16(), &body));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| self.protocol(&error))
+        serde_json::from_slice(&body).map_err(|error| self.protocol(&error))
     }
 
     fn protocol(&self, reason: &dyn std::fmt::Display) -> ClientError {

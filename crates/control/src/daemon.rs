@@ -1,24 +1,17 @@
-//! The control process: opens the store and the root key, heals what should be up, serves the admin API.
+//! The control process: opens the store and the root key, heals what should be up, serves its API.
 
-use crate::admin::{self, Actor};
 use crate::installation::Installation;
 use crate::platform::{Platform, PlatformError};
 use crate::words::Fault;
-use crate::{deploy, status, up};
+use crate::{api, deploy, status, up};
 use astraler_model::Environment;
-use axum::Extension;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::collections::BTreeSet;
+use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
-use tower::ServiceExt;
-
-/// Connections to the admin socket at once; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 64;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 /// How often the daemon looks whether everything that should be up still is.
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
@@ -29,8 +22,8 @@ pub enum DaemonError {
     /// Something it stands on is missing.
     #[error(transparent)]
     Platform(#[from] PlatformErrorOpaque),
-    /// The admin socket.
-    #[error("the admin socket cannot be used")]
+    /// The admin socket, or the port of the API.
+    #[error("a listening socket cannot be used")]
     Socket(#[source] std::io::Error),
     /// It must tell `keep` that it is ready.
     #[error("readiness cannot be reported")]
@@ -61,10 +54,19 @@ impl Daemon {
     }
 }
 
+/// The sockets that `keep` holds for the daemon.
+#[derive(Debug)]
+pub struct Listening {
+    /// For the owner.
+    pub admin: StdUnixListener,
+    /// For bearers of tokens; loopback only.
+    pub api: StdTcpListener,
+}
+
 /// Runs until `shutdown`.
 pub async fn run(
     installation: Installation,
-    admin: StdUnixListener,
+    listening: Listening,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
     let platform = Platform::open(installation).map_err(PlatformErrorOpaque)?;
@@ -74,13 +76,15 @@ pub async fn run(
         changes: Arc::new(Mutex::new(())),
         healed: StdMutex::default(),
     });
-    let listener = UnixListener::from_std(admin).map_err(DaemonError::Socket)?;
+    let admin = UnixListener::from_std(listening.admin).map_err(DaemonError::Socket)?;
+    let tcp = TcpListener::from_std(listening.api).map_err(DaemonError::Socket)?;
     // Healing takes the change lock before the first request can be read: an `up` that arrives now waits.
     let first_change = Arc::clone(&daemon.changes).lock_owned().await;
     tokio::spawn(reconcile(Arc::clone(&daemon), first_change));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {
-        () = serve(&daemon, listener) => {}
+        () = api::serve_admin(Arc::clone(&daemon), admin) => {}
+        () = api::serve_api(daemon, tcp) => {}
         () = shutdown => {}
     }
     Ok(())
@@ -147,52 +151,4 @@ async fn heal(daemon: &Daemon) {
         drop(events);
         discard.await.ok();
     }
-}
-
-async fn serve(daemon: &Arc<Daemon>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accepting on the admin socket");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(actor) = allowed(&daemon.platform.installation, &stream) else {
-            tracing::warn!("a process of another user tried the admin socket");
-            continue;
-        };
-        let service = admin::router(Arc::clone(daemon)).layer(Extension(actor));
-        tokio::spawn(async move {
-            let service = TowerToHyperService::new(service.map_request(
-                |request: hyper::Request<hyper::body::Incoming>| request.map(axum::body::Body::new),
-            ));
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended early");
-            }
-            drop(place);
-        });
-    }
-}
-
-/// Root, the owner and the daemon's own user may use the admin socket.
-fn allowed(installation: &Installation, stream: &UnixStream) -> Option<Actor> {
-    let uid = stream.peer_cred().ok()?.uid();
-    let own = installation
-        .identities
-        .daemon
-        .as_ref()
-        .map(|identity| identity.uid);
-    let allowed = uid == 0 || uid == installation.owner_uid || Some(uid) == own;
-    allowed.then(|| Actor(format!("uid {uid}")))
 }

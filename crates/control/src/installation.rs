@@ -102,6 +102,8 @@ pub struct Ports {
     pub http: u16,
     /// The S3 API.
     pub s3: u16,
+    /// The platform's own API, and git.
+    pub api: u16,
     /// The Upstash REST API.
     pub redis_rest: u16,
     /// PostgreSQL: development, staging, previews.

@@ -8,28 +8,31 @@
 //! `workers`), what a manifest file looks like (`manifest`), or how anything is shown (`astraler`).
 
 mod admin;
+mod api;
 mod client;
 mod credentials;
 mod daemon;
 mod deploy;
 mod engines;
+mod identity;
 mod installation;
 mod platform;
 mod publish;
 mod releases;
 mod services;
 mod status;
+mod tokens;
 mod up;
 mod words;
 
 pub use client::{AdminClient, ClientError};
-pub use daemon::{DaemonError, run};
+pub use daemon::{DaemonError, Listening, run};
 pub use engines::POSTGRES_VERSIONS;
 pub use installation::{Engines, Identities, Installation, InstallationError, Layout, Ports};
 pub use platform::audit_report;
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
-    Application, EnvironmentReport, Event, Fault, PartReport, StatusReport, StepOutcome, UpRequest,
-    WorkerPlan,
+    Application, EnvironmentReport, Event, Fault, NewTokenReport, NewTokenRequest, PartReport, StatusReport,
+    StepOutcome, UpRequest, WorkerPlan,
 };

@@ -25,7 +25,7 @@ pub(crate) struct Platform {
     pub(crate) credentials: Credentials,
     pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) machine: astraler_postgres::Machine,
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     version: AtomicU64,
 }
 
@@ -374,6 +374,7 @@ impl Platform {
             ports: Ports {
                 http: 3000,
                 s3: 3900,
+                api: 3033,
                 redis_rest: 3079,
                 postgres_shared: 3432,
                 postgres_production: 3433,

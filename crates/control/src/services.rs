@@ -14,7 +14,8 @@ const READY_TIMEOUT_MS: u64 = 20_000;
 /// The control process. Its successor finds everything in the store and in `keep`.
 pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
     let layout = &installation.layout;
-    let listeners = vec![unix("admin", layout.admin_socket(), 0o660, None)];
+    let api = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), installation.ports.api);
+    let listeners = vec![unix("admin", layout.admin_socket(), 0o660, None), tcp("api", api)];
     let mut unit = process(
         installation,
         "daemon",

@@ -52,6 +52,29 @@ pub struct WorkerPlan {
     pub memory_bytes: Option<u64>,
 }
 
+/// Make a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTokenRequest {
+    /// Who will bear it: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What its bearer may do.
+    pub scopes: Vec<astraler_model::Scope>,
+    /// How long it holds; until it is revoked when absent.
+    #[serde(default)]
+    pub expires_in_ms: Option<u64>,
+}
+
+/// A token that was just made. Its text is in this answer and nowhere else.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct NewTokenReport {
+    /// Its public part.
+    pub id: String,
+    /// The token.
+    pub token: String,
+    /// When it ends by itself, in milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
+}
+
 /// One line of the answer to an [`UpRequest`], as it happens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -152,6 +175,14 @@ pub struct EnvironmentReport {
     pub credentials: BTreeMap<String, String>,
     /// Workers, by name, with their routes.
     pub workers: BTreeMap<String, Vec<String>>,
+}
+
+impl std::fmt::Debug for NewTokenReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewTokenReport")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Fault {

@@ -4,10 +4,14 @@
 //! else: no files, no sockets, no clock, no processes.
 
 mod environment;
+mod principal;
 mod snapshot;
 mod unit;
 
 pub use environment::{Cluster, Environment, ParseEnvironmentError};
+pub use principal::{
+    BranchPattern, BranchPatternError, DeployTarget, Forbidden, ParseScopeError, Principal, Scope,
+};
 pub use snapshot::{
     AssetConfig, BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot,
     HtmlHandling, InternalHost, NotFoundHandling, PostgresAccess, RedisAccess, Route, S3Credential,

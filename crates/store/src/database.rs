@@ -16,6 +16,7 @@ const APPLICATION_ID: i32 = 0x4153_5452;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
 ];
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,5 +1,5 @@
-//! The control plane's database: the journal of steps, the audit chain, deployments, environments and sealed
-//! secrets, in one SQLite file that works while PostgreSQL is down.
+//! The control plane's database: the journal of steps, the audit chain, deployments, environments, tokens'
+//! hashes and sealed secrets, in one SQLite file that works while PostgreSQL is down.
 //!
 //! For: `control`, its only writer, and read-only for commands such as `astraler audit verify`. Every change is
 //! one transaction, on disk when the call returns (WAL, `synchronous = FULL`: a few milliseconds each). Calls
@@ -16,6 +16,7 @@ mod error;
 mod journal;
 mod mark;
 mod sealed;
+mod token;
 
 #[cfg(test)]
 mod crash;
@@ -30,6 +31,7 @@ pub use error::StoreError;
 pub use journal::{Operation, OperationId, Outcome, Step, StepDescription, StepState};
 pub use mark::EnvironmentMark;
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
+pub use token::{NewToken, Token, TokenKind};
 
 /// The most rows that any call returns, whatever limit it was given.
 pub const MAX_ROWS: u32 = 1000;

@@ -37,13 +37,29 @@ impl Answer {
 
 /// One request on a connection of its own to 127.0.0.1, with a `Host` of the caller's choice.
 pub fn request(port: u16, method: &str, host: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
+    request_with(port, method, host, path, &[], body)
+}
+
+/// The same with further header fields.
+pub(crate) fn request_with(
+    port: u16,
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.set_write_timeout(Some(Duration::from_secs(30)))?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n",
         body.len()
     );
+    for (name, value) in fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     read(&mut BufReader::new(stream))

@@ -156,6 +156,24 @@ impl Platform {
         http::request(self.port, method, host, path, body)
     }
 
+    /// The port of the platform's own API, once it has been up.
+    pub fn api_port(&self) -> io::Result<u16> {
+        let record = std::fs::read(self.state().join("installation.json"))?;
+        let record: serde_json::Value = serde_json::from_slice(&record)?;
+        let port = record["ports"]["api"]
+            .as_u64()
+            .and_then(|port| u16::try_from(port).ok());
+        port.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no port of the API is recorded"))
+    }
+
+    /// A request to the platform's own API, with a token or without.
+    pub fn api(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> io::Result<Answer> {
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        let mut fields = vec![("content-type", "application/json")];
+        fields.extend(authorization.as_deref().map(|value| ("authorization", value)));
+        http::request_with(self.api_port()?, method, "localhost", path, &fields, body)
+    }
+
     /// Process id of a unit, from `status`.
     pub fn pid(&self, unit: &str) -> io::Result<Option<u32>> {
         let status = self.run(&["status", "--json"])?.json();

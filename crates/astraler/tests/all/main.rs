@@ -16,3 +16,4 @@ mod pipeline;
 mod release;
 mod starter;
 mod support;
+mod tokens;
