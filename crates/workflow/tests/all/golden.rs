@@ -4,7 +4,7 @@
 //! A case is options, a workflow, workflows that it calls by name, and what is expected, parted by `---`. What
 //! does not pass yet stands with its reason in `golden-not-passing.txt`; an entry that passes must go.
 
-use crate::expressions::suite;
+use crate::expressions::{say, suite};
 use astraler_workflow::{
     Access, DefaultPermissions, Diagnostic, EventTrigger, InputKind, Job, Node, Options, Permissions, Step,
     StepAction, Template, Workflow, link,
@@ -63,7 +63,10 @@ fn cases_of_the_suite_pass_or_stand_with_a_reason() {
             ));
         }
     }
-    println!("{passed} of {} cases pass", files.len());
+    say(&format!(
+        "workflow files: {passed} of {} outside cases pass",
+        files.len()
+    ));
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 

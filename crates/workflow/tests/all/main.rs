@@ -1,6 +1,5 @@
 //! The language against outside cases.
 
-#![allow(clippy::print_stdout, reason = "what is not run is said")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod expressions;
