@@ -1,0 +1,109 @@
+//! The folders of a run, gone with it. Those of runs that were killed go at the next one's start.
+
+use astraler_host::lock::FileLock;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A folder that belongs to one run, as long as its lock is held.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    _lock: FileLock,
+}
+
+impl RunFolder {
+    /// Makes it anew. Folders whose run is dead are removed first.
+    pub(crate) fn open(work: &Path, run: &str) -> io::Result<Self> {
+        make(work)?;
+        for entry in fs::read_dir(work)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(dead) = name.strip_suffix(".lock") else {
+                continue;
+            };
+            // A lock that can be had has no run.
+            if dead != run
+                && let Ok(lock) = FileLock::try_acquire(entry.path(), "clearing away a run")
+            {
+                remove(&work.join(dead))?;
+                let _ = fs::remove_file(lock.path());
+            }
+        }
+        let lock =
+            FileLock::try_acquire(work.join(format!("{run}.lock")), "a run").map_err(io::Error::other)?;
+        let path = work.join(run);
+        remove(&path)?;
+        make(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the folder of a run is left behind");
+            return;
+        }
+        let _ = fs::remove_file(self._lock.path());
+    }
+}
+
+/// Makes a folder that others cannot enter.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes a tree, whatever its modes are. Links are removed, not followed.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.is_dir() => return fs::remove_file(path),
+        Ok(_) => {}
+    }
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    // A step may have taken its own rights away.
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    fs::remove_dir_all(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_run_left_is_cleared_away_and_a_living_one_is_not() {
+        let work = tempfile::tempdir().unwrap();
+        let living = RunFolder::open(work.path(), "living").unwrap();
+        fs::create_dir_all(work.path().join("dead/0/locked/x")).unwrap();
+        fs::File::create(work.path().join("dead.lock")).unwrap();
+        fs::set_permissions(
+            work.path().join("dead/0/locked"),
+            fs::Permissions::from_mode(0o000),
+        )
+        .unwrap();
+        assert!(RunFolder::open(work.path(), "living").is_err(), "one at a time");
+        let other = RunFolder::open(work.path(), "other").unwrap();
+        assert!(!work.path().join("dead").exists() && !work.path().join("dead.lock").exists());
+        assert!(living.path().is_dir());
+        drop(other);
+        drop(living);
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+    }
+}
