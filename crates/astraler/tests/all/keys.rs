@@ -290,7 +290,8 @@ fn the_edge_keeps_to_its_limits() {
         let began = Instant::now();
         send(text);
         let took = began.elapsed();
-        let limits = Duration::from_millis(600)..Duration::from_secs(4);
+        // Below the ten seconds after which `exchange` itself gives up.
+        let limits = Duration::from_millis(600)..Duration::from_secs(8);
         assert!(limits.contains(&took), "{what} ended after {took:?}");
     }
 
