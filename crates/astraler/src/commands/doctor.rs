@@ -77,7 +77,7 @@ fn checks(arguments: &Arguments) -> Vec<Check> {
         program("npm", "npm", "npm", State::Missing),
         tools(arguments),
         core_rules(),
-        isolation(),
+        isolation(arguments),
         user(),
     ]
 }
@@ -188,11 +188,25 @@ fn core_rules() -> Check {
     }
 }
 
-fn isolation() -> Check {
-    ok(
-        "isolation",
-        astraler_host::isolation::probe().describe().join("\n"),
-    )
+/// Without a sandbox that works no worker starts, unless the manifest does without.
+fn isolation(arguments: &Arguments) -> Check {
+    let isolation = astraler_host::isolation::probe();
+    let found = isolation.describe().join("\n");
+    if isolation.bwrap_usable || isolation.bwrap.is_none() {
+        return ok("isolation", found);
+    }
+    let off = place::Place::find(arguments)
+        .and_then(|place| place::manifest(&place))
+        .is_ok_and(|manifest| manifest.config.runtime.sandbox == astraler_manifest::Sandbox::Off);
+    Check {
+        name: "isolation",
+        state: if off { State::Note } else { State::Missing },
+        found,
+        mend: Some(
+            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0; for code that you trust, runtime.sandbox = \"off\""
+                .into(),
+        ),
+    }
 }
 
 fn user() -> Check {
