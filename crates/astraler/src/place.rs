@@ -169,6 +169,7 @@ pub(crate) fn manifest(place: &Place) -> Outcome<Manifest> {
 
 /// Makes the place ready: idempotent. `http_port` overrides the manifest's.
 pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>) -> Outcome<Installation> {
+    same_application(place)?;
     let identities = identities()?;
     folders(place, &identities)?;
     let program = own_program(&place.layout)?;
@@ -300,6 +301,35 @@ fn own_program(layout: &Layout) -> Outcome<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// The root key and the sockets go by the application's folder: a state folder that was made for another one, or
+/// before this one was moved, has its key under another name.
+fn same_application(place: &Place) -> Outcome {
+    let Ok(before) = Installation::load(&place.layout.installation_file()) else {
+        return Ok(());
+    };
+    if before.id == place.id || place.layout.root_key().exists() {
+        return Ok(());
+    }
+    let key = before.layout.root_key();
+    Err(Failure::new(
+        Kind::General,
+        format!(
+            "the state folder {} was made for `{}` in another folder ({}, this is {})",
+            place.layout.state.display(),
+            before.application,
+            before.id,
+            place.id
+        ),
+    )
+    .hint(format!(
+        "for another application choose another folder with --state; if this one was moved, take its root key along: \
+         mkdir -p {} && mv {} {}",
+        place.layout.config.display(),
+        key.display(),
+        place.layout.root_key().display()
+    )))
 }
 
 fn root_key(layout: &Layout, daemon: Option<&Identity>) -> Outcome {

@@ -123,6 +123,48 @@ fn of_two_ups_at_once_the_second_says_who_holds_the_lock() {
 }
 
 #[test]
+fn an_application_that_was_moved_is_told_how_to_take_its_key_along() {
+    let platform = small();
+    platform.up(&[]).unwrap().ok();
+    assert_eq!(platform.get("/api/count").unwrap().json()["count"], 1);
+    platform.run(&["down"]).unwrap().ok();
+    let moved = platform.application().with_file_name("moved");
+    std::fs::rename(platform.application(), &moved).unwrap();
+    let run = |words: &[&str]| {
+        let as_before = platform.command(words);
+        // `--dir` and its value are the last two.
+        let words: Vec<_> = as_before.get_args().collect();
+        std::process::Command::new(as_before.get_program())
+            .args(&words[..words.len() - 1])
+            .arg(&moved)
+            .envs(
+                as_before
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .output()
+            .unwrap()
+    };
+    let port = platform.port.to_string();
+    let failed = run(&["up", "--port", &port]);
+    let err = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{err}");
+    assert!(err.contains("was made for `small` in another folder"), "{err}");
+    let (_, command) = err.split_once("take its root key along: ").unwrap();
+    let done = std::process::Command::new("sh")
+        .args(["-c", command])
+        .status()
+        .unwrap();
+    assert!(done.success(), "{command}");
+    let up = run(&["up", "--port", &port]);
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    assert_eq!(platform.get("/api/count").unwrap().json()["count"], 2);
+    let down = run(&["down"]);
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert_eq!(platform.processes(), []);
+}
+
+#[test]
 fn what_the_application_does_wrong_is_shown_and_what_runs_goes_on() {
     let platform = small();
     let write = |name: &str, text: &str| {
