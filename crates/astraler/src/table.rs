@@ -24,6 +24,16 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), serde_json::Error
     Ok(())
 }
 
+/// A size for people, of files that may be small: `4.1 KiB`, `12.3 MiB`.
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+pub(crate) fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        format!("{:.1} KiB", bytes as f64 / f64::from(1 << 10))
+    } else {
+        mebibytes(bytes)
+    }
+}
+
 /// A size for people: `12.3 MiB`.
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
 pub(crate) fn mebibytes(bytes: u64) -> String {

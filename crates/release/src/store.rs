@@ -166,7 +166,13 @@ impl Releases {
         };
         releases.make_layout()?;
         let _lock = releases.lock()?;
-        releases.sweep()?;
+        match releases.sweep() {
+            // It takes room, and is in nobody's way.
+            Err(StoreError::File(error)) if error.operation == "remove" => {
+                tracing::warn!(%error, cause = %error.source, "a killed process left something that cannot be removed");
+            }
+            swept => swept?,
+        }
         Ok(releases)
     }
 
@@ -480,6 +486,7 @@ impl Releases {
             .filter_map(image_of)
             .map(|hex| directory_name(&format!("sha256:{hex}")))
             .collect();
+        let mut removals = Removals::default();
         for entry in fs::read_dir(&self.folder)
             .map_err(at("read", &self.folder))?
             .flatten()
@@ -489,31 +496,30 @@ impl Releases {
             if name.starts_with(PARTIAL) {
                 // Somebody may be at work in it; a folder that just went was his.
                 if let Ok(Some(_lock)) = files::try_lock(&path) {
-                    files::remove_tree(&path)?;
+                    removals.note(files::remove_tree(&path));
                     self.step(Step::Removed);
                 }
             } else if name.starts_with('.') && name.ends_with(".tmp") {
                 // Such files are written under the lock, so nobody writes this one.
-                file::remove_if_present(&path)?;
+                removals.note(file::remove_if_present(&path));
             } else if name.starts_with("sha256-") && !known.contains(name.as_ref()) {
-                files::remove_tree(&path)?;
+                removals.note(files::remove_tree(&path));
                 self.step(Step::Removed);
             }
         }
-        let Some(referred) = self.referred(&index) else {
-            return Ok(());
-        };
-        for entry in fs::read_dir(self.blobs())
-            .map_err(at("read", &self.blobs()))?
-            .flatten()
-        {
+        let blobs = fs::read_dir(self.blobs()).map_err(at("read", &self.blobs()))?;
+        let referred = self.referred(&index);
+        for entry in blobs.flatten() {
             let name = entry.file_name();
-            if !name.to_str().is_some_and(|name| referred.contains(name)) {
-                file::remove_if_present(entry.path())?;
+            let needed = referred
+                .as_ref()
+                .is_none_or(|all| name.to_str().is_some_and(|name| all.contains(name)));
+            if !needed {
+                removals.note(file::remove_if_present(entry.path()));
                 self.step(Step::Removed);
             }
         }
-        Ok(())
+        removals.end()
     }
 
     /// Every blob that an image of the index needs. None where that is not known, because a manifest is damaged or an
@@ -523,6 +529,9 @@ impl Releases {
         for entry in index {
             let hex = image_of(entry)?;
             let bytes = self.read_blob(hex, limits::DOCUMENT_BYTES).ok()?;
+            if image::sha256(&bytes) != hex {
+                return None;
+            }
             let manifest = image::parse_manifest(&bytes).ok()?;
             for descriptor in manifest.layers().iter().chain([manifest.config()]) {
                 referred.insert(image::hex_of(descriptor).ok()?.to_owned());
@@ -530,6 +539,22 @@ impl Releases {
             referred.insert(hex.to_owned());
         }
         Some(referred)
+    }
+}
+
+/// All that can go, goes; the first that cannot is told at the end.
+#[derive(Default)]
+struct Removals(Option<FileError>);
+
+impl Removals {
+    fn note(&mut self, result: Result<(), FileError>) {
+        if let Err(error) = result {
+            self.0.get_or_insert(error);
+        }
+    }
+
+    fn end(self) -> Result<(), StoreError> {
+        self.0.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 

@@ -56,11 +56,7 @@ pub(super) fn run(arguments: &Arguments, command: &ReleaseCommand) -> Outcome {
                     let report = json!({ "digest": digest, "file": file, "size_bytes": size });
                     return Ok(table::print_json(&report)?);
                 }
-                line(&format!(
-                    "{digest} → {} ({})",
-                    file.display(),
-                    table::mebibytes(size)
-                ));
+                line(&format!("{digest} → {} ({})", file.display(), table::size(size)));
                 Ok(())
             }
         }
@@ -78,9 +74,7 @@ fn list(releases: &[ReleaseSummary], json: bool) -> Outcome {
             short(&stored.digest).to_owned(),
             stored.application.clone(),
             time(stored.stored_at_ms),
-            stored
-                .size_bytes
-                .map_or_else(|| "damaged".into(), table::mebibytes),
+            stored.size_bytes.map_or_else(|| "damaged".into(), table::size),
             environments.map_or_else(|| "-".into(), |names| names.join(" ")),
         ]
     });
@@ -97,7 +91,7 @@ fn show(description: &Description) {
         vec!["stored".into(), time(stored.stored_at_ms)],
         vec![
             "files".into(),
-            format!("{} ({})", release.files.len(), table::mebibytes(bytes)),
+            format!("{} ({})", release.files.len(), table::size(bytes)),
         ],
     ];
     rows.extend(release.workers.iter().map(|(name, worker)| {
@@ -106,7 +100,7 @@ fn show(description: &Description) {
         vec![format!("worker {name}"), format!("{modules} modules, {date}")]
     }));
     rows.extend(description.layers.iter().map(|layer| {
-        let size = table::mebibytes(layer.size_bytes);
+        let size = table::size(layer.size_bytes);
         vec![
             format!("layer {}", layer.holds),
             format!("{} ({size})", layer.digest),

@@ -18,6 +18,7 @@ fn releases_are_shown_checked_and_exported_and_a_changed_one_is_named() {
     assert_eq!(list[0]["environments"], serde_json::json!(["development"]));
     let table = platform.run(&["release", "list"]).unwrap().ok().out;
     assert!(table.contains(short) && table.contains("development"), "{table}");
+    assert!(table.contains(" KiB"), "{table}");
 
     let shown = platform
         .run(&["release", "show", short, "--json"])

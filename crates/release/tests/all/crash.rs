@@ -342,3 +342,72 @@ fn the_umask_does_not_matter() {
     assert_eq!(modes(wide.folder()), modes(&narrow));
     assert!(narrow.join(built.digest.replace(':', "-")).is_dir());
 }
+
+/// Set in a child whose files may not be long: the folder.
+const FULL_CHILD: &str = "ASTRALER_RELEASE_FULL";
+
+#[test]
+fn a_disk_that_takes_no_more_is_named_and_nothing_is_left() {
+    const NAME: &str = "crash::a_disk_that_takes_no_more_is_named_and_nothing_is_left";
+    if let Ok(folder) = std::env::var(FULL_CHILD) {
+        let folder = Path::new(&folder);
+        let releases = releases(folder);
+        let archive = fs::read(folder.join("archive.tar")).unwrap();
+        let mut said = Vec::new();
+        let built = releases.build(&input_of(&folder.join("large"))).unwrap_err();
+        said.push(chain(&built));
+        said.push(chain(&releases.import(archive.as_slice()).unwrap_err()));
+        for said in said {
+            tell(&format!(
+                "SAID {}",
+                said.contains("File too large") && said.contains("write")
+            ));
+        }
+        return;
+    }
+    let folder = in_memory();
+    let kept = releases(folder.path()).build(&input(folder.path())).unwrap();
+    let large = folder.path().join("large");
+    let source = input(&large);
+    // It does not compress: the import writes as much as the build.
+    let mut state = 1u64;
+    let noise = (0..300_000).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    });
+    write(&large.join("public/noise"), &noise.collect::<Vec<_>>());
+    let elsewhere = releases(&folder.path().join("elsewhere"));
+    let digest = elsewhere.build(&source).unwrap().digest;
+    write(&folder.path().join("archive.tar"), &export(&elsewhere, &digest));
+    let before = crate::support::files(&folder.path().join("releases"));
+    // A limit on a file's length fails as a full disk does, at any byte; the shell lets the signal pass.
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "sh"])
+        .arg(program)
+        .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
+        .env(FULL_CHILD, folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(text.matches("SAID true;").count(), 2, "{text}");
+    assert_eq!(crate::support::files(&folder.path().join("releases")), before);
+    let releases = releases(folder.path());
+    assert_eq!(names(releases.folder()).len(), 4);
+    releases.verify(&kept.digest).unwrap();
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        said.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    said
+}
