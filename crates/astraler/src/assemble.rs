@@ -1,13 +1,12 @@
-//! From sources to a release: the tools, the application's own build, the bundles, the folder named by its
-//! digest.
+//! From sources to a release: the tools, the application's own build, the bundles, the image.
 
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::place::{self, Place};
 use crate::progress::Progress;
-use astraler_control::{Application, POSTGRES_VERSIONS, StepOutcome, WorkerPlan};
-use astraler_manifest::{Manifest, Worker};
-use astraler_model::{AssetConfig, Environment};
+use crate::upload::Built;
+use astraler_control::{MAX_MASK_BYTES, POSTGRES_VERSIONS, ReleaseConfiguration, StepOutcome};
+use astraler_manifest::Manifest;
 use astraler_release as release;
 use astraler_workers::tools::{self, Tools, ToolsConfig};
 use astraler_workers::{BundleInput, Module, bundle};
@@ -16,12 +15,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
-
-/// A release, ready to be deployed to any environment.
-pub(crate) struct Assembled {
-    manifest: Manifest,
-    release: release::Release,
-}
 
 /// Lines of a failed build that are shown.
 const SHOWN_LINES: usize = 30;
@@ -47,80 +40,79 @@ pub(crate) fn tools_config(arguments: &Arguments) -> Outcome<ToolsConfig> {
     })
 }
 
-/// Installs the tools, builds the application, bundles its workers, writes the release.
+/// Installs the tools, builds the application, bundles its workers, makes the release in a folder of its own: the daemon
+/// alone writes where releases are kept.
 pub(crate) async fn assemble(
     place: &Place,
     manifest: &Manifest,
     no_build: bool,
     progress: &mut Progress,
-) -> Outcome<Assembled> {
+) -> Outcome<Built> {
     let tools = install_tools(place, progress).await?;
+    let folder = tempfile::Builder::new().prefix("release-").tempdir()?;
     if !no_build {
-        build(place, manifest, &tools, progress).await?;
+        build(place, manifest, &tools, folder.path(), progress).await?;
     }
     let began = Instant::now();
     progress.begin("release");
-    let staging = tempfile::Builder::new().prefix("bundle-").tempdir()?;
-    let release = write_release(place, manifest, &tools, staging.path()).await?;
+    let releases = release::Releases::prepare(folder.path().join("releases"))?;
+    let release = write_release(place, manifest, &tools, &folder.path().join("bundle"), &releases).await?;
     progress.end("release", StepOutcome::Unchanged, release.digest.clone(), began);
-    Ok(Assembled {
-        manifest: manifest.clone(),
+    Ok(Built {
         release,
+        releases,
+        _folder: folder,
     })
 }
 
-impl Assembled {
-    /// The release with the values of one environment.
-    pub(crate) fn application(&self, environment: Environment) -> Application {
-        let contents = &self.release.manifest;
-        let workers = self
-            .manifest
-            .workers
-            .iter()
-            .map(|worker| plan(worker, environment, &self.release))
-            .collect();
-        let assets = contents.has_assets().then(|| AssetConfig {
-            directory: self.release.directory.join("assets"),
-            html_handling: self.manifest.config.assets.html_handling,
-            not_found_handling: self.manifest.config.assets.not_found_handling,
-        });
-        Application {
-            config: self.manifest.config.clone(),
-            release: self.release.digest.clone(),
-            workers,
-            assets,
-            migrations: contents
-                .has_migrations()
-                .then(|| self.release.directory.join("migrations")),
-        }
+/// What stands for the sources, when git knows all of them: the same key needs no second build.
+pub(crate) async fn key(place: &Place) -> Option<release::Key> {
+    let git = async |words: &[&str]| {
+        let output = tokio::process::Command::new("git")
+            .args(words)
+            .current_dir(&place.application)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    if !git(&["status", "--porcelain", "--", "."]).await?.is_empty() {
+        return None;
     }
+    let mut input = release::KeyInput {
+        tree: git(&["rev-parse", "--verify", "HEAD:./"]).await?,
+        ..release::KeyInput::default()
+    };
+    if let Ok(lock) = std::fs::read(place.application.join("pnpm-lock.yaml")) {
+        use sha2::Digest;
+        let hash = hex::encode(sha2::Sha256::digest(&lock));
+        input.locks.insert("pnpm-lock.yaml".into(), hash);
+    }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    input.tools.insert("astraler".into(), version);
+    Some(release::Key::of(&input))
 }
 
-fn plan(worker: &Worker, environment: Environment, release: &release::Release) -> WorkerPlan {
-    let entry = release.manifest.workers.get(&worker.name);
-    let modules = entry.into_iter().flat_map(|entry| &entry.modules);
-    WorkerPlan {
-        name: worker.name.clone(),
-        routes: worker.routes.clone(),
-        // What the release holds was written by `write_release`, from the same type.
-        modules: modules
-            .filter_map(|module| serde_json::from_value(module.clone()).ok())
-            .collect(),
-        compatibility_date: worker.compatibility_date.clone(),
-        compatibility_flags: worker.compatibility_flags.clone(),
-        vars: worker.vars_for(environment),
-        r2: worker
-            .r2
-            .iter()
-            .map(|r2| (r2.binding.clone(), r2.bucket.clone()))
-            .collect(),
-        hyperdrive: worker
-            .hyperdrive
-            .iter()
-            .map(|hyperdrive| hyperdrive.binding.clone())
-            .collect(),
-        memory_bytes: worker.memory_bytes,
+/// The script `database.mask`.
+fn mask(place: &Place, manifest: &Manifest) -> Outcome<Option<String>> {
+    let Some(path) = &manifest.config.database.mask else {
+        return Ok(None);
+    };
+    let path = place.application.join(path);
+    let refused = |why: String| Failure::new(Kind::Manifest, format!("database.mask: {why}"));
+    let size = std::fs::metadata(&path).map_err(|error| refused(format!("{}: {error}", path.display())))?;
+    if size.len() > MAX_MASK_BYTES {
+        return Err(refused(format!(
+            "{} has {} bytes; at most {MAX_MASK_BYTES}",
+            path.display(),
+            size.len()
+        )));
     }
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| refused(format!("{}: {error}", path.display())))?;
+    Ok(Some(text))
 }
 
 async fn write_release(
@@ -128,6 +120,7 @@ async fn write_release(
     manifest: &Manifest,
     tools: &Tools,
     staging: &Path,
+    releases: &release::Releases,
 ) -> Outcome<release::Release> {
     let inputs: Vec<BundleInput> = manifest
         .workers
@@ -146,7 +139,7 @@ async fn write_release(
     })?;
     let mut input = release::Input {
         application: manifest.config.name.clone(),
-        configuration: serde_json::json!({ "config": manifest.config }),
+        configuration: serde_json::to_value(ReleaseConfiguration::of(manifest, mask(place, manifest)?))?,
         copies: vec![],
         workers: BTreeMap::new(),
     };
@@ -184,7 +177,7 @@ async fn write_release(
     if migrations.is_dir() {
         input.copies.push((migrations, "migrations".to_owned()));
     }
-    Ok(release::Releases::prepare(place.layout.releases())?.build(&input)?)
+    Ok(releases.build(&input)?)
 }
 
 async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools> {
@@ -211,13 +204,19 @@ async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools>
 }
 
 /// Installs the application's packages when its lock file changed, then runs its build command.
-async fn build(place: &Place, manifest: &Manifest, tools: &Tools, progress: &mut Progress) -> Outcome {
+async fn build(
+    place: &Place,
+    manifest: &Manifest,
+    tools: &Tools,
+    folder: &Path,
+    progress: &mut Progress,
+) -> Outcome {
     let Some(command) = &manifest.config.build.command else {
         return Ok(());
     };
     let began = Instant::now();
     progress.begin("build");
-    let path = tool_path(place, tools)?;
+    let path = tool_path(folder, tools)?;
     if place.application.join("pnpm-lock.yaml").is_file() && packages_are_stale(&place.application) {
         run(place, "pnpm install --frozen-lockfile", &path).await?;
     }
@@ -239,8 +238,8 @@ fn packages_are_stale(application: &Path) -> bool {
 }
 
 /// A PATH whose `node` and `pnpm` are the pinned ones.
-fn tool_path(place: &Place, tools: &Tools) -> Outcome<OsString> {
-    let folder = place.layout.state.join("bin/tools");
+fn tool_path(folder: &Path, tools: &Tools) -> Outcome<OsString> {
+    let folder = folder.join("tools");
     std::fs::create_dir_all(&folder)?;
     let node = tools.node.display();
     let scripts = [

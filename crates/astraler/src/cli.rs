@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 manifest not valid, 4 something must be installed,
 5 another command holds the lock, 6 port taken, 7 the platform is not up, 8 a release is damaged,
-130 interrupted.")]
+9 superseded by a newer deployment, 130 interrupted.")]
 pub(crate) struct Arguments {
     /// Folder of the application; the nearest parent with an astraler.toml by default.
     #[arg(long, global = true, value_name = "DIR")]
@@ -41,6 +41,54 @@ pub(crate) enum Command {
   astraler up --env staging
   astraler up --port 8080")]
     Up(UpArguments),
+    /// Put the application, or a release that was built before, into an environment.
+    #[command(after_help = "Examples:
+  astraler deploy
+  astraler deploy --env staging
+  astraler deploy --env pr-7 --release 3f2a91c0
+  astraler deploy --env production --override \"fix of the outage of today\"
+
+It ends when the new deployment serves; with --wait, when the one before has ended too. Inside a pipeline job it speaks
+to that job's own socket (ASTRALER_SOCKET, ASTRALER_TOKEN_FILE), where `--env preview` is the pull request's own.")]
+    Deploy(DeployArguments),
+    /// Put the release that one environment runs into another, by its digest, verified again.
+    #[command(after_help = "Example:\n  astraler promote staging production")]
+    Promote {
+        /// Where it runs.
+        from: String,
+        /// Where it goes.
+        to: String,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Go back to the last good deployment, with its release and its configuration. The schema stays as it is.
+    #[command(after_help = "Examples:
+  astraler rollback --env production --reason \"checkout fails\"
+  astraler rollback --env staging --to d-12")]
+    Rollback {
+        /// Which environment.
+        #[arg(long = "env", value_name = "NAME", default_value = "development")]
+        environment: String,
+        /// Deployment to go back to.
+        #[arg(long, value_name = "DEPLOYMENT")]
+        to: Option<String>,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// What was deployed, when, by whom, and how it ended.
+    #[command(
+        after_help = "Examples:\n  astraler deployments\n  astraler deployments --env production --json"
+    )]
+    Deployments {
+        /// Of one environment only.
+        #[arg(long = "env", value_name = "NAME")]
+        environment: Option<String>,
+        /// So many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: u32,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Stop everything; data stays.
     #[command(after_help = "Example:\n  astraler down")]
     Down,
@@ -179,6 +227,39 @@ pub(crate) struct UpArguments {
     /// Do not run the build command; what an earlier build left is packed.
     #[arg(long)]
     pub(crate) no_build: bool,
+    /// Print each event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `deploy`.
+#[derive(Debug, Args)]
+pub(crate) struct DeployArguments {
+    /// Environment (development, staging, production, pr-N).
+    #[arg(long = "env", value_name = "NAME", default_value = "development")]
+    pub(crate) environment: String,
+    /// A release that was built before: its digest, or the beginning of it.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) release: Option<String>,
+    /// Do not run the application's own build.
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    #[command(flatten)]
+    pub(crate) change: ChangeArguments,
+}
+
+/// What every deployment can be told.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArguments {
+    /// Why, for the record.
+    #[arg(long, value_name = "REASON")]
+    pub(crate) reason: Option<String>,
+    /// Deploy although a gate has not passed; the reason is audited.
+    #[arg(long = "override", value_name = "REASON")]
+    pub(crate) override_reason: Option<String>,
+    /// Wait until the deployment before has ended too.
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// Print each event as a line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -323,6 +404,15 @@ pub(crate) enum EnvCommand {
         name: String,
         #[command(flatten)]
         json: Json,
+    },
+    /// Remove a preview wholly: routes, workers, Redis, database, buckets, secrets.
+    #[command(after_help = "Example:\n  astraler env remove pr-7")]
+    Remove {
+        /// Which preview.
+        name: String,
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print one credential; it is audited.
     #[command(after_help = "Example:\n  astraler env credential development postgres_service_password")]

@@ -1,6 +1,7 @@
 //! The commands, one module each, and the choice among them.
 
 mod audit;
+mod deploy;
 mod doctor;
 mod down;
 mod env;
@@ -27,6 +28,18 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
         Command::Init(init) => init::run(arguments, init),
         Command::Up(up) => up::run(arguments, up),
+        Command::Deploy(deploy) => deploy::run(arguments, deploy),
+        Command::Promote { from, to, change } => deploy::promote(arguments, from, to, change),
+        Command::Rollback {
+            environment,
+            to,
+            change,
+        } => deploy::rollback(arguments, environment, to.as_deref(), change),
+        Command::Deployments {
+            environment,
+            lines,
+            json,
+        } => deploy::list(arguments, environment.as_deref(), *lines, json.json),
         Command::Down => down::run(arguments),
         Command::Status(json) => status::run(arguments, json.json),
         Command::Doctor(json) => doctor::run(arguments, json.json),
@@ -59,11 +72,30 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-/// The daemon of the application's platform.
+/// The daemon of the application's platform; inside a pipeline job, the job's own socket.
 fn daemon(arguments: &Arguments) -> Outcome<AdminClient> {
+    if let Some(client) = job()? {
+        return Ok(client);
+    }
     let place = Place::find(arguments)?;
     place.installation()?;
     Ok(AdminClient::new(place.layout.admin_socket()))
+}
+
+/// The socket that a pipeline job is given, with its token.
+fn job() -> Outcome<Option<AdminClient>> {
+    let Some(socket) = std::env::var_os("ASTRALER_SOCKET") else {
+        return Ok(None);
+    };
+    let client = AdminClient::new(std::path::PathBuf::from(socket));
+    let Some(file) = std::env::var_os("ASTRALER_TOKEN_FILE") else {
+        return Ok(Some(client));
+    };
+    let token = std::fs::read_to_string(&file).map_err(|error| {
+        let path = std::path::Path::new(&file).display();
+        crate::failure::Failure::of(&error).context(format!("ASTRALER_TOKEN_FILE {path} cannot be read"))
+    })?;
+    Ok(Some(client.with_token(token.trim())))
 }
 
 /// Runs one asynchronous piece of a command.
@@ -75,7 +107,7 @@ fn block_on<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
 }
 
 /// A client's error as a failure: no connection means that the platform is not up.
-fn not_up(error: &astraler_control::ClientError) -> crate::failure::Failure {
+pub(crate) fn not_up(error: &astraler_control::ClientError) -> crate::failure::Failure {
     use crate::failure::{Failure, Kind};
     let failure = Failure::of(error);
     match error {

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     NotUp,
     /// A release is not what its digest says.
     Damaged,
+    /// A newer deployment was asked for while this one waited.
+    Superseded,
     /// Ctrl-C.
     Interrupted,
 }
@@ -35,6 +37,7 @@ impl Kind {
             Self::Port => 6,
             Self::NotUp => 7,
             Self::Damaged => 8,
+            Self::Superseded => 9,
             Self::Interrupted => 130,
         }
     }

@@ -10,6 +10,7 @@ mod ports;
 mod processes;
 mod progress;
 mod table;
+mod upload;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -58,6 +58,7 @@ pub(crate) fn daemon(arguments: &ProcessArguments) -> Outcome {
     let listening = astraler_control::Listening {
         admin: listeners.take_unix("admin")?,
         api: listeners.take_tcp("api")?,
+        wake: listeners.take_unix("wake")?,
     };
     runtime(1)?.block_on(async move {
         astraler_control::run(installation, listening, terminated()).await?;

@@ -89,7 +89,19 @@ impl Progress {
                 self.clear();
                 line(&format!("  ✗ {}", fault.part));
             }
-            (Form::Lines, Event::Begin { .. }) | (_, Event::Done { .. }) => {}
+            (_, Event::Superseded { deployment, by }) => {
+                self.clear();
+                line(&format!("  ✗ {deployment} superseded by {by}"));
+            }
+            (Form::Lines, Event::Begin { .. })
+            | (_, Event::Done { .. } | Event::Live { .. } | Event::Removed { .. }) => {}
+        }
+    }
+
+    /// A last word for people; with JSON the events have said it.
+    pub(crate) fn say(&self, text: &str) {
+        if self.form != Form::Json {
+            line(text);
         }
     }
 

@@ -2,16 +2,21 @@
 //! for a scope first. Version 1, with the scope that each needs:
 //!
 //! - `GET /v1/status`: `read`
-//! - `POST /v1/up` → progress, one JSON object a line; `POST /v1/down`: `admin`
+//! - `POST /v1/up`, `POST /v1/deploy`, `POST /v1/promote`, `POST /v1/rollback`, `DELETE /v1/environments/{environment}`
+//!   → progress, one JSON object a line ([`crate::Event`]): `deploy:ENVIRONMENT`, but `admin` for `up` and the removal
+//! - `POST /v1/down`: `admin`
+//! - `GET /v1/deployments?environment=E&limit=N`: `read`
+//! - `POST /v1/releases`, `GET /v1/releases/key/{key}`: `release`; see [`crate::upload`]
 //! - `GET /v1/environments/{environment}/credentials/{name}`: `admin`
 //! - `GET /v1/audit?limit=N`, `GET /v1/audit/verify`: `admin`
 //! - `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{name}`, `POST /v1/session`: `admin`
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 
 use crate::daemon::Daemon;
-use crate::words::{Event, UpRequest};
-use crate::{status, tokens, up};
-use astraler_model::{Environment, Forbidden, Principal, Scope};
+use crate::platform::report_of;
+use crate::words::{DeployRequest, PromoteRequest, RollbackRequest, UpRequest};
+use crate::{status, tokens};
+use astraler_model::{DeployTarget, Environment, Forbidden, Principal, Scope};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -32,9 +37,6 @@ pub(crate) struct ApiError {
     message: String,
 }
 
-/// Lines of progress that wait for a slow reader.
-const PROGRESS_QUEUE: usize = 256;
-
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// The routes.
@@ -53,7 +55,13 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{name}", delete(tokens::revoke))
         .route("/v1/session", post(tokens::session))
+        .route("/v1/deploy", post(deploy))
+        .route("/v1/promote", post(promote))
+        .route("/v1/rollback", post(rollback))
+        .route("/v1/deployments", get(read_deployments))
+        .route("/v1/environments/{environment}", delete(remove_environment))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .merge(crate::upload::router().route_layer(from_fn_with_state(Arc::clone(&daemon), uploaders)))
         .with_state(daemon)
 }
 
@@ -87,31 +95,93 @@ async fn bring_up(
     // Before the body is read: who may not ask is told nothing about it.
     daemon.allow(&principal, &Scope::Admin, "up")?;
     let request: UpRequest = serde_json::from_slice(&body).map_err(ApiError::bad_request)?;
-    let (events, received) = mpsc::channel(PROGRESS_QUEUE);
-    tokio::spawn(async move {
-        // One change at a time: a second `up` waits for the first.
-        let _change = daemon.changes.lock().await;
-        let UpRequest {
-            environment,
-            application,
-        } = request;
-        let healed = daemon.take_healed(environment);
-        let platform = &daemon.platform;
-        let actor = &principal.name;
-        let result = Box::pin(up::up(platform, environment, &application, actor, &events)).await;
-        let last = match result {
-            Ok(changed) => match status::environment_report(platform, environment, &application) {
-                Ok(report) => Event::Done {
-                    changed: changed || healed,
-                    environment: report,
-                },
-                Err(error) => Event::Failed(crate::Fault::of("status", &error)),
-            },
-            Err(fault) => Event::Failed(fault),
-        };
-        events.send(last).await.ok();
-    });
-    Ok(lines(received))
+    let UpRequest {
+        environment,
+        release,
+        origin,
+    } = request;
+    Ok(lines(daemon.up(principal.name, environment, release, origin)))
+}
+
+async fn deploy(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<DeployRequest>,
+) -> Answer {
+    let environment: Environment = request.environment.parse().map_err(ApiError::bad_request)?;
+    let wanted = Scope::Deploy(DeployTarget::One(environment));
+    daemon.allow(&principal, &wanted, &format!("deploy {environment}"))?;
+    Ok(lines(daemon.deploy(
+        principal.name,
+        environment,
+        request.release,
+        request.origin,
+    )))
+}
+
+async fn promote(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<PromoteRequest>,
+) -> Answer {
+    let wanted = Scope::Deploy(DeployTarget::One(request.to));
+    let action = format!("promote {} {}", request.from, request.to);
+    daemon.allow(&principal, &wanted, &action)?;
+    Ok(lines(daemon.promote(principal.name, request)))
+}
+
+async fn rollback(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<RollbackRequest>,
+) -> Answer {
+    let wanted = Scope::Deploy(DeployTarget::One(request.environment));
+    daemon.allow(&principal, &wanted, &format!("rollback {}", request.environment))?;
+    Ok(lines(daemon.rollback(principal.name, request)))
+}
+
+async fn remove_environment(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Path(environment): Path<String>,
+) -> Answer {
+    daemon.allow(&principal, &Scope::Admin, &format!("env remove {environment}"))?;
+    let environment: Environment = environment.parse().map_err(ApiError::bad_request)?;
+    Ok(lines(daemon.remove(
+        principal.name,
+        environment,
+        "asked for".into(),
+    )))
+}
+
+#[derive(Deserialize)]
+struct DeploymentsQuery {
+    #[serde(default)]
+    environment: Option<Environment>,
+    #[serde(default = "default_limit")]
+    limit: u32,
+}
+
+async fn read_deployments(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Query(query): Query<DeploymentsQuery>,
+) -> Answer {
+    daemon.allow(&principal, &Scope::Read, "deployments")?;
+    let all = daemon
+        .platform
+        .deployments(query.environment, query.limit)
+        .map_err(ApiError::internal)?;
+    Ok(Json(all.iter().map(report_of).collect::<Vec<_>>()).into_response())
+}
+
+/// For routes through which releases come in.
+async fn uploaders(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Answer {
+    let principal = request.extensions().get::<Principal>();
+    let principal = principal.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+    let action = format!("{} {}", request.method(), request.uri().path());
+    daemon.allow(principal, &Scope::Release, &action)?;
+    Ok(next.run(request).await)
 }
 
 /// Progress as it happens, one JSON object a line.

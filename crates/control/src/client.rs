@@ -1,13 +1,21 @@
 //! HTTP over a Unix socket: the admin API's client, and single GETs to status and worker sockets.
 
 use crate::releases::{ReleaseSummary, Verified};
-use crate::words::{Event, NewTokenReport, NewTokenRequest, StatusReport, UpRequest};
+use crate::upload::Received;
+use crate::words::{
+    DeployRequest, DeploymentReport, Event, NewTokenReport, NewTokenRequest, PromoteRequest, RollbackRequest,
+    StatusReport, UpRequest,
+};
+use astraler_model::Environment;
 use astraler_release::Description;
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 use http::{Method, Request};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
@@ -55,6 +63,15 @@ pub enum ClientError {
     },
 }
 
+/// What is sent: one piece, or many as they come.
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
 /// An answer read whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -64,7 +81,17 @@ pub(crate) struct Answer {
 
 /// One GET on a socket.
 pub(crate) async fn get(socket: &Path, path: &str) -> Result<Answer, ClientError> {
-    let response = send(socket, Method::GET, path, Bytes::new()).await?;
+    let response = send(socket, Method::GET, path, None, whole(Bytes::new())).await?;
+    let status = response.status().as_u16();
+    Ok(Answer {
+        status,
+        body: collect(socket, response.into_body()).await?,
+    })
+}
+
+/// One DELETE on a socket.
+pub(crate) async fn delete(socket: &Path, path: &str) -> Result<Answer, ClientError> {
+    let response = send(socket, Method::DELETE, path, None, whole(Bytes::new())).await?;
     let status = response.status().as_u16();
     Ok(Answer {
         status,
@@ -76,6 +103,8 @@ pub(crate) async fn get(socket: &Path, path: &str) -> Result<Answer, ClientError
 #[derive(Debug, Clone)]
 pub struct AdminClient {
     socket: PathBuf,
+    /// `Authorization: Bearer`, on a socket where the peer's user says nothing.
+    token: Option<String>,
 }
 
 impl AdminClient {
@@ -83,6 +112,15 @@ impl AdminClient {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            token: None,
+        }
+    }
+
+    /// The same with a bearer token, for a job's socket.
+    pub fn with_token(self, token: impl Into<String>) -> Self {
+        Self {
+            token: Some(token.into()),
+            ..self
         }
     }
 
@@ -129,7 +167,7 @@ impl AdminClient {
         mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<(), ClientError> {
         let path = release_path(digest, "/archive");
-        let response = send(&self.socket, Method::GET, &path, Bytes::new()).await?;
+        let response = self.send(Method::GET, &path, whole(Bytes::new())).await?;
         let status = response.status();
         let mut body = response.into_body();
         if !status.is_success() {
@@ -177,9 +215,102 @@ impl AdminClient {
     }
 
     /// Brings an environment up; calls `on_event` for each line of progress as it arrives.
-    pub async fn up(&self, request: &UpRequest, mut on_event: impl FnMut(Event)) -> Result<(), ClientError> {
+    pub async fn up(
+        &self,
+        request: &UpRequest,
+        on_event: impl FnMut(Event) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/up", request, on_event).await
+    }
+
+    /// Puts a release into an environment. Here and below: `on_event` says whether to go on listening; the work goes on
+    /// whatever it says.
+    pub async fn deploy(
+        &self,
+        request: &DeployRequest,
+        on_event: impl FnMut(Event) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/deploy", request, on_event).await
+    }
+
+    /// Puts the release of one environment into another.
+    pub async fn promote(
+        &self,
+        request: &PromoteRequest,
+        on_event: impl FnMut(Event) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/promote", request, on_event).await
+    }
+
+    /// Goes back.
+    pub async fn rollback(
+        &self,
+        request: &RollbackRequest,
+        on_event: impl FnMut(Event) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/rollback", request, on_event).await
+    }
+
+    /// Removes a preview.
+    pub async fn remove_environment(
+        &self,
+        environment: Environment,
+        on_event: impl FnMut(Event) -> bool,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/environments/{environment}");
+        self.change(Method::DELETE, &path, &serde_json::Value::Null, on_event)
+            .await
+    }
+
+    /// The newest deployments, newest first.
+    pub async fn deployments(
+        &self,
+        environment: Option<Environment>,
+        limit: u32,
+    ) -> Result<Vec<DeploymentReport>, ClientError> {
+        let of = environment.map_or_else(String::new, |environment| format!("&environment={environment}"));
+        self.read(&format!("/v1/deployments?limit={limit}{of}")).await
+    }
+
+    /// The release that was built from what the key stands for, if the daemon has it.
+    pub async fn release_by_key(&self, key: &str) -> Result<Option<String>, ClientError> {
+        match self.read::<Received>(&format!("/v1/releases/key/{key}")).await {
+            Ok(received) => Ok(Some(received.digest)),
+            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a release: a tar of an OCI image layout, in pieces as they come. Answers its digest.
+    pub async fn upload(
+        &self,
+        key: Option<&str>,
+        pieces: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Result<String, ClientError> {
+        let path = match key {
+            Some(key) => format!("/v1/releases?key={key}"),
+            None => "/v1/releases".to_owned(),
+        };
+        let body = StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync();
+        let response = self.send(Method::POST, &path, body).await?;
+        let status = response.status();
+        let body = collect(&self.socket, response.into_body()).await?;
+        if !status.is_success() {
+            return Err(refused(status.as_u16(), &body));
+        }
+        let received: Received = serde_json::from_slice(&body).map_err(|error| self.protocol(&error))?;
+        Ok(received.digest)
+    }
+
+    async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        request: &impl Serialize,
+        mut on_event: impl FnMut(Event) -> bool,
+    ) -> Result<(), ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
-        let response = send(&self.socket, Method::POST, "/v1/up", body.into()).await?;
+        let response = self.send(method, path, whole(body)).await?;
         let status = response.status();
         let mut body = response.into_body();
         if !status.is_success() {
@@ -197,10 +328,22 @@ impl AdminClient {
             }
             while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
-                on_event(serde_json::from_slice(&line).map_err(|error| self.protocol(&error))?);
+                let event = serde_json::from_slice(&line).map_err(|error| self.protocol(&error))?;
+                if !on_event(event) {
+                    return Ok(());
+                }
             }
         }
         Ok(())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        send(&self.socket, method, path, self.token.as_deref(), body).await
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -213,7 +356,7 @@ impl AdminClient {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let response = send(&self.socket, method, path, body).await?;
+        let response = self.send(method, path, whole(body)).await?;
         let status = response.status();
         let body = collect(&self.socket, response.into_body()).await?;
         if !status.is_success() {
@@ -253,7 +396,8 @@ async fn send(
     socket: &Path,
     method: Method,
     path: &str,
-    body: Bytes,
+    token: Option<&str>,
+    body: Body,
 ) -> Result<http::Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
@@ -273,12 +417,16 @@ async fn send(
             tracing::debug!(%error, "connection to a socket of ours");
         }
     });
-    let request = Request::builder()
+    let mut request = Request::builder();
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request
         .method(method)
         .uri(path)
         .header("host", "localhost")
         .header("content-type", "application/json")
-        .body(Full::new(body))
+        .body(body)
         .map_err(|error| ClientError::Protocol {
             path: socket.to_owned(),
             reason: error.to_string(),

@@ -73,6 +73,20 @@ impl Credentials {
         )
     }
 
+    /// The password of the role that owns what is in the golden copy of staging.
+    pub(crate) fn golden(&self) -> Result<Secret, CredentialError> {
+        self.get_or_create(PLATFORM, "postgres-golden", generate_password)
+    }
+
+    /// Deletes the key of an environment and with it all its secrets.
+    pub(crate) fn forget(&self, environment: Environment) -> Result<(), CredentialError> {
+        let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        let scope = environment.to_string();
+        self.store.scope_remove(&scope)?;
+        vault.remove_key(&scope);
+        Ok(())
+    }
+
     /// Everything of an environment.
     pub(crate) fn environment(
         &self,

@@ -2,16 +2,25 @@
 
 use crate::installation::Installation;
 use crate::platform::{Platform, PlatformError};
-use crate::words::Fault;
-use crate::{api, deploy, status, up};
+use crate::sleep::{self, Due};
+use crate::turns::Turns;
+use crate::words::{Fault, chain};
+use crate::{api, deploy, preview, remove, requests, status, wake};
 use astraler_model::Environment;
+use astraler_store::Desired;
 use std::collections::BTreeSet;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+use tokio::sync::{Notify, OwnedRwLockWriteGuard, RwLock, Semaphore, mpsc};
+
+/// How often it looks whether a preview is idle.
+const LOOK_AT_PREVIEWS_EVERY: Duration = Duration::from_secs(10);
+
+/// Releases that are received at once: each is written to disk and hashed.
+const MAX_UPLOADS: usize = 2;
 
 /// How often the daemon looks whether everything that should be up still is.
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
@@ -38,8 +47,14 @@ pub struct PlatformErrorOpaque(#[from] PlatformError);
 /// The state of the daemon's process.
 pub(crate) struct Daemon {
     pub(crate) platform: Platform,
-    /// One change at a time.
-    pub(crate) changes: Arc<Mutex<()>>,
+    /// Every change reads; whoever looks after everything at once writes.
+    pub(crate) changes: Arc<RwLock<()>>,
+    /// One change of an environment at a time.
+    pub(crate) turns: Turns,
+    /// Says that the golden copy of staging is to be made anew.
+    pub(crate) stale: Notify,
+    /// Uploads of releases at once.
+    pub(crate) uploads: Semaphore,
     /// Environments that this process brought back after they had been down.
     healed: StdMutex<BTreeSet<Environment>>,
 }
@@ -61,6 +76,8 @@ pub struct Listening {
     pub admin: StdUnixListener,
     /// For bearers of tokens; loopback only.
     pub api: StdTcpListener,
+    /// Where the edge asks that an environment be woken.
+    pub wake: StdUnixListener,
 }
 
 /// Runs until `shutdown`.
@@ -73,14 +90,21 @@ pub async fn run(
     platform.note_interrupted().map_err(PlatformErrorOpaque)?;
     let daemon = Arc::new(Daemon {
         platform,
-        changes: Arc::new(Mutex::new(())),
+        changes: Arc::default(),
+        turns: Turns::default(),
+        stale: Notify::new(),
+        uploads: Semaphore::new(MAX_UPLOADS),
         healed: StdMutex::default(),
     });
     let admin = UnixListener::from_std(listening.admin).map_err(DaemonError::Socket)?;
     let tcp = TcpListener::from_std(listening.api).map_err(DaemonError::Socket)?;
+    let wake = UnixListener::from_std(listening.wake).map_err(DaemonError::Socket)?;
     // Healing takes the change lock before the first request can be read: an `up` that arrives now waits.
-    let first_change = Arc::clone(&daemon.changes).lock_owned().await;
+    let first_change = Arc::clone(&daemon.changes).write_owned().await;
     tokio::spawn(reconcile(Arc::clone(&daemon), first_change));
+    tokio::spawn(keep_golden(Arc::clone(&daemon)));
+    tokio::spawn(look_after_previews(Arc::clone(&daemon)));
+    tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {
         () = api::serve_admin(Arc::clone(&daemon), admin) => {}
@@ -91,50 +115,48 @@ pub async fn run(
 }
 
 /// Brings back what should be up: at start, and whenever a look finds it down.
-async fn reconcile(daemon: Arc<Daemon>, first_change: OwnedMutexGuard<()>) {
-    let mut change = first_change;
+async fn reconcile(daemon: Arc<Daemon>, first_change: OwnedRwLockWriteGuard<()>) {
+    heal(&daemon).await;
+    drop(first_change);
     loop {
-        heal(&daemon).await;
-        drop(change);
         tokio::time::sleep(RECONCILE_EVERY).await;
-        change = Arc::clone(&daemon.changes).lock_owned().await;
+        // While something is changed, that change looks after its parts itself.
+        if let Ok(_change) = Arc::clone(&daemon.changes).try_write_owned() {
+            heal(&daemon).await;
+        }
     }
 }
 
 async fn heal(daemon: &Daemon) {
     if let Err(error) = deploy::settle(&daemon.platform).await {
         tracing::warn!(
-            error = crate::words::chain(&error),
+            error = chain(&error),
             "half-done deployments cannot be ended; trying again"
+        );
+    }
+    if let Err(error) = quieten(daemon).await {
+        tracing::warn!(
+            error = chain(&error),
+            "what should sleep cannot be stopped; trying again"
         );
     }
     let live = match status::all_run(&daemon.platform).await {
         Ok(true) => return,
-        Ok(false) => daemon.platform.live(),
+        Ok(false) => daemon.platform.awake(),
         Err(error) => Err(error),
     };
     let live = match live {
         Ok(live) => live,
         Err(error) => {
             tracing::warn!(
-                error = crate::words::chain(&error),
+                error = chain(&error),
                 "what should be up cannot be told; trying again"
             );
             return;
         }
     };
-    for (environment, (_, application)) in live {
-        let (events, mut received) = mpsc::channel(8);
-        let discard = tokio::spawn(async move { while received.recv().await.is_some() {} });
-        match Box::pin(up::up(
-            &daemon.platform,
-            environment,
-            &application,
-            "daemon",
-            &events,
-        ))
-        .await
-        {
+    for (environment, (deployment, application)) in live {
+        match Box::pin(requests::bring_back(&daemon.platform, &deployment, &application)).await {
             Ok(true) => {
                 daemon
                     .healed
@@ -148,7 +170,91 @@ async fn heal(daemon: &Daemon) {
                 tracing::warn!(%environment, part, message, "cannot be brought back; trying again");
             }
         }
-        drop(events);
-        discard.await.ok();
+    }
+}
+
+/// Stops what a killed process had meant to put to sleep.
+async fn quieten(daemon: &Daemon) -> Result<(), PlatformError> {
+    for environment in daemon.platform.asleep()? {
+        if let Some(deployment) = daemon.platform.live_deployment(environment)? {
+            sleep::stop(&daemon.platform, &deployment)
+                .await
+                .map_err(PlatformError::Supervisor)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the golden copy of staging anew whenever it is stale; several wishes while it is made are one.
+async fn keep_golden(daemon: Arc<Daemon>) {
+    loop {
+        daemon.stale.notified().await;
+        if let Err(fault) = Box::pin(preview::refresh(&daemon.platform)).await {
+            tracing::warn!(
+                message = fault.message,
+                "previews are copies of the golden copy before"
+            );
+        }
+    }
+}
+
+/// Puts idle previews to sleep, removes those whose time is up, goes on with removals that were interrupted.
+async fn look_after_previews(daemon: Arc<Daemon>) {
+    loop {
+        tokio::time::sleep(LOOK_AT_PREVIEWS_EVERY).await;
+        if let Err(error) = previews(&daemon).await {
+            tracing::warn!(
+                error = chain(&error),
+                "previews cannot be looked after; trying again"
+            );
+        }
+    }
+}
+
+async fn previews(daemon: &Daemon) -> Result<(), sleep::SleepError> {
+    let platform = &daemon.platform;
+    for record in platform.environments()? {
+        let environment = record.environment;
+        if record.desired == Desired::Down && matches!(environment, Environment::Preview(_)) {
+            end(daemon, environment, "its removal was interrupted").await;
+        }
+    }
+    let asleep = platform.asleep()?;
+    for (environment, deployment, application, idle_ms) in sleep::idle_times(platform).await? {
+        match sleep::due(environment, &application, idle_ms, asleep.contains(&environment)) {
+            Due::Nothing => {}
+            Due::Removal => {
+                end(
+                    daemon,
+                    environment,
+                    "no request within environments.preview.ttl_hours",
+                )
+                .await
+            }
+            Due::Sleep => {
+                let _change = daemon.changes.read().await;
+                let _turn = daemon.turns.take(environment).await;
+                let still = platform.live_deployment(environment)?;
+                if still.is_some_and(|still| still.id == deployment.id) {
+                    sleep::sleep(platform, &deployment).await?;
+                    tracing::info!(%environment, "asleep");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn end(daemon: &Daemon, environment: Environment, reason: &str) {
+    let _change = daemon.changes.read().await;
+    let _turn = daemon.turns.take(environment).await;
+    let (events, received) = mpsc::channel(1);
+    drop(received);
+    let removed = remove::remove(&daemon.platform, environment, "daemon", reason, &events).await;
+    match removed {
+        Ok(()) => tracing::info!(%environment, reason, "removed"),
+        Err(Fault { part, message, .. }) => {
+            tracing::warn!(%environment, part, message, "cannot be removed; trying again");
+        }
     }
 }

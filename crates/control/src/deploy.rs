@@ -4,92 +4,248 @@
 use crate::credentials::EnvironmentSecrets;
 use crate::engines::{self, Step, outcome};
 use crate::platform::{Platform, PlatformError, application_of};
-use crate::publish;
-use crate::words::{Application, Fault};
+use crate::words::{Application, Fault, StepOutcome};
+use crate::{drain as draining, publish, status};
 use astraler_host::supervisor::{Started, SupervisorError};
-use astraler_model::{Environment, ListenAddress, Listener, UnitName, UnitSpec};
+use astraler_model::{Environment, ListenAddress, Listener, UnitName, UnitPhase, UnitSpec};
 use astraler_store::{Deployment, DeploymentState};
 use astraler_workers as workers;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// One try of a probe; how many there are is the manifest's business.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_AGAIN: Duration = Duration::from_millis(100);
 
-/// Makes `application` the live deployment of the environment.
-pub(crate) async fn deploy(
+/// How far a deployment has come.
+pub(crate) struct Story {
+    pub(crate) environment: Environment,
+    pub(crate) deployment: Deployment,
+    /// Whether it is a new one; else it is the live one, looked after.
+    pub(crate) fresh: bool,
+    /// Whether it was switched to.
+    live: bool,
+    old: Option<Deployment>,
+}
+
+impl Story {
+    pub(crate) fn new(environment: Environment, deployment: Deployment, fresh: bool) -> Self {
+        Self {
+            environment,
+            deployment,
+            fresh,
+            live: !fresh,
+            old: None,
+        }
+    }
+
+    /// After a failure: what had not been switched to goes. What was, stays, and what drains is ended later.
+    pub(crate) async fn take_back(&self, platform: &Platform, reason: &str) {
+        if self.live {
+            return;
+        }
+        if let Err(error) = abandon(platform, &self.deployment, reason).await {
+            tracing::warn!(%self.deployment.id, %error, "a deployment that did not come up is ended later");
+        }
+        if let Err(error) = publish::data(platform).await {
+            tracing::debug!(
+                error = crate::words::chain(&error),
+                "what it needed is taken back later"
+            );
+        }
+    }
+}
+
+/// Starts the deployment's process beside the old one's. Nobody is sent to it.
+pub(crate) async fn start(
     platform: &Platform,
-    environment: Environment,
+    part: &str,
+    story: &Story,
     secrets: &EnvironmentSecrets,
     application: &Application,
 ) -> Step {
-    let part = format!("workers {environment}");
-    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let live = platform
-        .live_deployment(environment)
-        .map_err(|error| fault(&error))?;
-    let same = match &live {
-        Some(live) => application_of(live).map_err(|error| fault(&error))? == *application,
-        None => false,
-    };
-    let (deployment, fresh) = match live {
-        Some(live) if same => (live, false),
-        _ => (
-            platform
-                .new_deployment(environment, application)
-                .map_err(|error| fault(&error))?,
-            true,
-        ),
-    };
-    let id = deployment.id.to_string();
-    let prepared = async {
-        publish::data(platform, Some((environment, application)))
-            .await
+    let fault = |error: &dyn std::error::Error| Fault::of(part, error);
+    let id = story.deployment.id.to_string();
+    if story.fresh {
+        platform
+            .start_deployment(&story.deployment)
             .map_err(|error| fault(&error))?;
-        let unit = worker_unit(platform, environment, &id, secrets, application)
-            .map_err(|error| fault(error.as_ref()))?;
-        start_and_probe(platform, &part, &id, &unit, application).await
-    };
-    let started = match prepared.await {
-        Ok(started) => started,
-        Err(fault) => {
-            if fresh && let Err(error) = abandon(platform, &deployment, &fault.message).await {
-                tracing::warn!(%deployment.id, %error, "a deployment that did not come up is ended later");
-            }
-            return Err(fault);
-        }
-    };
-    let mut old = None;
-    if fresh {
-        old = platform.switch_live(&deployment).map_err(|error| fault(&error))?;
     }
-    publish::edge(platform).await.map_err(|error| fault(&error))?;
-    if let Some(old) = &old {
-        retire(platform, old)
-            .await
-            .map_err(|error| Fault::of_supervisor(&part, &error))?;
-    }
-    let changed = fresh || matches!(started, Started::Fresh(_));
+    publish::data(platform).await.map_err(|error| fault(&error))?;
+    let unit = worker_unit(platform, story.environment, &id, secrets, application)
+        .map_err(|error| fault(error.as_ref()))?;
+    let started = engines::start(platform, part, &unit).await?;
     Ok((
-        outcome(changed),
+        outcome(matches!(started, Started::Fresh(_))),
         format!(
-            "{} workers, release {}",
+            "{id}: {} workers, release {}",
             application.workers.len(),
             short(&application.release)
         ),
     ))
 }
 
-/// Ends what a killed process left half done: what had not been switched to goes, what was draining stops.
-pub(crate) async fn settle(platform: &Platform) -> Result<(), PlatformError> {
-    for deployment in platform.unsettled_deployments()? {
+/// Waits until the deployment answers as the manifest says.
+pub(crate) async fn probe(platform: &Platform, part: &str, story: &Story, application: &Application) -> Step {
+    let id = story.deployment.id.to_string();
+    let settings = &application.config.deploy;
+    let limit = Duration::from_millis(settings.health_timeout_ms);
+    let failed = |worker: &str, error: &ProbeError| {
+        let mut fault = Fault::of(part, error);
+        fault.message = format!("worker `{worker}`: {}", fault.message);
+        fault.log = unit_name(story.environment, &id)
+            .map(|unit| platform.last_log_lines(&unit))
+            .unwrap_or_default();
+        fault.hint = Some("the log lines above are the worker's own; the old deployment serves on".into());
+        fault
+    };
+    if let Some(path) = &settings.health_path
+        && let Some(worker) = worker_of(application, path)
+    {
+        let socket = worker_http_socket(platform, &id, worker);
+        wait_healthy(&socket, path, limit)
+            .await
+            .map_err(|error| failed(worker, &error))?;
+        return Ok((StepOutcome::Unchanged, format!("{path} answers")));
+    }
+    for worker in &application.workers {
+        let socket = worker_http_socket(platform, &id, &worker.name);
+        let path = worker.routes.first().map_or("/", String::as_str);
+        let any = |status: u16| !matches!(status, 500 | 502 | 503 | 504);
+        ask(&socket, path, limit.min(PROBE_TIMEOUT), any)
+            .await
+            .map_err(|error| failed(&worker.name, &error))?;
+    }
+    Ok((StepOutcome::Unchanged, "every worker answers".into()))
+}
+
+/// One atomic switch: the record, then the routes, which the edge confirms. Where it does not, the old deployment is
+/// the live one again.
+pub(crate) async fn switch(platform: &Platform, part: &str, story: &mut Story) -> Step {
+    let fault = |error: &dyn std::error::Error| Fault::of(part, error);
+    let awake = platform
+        .set_asleep(story.environment, false)
+        .map_err(|error| fault(&error))?;
+    if !story.fresh {
+        publish::edge(platform).await.map_err(|error| fault(&error))?;
+        return Ok((outcome(awake), format!("{} serves", story.deployment.id)));
+    }
+    story.old = platform
+        .switch_live(&story.deployment)
+        .map_err(|error| fault(&error))?;
+    if let Err(error) = publish::edge(platform).await {
+        let failure = fault(&error);
+        // Both run. Whichever the edge sends people to, they are served; the record says which stays.
+        let Some(old) = story.old.take() else {
+            story.live = true;
+            return Err(failure);
+        };
+        story.live = true;
+        platform.switch_live(&old).map_err(|error| fault(&error))?;
+        publish::edge(platform).await.map_err(|error| fault(&error))?;
+        story.live = false;
+        return Err(failure);
+    }
+    story.live = true;
+    Ok((StepOutcome::Changed, format!("{} serves", story.deployment.id)))
+}
+
+/// What the old deployment had begun ends, within the manifest's bound.
+pub(crate) async fn drain(platform: &Platform, story: &Story) -> Step {
+    let Some(old) = &story.old else {
+        return Ok((StepOutcome::Unchanged, "nothing to drain".into()));
+    };
+    let quiet = draining::drain(platform, &old.id.to_string(), drain_limit(old)).await;
+    let detail = if quiet {
+        format!("{} serves nobody", old.id)
+    } else {
+        format!("{} is cut: its last requests took too long", old.id)
+    };
+    Ok((StepOutcome::Changed, detail))
+}
+
+/// The old deployment's process ends.
+pub(crate) async fn stop(platform: &Platform, part: &str, story: &Story) -> Step {
+    let Some(old) = &story.old else {
+        return Ok((StepOutcome::Unchanged, "nothing to stop".into()));
+    };
+    retire(platform, old)
+        .await
+        .map_err(|error| Fault::of_supervisor(part, &error))?;
+    Ok((StepOutcome::Changed, format!("{} stopped", old.id)))
+}
+
+/// The drain time of the configuration that the deployment was made with.
+fn drain_limit(deployment: &Deployment) -> Duration {
+    application_of(deployment).map_or(Duration::ZERO, |application| {
+        Duration::from_millis(application.config.deploy.drain_ms)
+    })
+}
+
+/// Ends what a killed process left half done: what had not been switched to goes, what was draining stops, once the edge
+/// has the routes that the record says. Only while no change runs.
+pub(crate) async fn settle(platform: &Platform) -> Result<(), SettleError> {
+    let unsettled = platform.unsettled_deployments()?;
+    if unsettled.is_empty() {
+        return Ok(());
+    }
+    // The kill may have come between the record of the switch and the routes: those who drain may still be served.
+    let edge = UnitName::new("edge").map_err(SettleError::Name)?;
+    let serves = status::unit(platform, &edge)
+        .await
+        .map_err(SettleError::Supervisor)?
+        .is_some_and(|unit| unit.phase == UnitPhase::Running);
+    if serves {
+        publish::edge(platform).await?;
+    } else {
+        publish::write_edge(platform).await?;
+    }
+    for deployment in unsettled {
         let ended = if deployment.state == DeploymentState::Draining {
+            if serves {
+                draining::drain(platform, &deployment.id.to_string(), drain_limit(&deployment)).await;
+            }
             retire(platform, &deployment).await
         } else {
             abandon(platform, &deployment, "its start was interrupted").await
         };
-        ended.map_err(PlatformError::Supervisor)?;
+        ended.map_err(SettleError::Supervisor)?;
     }
     Ok(())
+}
+
+/// What was half done cannot be ended now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettleError {
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    #[error(transparent)]
+    Publish(#[from] publish::PublishError),
+    #[error("the parent process `keep` does not answer")]
+    Supervisor(#[source] SupervisorError),
+    #[error("a unit has no name")]
+    Name(#[source] astraler_model::UnitNameError),
+}
+
+/// Stops the deployment's process; its record stays as it is.
+pub(crate) async fn sleep(platform: &Platform, deployment: &Deployment) -> Result<(), SupervisorError> {
+    let id = deployment.id.to_string();
+    if let Ok(unit) = unit_name(deployment.environment, &id) {
+        platform.supervisor.remove(&unit).await?;
+    }
+    platform.forget_runtime(&id);
+    Ok(())
+}
+
+/// Ends the live deployment of an environment that goes.
+pub(crate) async fn end_live(platform: &Platform, live: &Deployment) -> Result<(), SupervisorError> {
+    end(
+        platform,
+        live,
+        DeploymentState::Failed,
+        Some("its environment was removed"),
+    )
+    .await
 }
 
 /// The first twelve characters of a digest: enough to recognise it.
@@ -115,27 +271,19 @@ pub(crate) fn unit_name(
     UnitName::new(format!("workers-{environment}-{deployment}"))
 }
 
-async fn start_and_probe(
-    platform: &Platform,
-    part: &str,
-    deployment: &str,
-    unit: &UnitSpec,
-    application: &Application,
-) -> Result<Started, Fault> {
-    let started = engines::start(platform, part, unit).await?;
-    for worker in &application.workers {
-        let socket = worker_http_socket(platform, deployment, &worker.name);
-        let path = worker.routes.first().map_or("/", String::as_str);
-        if let Err(error) = probe(&socket, path).await {
-            let mut fault = Fault::of(part, &error);
-            fault.message = format!("worker `{}`: {}", worker.name, fault.message);
-            fault.log = platform.last_log_lines(&unit.name);
-            fault.hint =
-                Some("the log lines above are the worker's own; the old deployment serves on".into());
-            return Err(fault);
-        }
-    }
-    Ok(started)
+/// The worker that answers a path: the longest prefix wins, as in the edge.
+fn worker_of<'a>(application: &'a Application, path: &str) -> Option<&'a str> {
+    let below = |prefix: &str| {
+        path.strip_prefix(prefix.trim_end_matches('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    };
+    application
+        .workers
+        .iter()
+        .flat_map(|worker| worker.routes.iter().map(move |route| (route, worker)))
+        .filter(|(route, _)| below(route))
+        .max_by_key(|(route, _)| route.trim_end_matches('/').len())
+        .map(|(_, worker)| worker.name.as_str())
 }
 
 /// The worker did not answer as a living one does.
@@ -145,19 +293,39 @@ enum ProbeError {
     Silent(#[source] crate::client::ClientError),
     #[error("it answered {0} to the probe")]
     Status(u16),
-    #[error("it did not answer within {} s", PROBE_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("it did not answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
 }
 
-/// Any answer but a server error counts: a worker need not have a route at its prefix.
-async fn probe(socket: &Path, path: &str) -> Result<(), ProbeError> {
-    let answer = tokio::time::timeout(PROBE_TIMEOUT, crate::client::get(socket, path))
+/// Asks until the path answers with a status below 400.
+async fn wait_healthy(socket: &Path, path: &str, limit: Duration) -> Result<(), ProbeError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        match ask(socket, path, left, |status| status < 400).await {
+            Ok(()) => return Ok(()),
+            Err(ProbeError::Timeout(_)) => return Err(ProbeError::Timeout(limit)),
+            Err(error) if tokio::time::Instant::now() + PROBE_AGAIN >= deadline => return Err(error),
+            Err(_) => tokio::time::sleep(PROBE_AGAIN).await,
+        }
+    }
+}
+
+/// One try. Where no path is named any answer but a server error counts: a worker need not have a route at its prefix.
+async fn ask(
+    socket: &Path,
+    path: &str,
+    limit: Duration,
+    good: impl Fn(u16) -> bool,
+) -> Result<(), ProbeError> {
+    let answer = tokio::time::timeout(limit, crate::client::get(socket, path))
         .await
-        .map_err(|_| ProbeError::Timeout)?
+        .map_err(|_| ProbeError::Timeout(limit))?
         .map_err(ProbeError::Silent)?;
-    match answer.status {
-        500 | 502 | 503 | 504 => Err(ProbeError::Status(answer.status)),
-        _ => Ok(()),
+    if good(answer.status) {
+        Ok(())
+    } else {
+        Err(ProbeError::Status(answer.status))
     }
 }
 
@@ -317,6 +485,7 @@ fn worker_config(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::Origin;
     use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
     use astraler_host::supervisor::Supervisor;
     use astraler_model::UnitPhase;
@@ -330,6 +499,7 @@ mod tests {
             workers: vec![],
             assets: None,
             migrations: None,
+            mask: None,
         }
     }
 
@@ -352,8 +522,9 @@ mod tests {
             // One is live, one was draining, and the newest had not been switched to.
             for release in ["sha256:a", "sha256:b", "sha256:c"] {
                 let deployment = platform
-                    .new_deployment(environment, &application(release))
+                    .new_deployment(environment, &application(release), "test", &Origin::default())
                     .unwrap();
+                platform.start_deployment(&deployment).unwrap();
                 supervisor.start(&worker(&platform, &deployment)).await.unwrap();
                 std::fs::create_dir_all(
                     platform
@@ -393,7 +564,7 @@ mod tests {
                 [worker(&platform, &live).name.to_string()],
                 "seed {seed}"
             );
-            for deployment in platform.deployments() {
+            for deployment in platform.deployments(None, 1_000).unwrap() {
                 let id = deployment.id.to_string();
                 let kept = platform.installation.layout.deployment(&id).exists();
                 assert_eq!(kept, deployment.id == live.id, "seed {seed}: files of {id}");

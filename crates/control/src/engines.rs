@@ -5,7 +5,11 @@ use crate::credentials::EnvironmentSecrets;
 use crate::platform::Platform;
 use crate::words::{Application, Fault, StepOutcome};
 use astraler_host::supervisor::Started;
-use astraler_model::{Cluster, Environment, UnitPhase, UnitSpec};
+use astraler_manifest::Config;
+use astraler_model::{
+    Cluster, Environment, LogPolicy, Ready, ResourceLimits, RestartPolicy, StopPolicy, UnitName, UnitPhase,
+    UnitSpec,
+};
 use astraler_postgres as postgres;
 use astraler_redis as redis;
 use std::path::Path;
@@ -26,13 +30,13 @@ const MEMORY_SHARE: f32 = 0.25;
 pub(crate) type Step = Result<(StepOutcome, String), Fault>;
 
 /// Creates the cluster if there is none, starts it, waits until it answers.
-pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: &Application) -> Step {
+pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, settings: &Config) -> Step {
     let part = format!("postgres {cluster}");
     let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
     let binaries = postgres_binaries(platform, cluster).map_err(|error| fault(&error))?;
     let major = binaries.major;
     let version = binaries.version.clone();
-    let config = cluster_config(platform, cluster, binaries, application).map_err(|error| fault(&error))?;
+    let config = cluster_config(platform, cluster, binaries, settings).map_err(|error| fault(&error))?;
     let folder = platform.installation.layout.cluster(cluster).join("conf");
     let changed_files = write_configuration(
         platform,
@@ -81,7 +85,7 @@ pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, application: 
 }
 
 /// The installed PostgreSQL that made the cluster, or for a new one the newest.
-fn postgres_binaries(
+pub(crate) fn postgres_binaries(
     platform: &Platform,
     cluster: Cluster,
 ) -> Result<postgres::Binaries, postgres::BinariesError> {
@@ -91,7 +95,7 @@ fn postgres_binaries(
     platform.installation.engines.postgres(min, max)
 }
 
-/// Creates the environment's roles and database, and applies the release's migrations.
+/// Creates or repairs the environment's roles and database.
 pub(crate) async fn database(
     platform: &Platform,
     environment: Environment,
@@ -100,40 +104,59 @@ pub(crate) async fn database(
 ) -> Step {
     let part = format!("database {environment}");
     let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let cluster = environment.cluster();
-    let admin = admin_access(platform, cluster).map_err(|error| fault(&error))?;
-    let spec = postgres::DatabaseSpec {
+    let admin = admin_access(platform, environment.cluster()).map_err(|error| fault(&error))?;
+    let timeout = application.config.database.statement_timeout_ms;
+    let spec = database_spec(environment, secrets, timeout);
+    let changes = postgres::ensure_database(&admin, &spec)
+        .await
+        .map_err(|error| fault(&error))?;
+    Ok((outcome(changes.any()), environment.identifier()))
+}
+
+/// Applies the release's migrations. Where that fails, the schema is as it was: see [`postgres::migrate`].
+pub(crate) async fn migrate(
+    platform: &Platform,
+    environment: Environment,
+    secrets: &EnvironmentSecrets,
+    application: &Application,
+) -> Step {
+    let part = format!("migrate {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let Some(folder) = &application.migrations else {
+        return Ok((StepOutcome::Unchanged, "no migrations".to_owned()));
+    };
+    let migrations = postgres::read_migrations(folder).map_err(|error| fault(&error))?;
+    let admin = admin_access(platform, environment.cluster()).map_err(|error| fault(&error))?;
+    let owner = admin.with(
+        &environment.identifier(),
+        &owner_role(environment),
+        secrets.postgres_owner.expose(),
+    );
+    let applied = postgres::migrate(&owner, &migrations)
+        .await
+        .map_err(|error| fault(&error))?;
+    let detail = format!(
+        "{} migrations applied, {} already there",
+        applied.applied.len(),
+        applied.already
+    );
+    Ok((outcome(!applied.applied.is_empty()), detail))
+}
+
+/// What the environment's database must look like.
+pub(crate) fn database_spec(
+    environment: Environment,
+    secrets: &EnvironmentSecrets,
+    statement_timeout_ms: u64,
+) -> postgres::DatabaseSpec {
+    postgres::DatabaseSpec {
         environment,
         owner: owner_role(environment),
         owner_password: secrets.postgres_owner.expose().to_owned(),
         service: service_role(environment),
         service_password: secrets.postgres_service.expose().to_owned(),
-        statement_timeout_ms: application.config.database.statement_timeout_ms,
-    };
-    let changes = postgres::ensure_database(&admin, &spec)
-        .await
-        .map_err(|error| fault(&error))?;
-    let mut changed = changes.any();
-    let mut detail = "no migrations".to_owned();
-    if let Some(folder) = &application.migrations {
-        let migrations = postgres::read_migrations(folder).map_err(|error| fault(&error))?;
-        let owner = postgres::Access {
-            user: spec.owner.clone(),
-            password: spec.owner_password.clone(),
-            database: environment.identifier(),
-            ..admin
-        };
-        let applied = postgres::migrate(&owner, &migrations)
-            .await
-            .map_err(|error| fault(&error))?;
-        changed |= !applied.applied.is_empty();
-        detail = format!(
-            "{} migrations applied, {} already there",
-            applied.applied.len(),
-            applied.already
-        );
+        statement_timeout_ms,
     }
-    Ok((outcome(changed), detail))
 }
 
 /// Starts the environment's Redis.
@@ -197,6 +220,88 @@ pub(crate) async fn redis(
     ))
 }
 
+/// Name of an environment's Redis.
+pub(crate) fn redis_unit(environment: Environment) -> Result<UnitName, astraler_model::UnitNameError> {
+    UnitName::new(format!("redis-{environment}"))
+}
+
+/// Longest removal of a Redis's files.
+const REMOVE_TIMEOUT_MS: u64 = 60_000;
+
+/// Removes an environment's Redis with its data. Its files are another user's: a job of that user deletes them.
+pub(crate) async fn remove_redis(platform: &Platform, environment: Environment) -> Result<(), Fault> {
+    let part = format!("redis {environment}");
+    let layout = &platform.installation.layout;
+    let supervised = |error: &_| Fault::of_supervisor(&part, error);
+    let named = |name: String| UnitName::new(name).map_err(|error| Fault::of(&part, &error));
+    let unit = redis_unit(environment).map_err(|error| Fault::of(&part, &error))?;
+    platform
+        .supervisor
+        .remove(&unit)
+        .await
+        .map_err(|error| supervised(&error))?;
+    let data = layout.redis(environment);
+    let mut folders = vec![data.clone()];
+    folders.extend(layout.redis_socket(environment).parent().map(Path::to_owned));
+    folders.retain(|folder| folder.exists());
+    if folders.is_empty() {
+        return Ok(());
+    }
+    // What the daemon wrote it removes itself; the folder around it is Redis's.
+    for entry in std::fs::read_dir(data.join("conf"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        astraler_host::file::remove_if_present(entry.path()).map_err(|error| Fault::of(&part, &error))?;
+    }
+    let mut argv = vec!["/usr/bin/find".to_owned()];
+    argv.extend(folders.iter().map(|folder| folder.display().to_string()));
+    argv.extend(["-mindepth", "1", "-delete"].map(String::from));
+    let job = UnitSpec {
+        name: named(format!("remove-redis-{environment}"))?,
+        argv,
+        env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
+        cwd: None,
+        identity: platform.installation.identities.redis.clone(),
+        directories: vec![],
+        credentials: vec![],
+        stdin: None,
+        listeners: vec![],
+        ready: Ready::Exited {
+            timeout_ms: REMOVE_TIMEOUT_MS,
+        },
+        restart: RestartPolicy::Never,
+        stop: StopPolicy::default(),
+        limits: ResourceLimits::default(),
+        log: LogPolicy::default(),
+    };
+    platform
+        .supervisor
+        .remove(&job.name)
+        .await
+        .map_err(|error| supervised(&error))?;
+    start(platform, &part, &job).await?;
+    platform
+        .supervisor
+        .remove(&job.name)
+        .await
+        .map_err(|error| supervised(&error))?;
+    for folder in folders {
+        if let Err(error) = std::fs::remove_dir(&folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Fault {
+                part,
+                message: format!("{} cannot be removed: {error}", folder.display()),
+                log: vec![],
+                hint: None,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Starts one unit and turns its failure into a fault with its last log lines.
 pub(crate) async fn start(platform: &Platform, part: &str, unit: &UnitSpec) -> Result<Started, Fault> {
     platform
@@ -242,7 +347,7 @@ pub(crate) fn service_role(environment: Environment) -> String {
     format!("{}_service", environment.identifier())
 }
 
-fn owner_role(environment: Environment) -> String {
+pub(crate) fn owner_role(environment: Environment) -> String {
     format!("{}_owner", environment.identifier())
 }
 
@@ -254,7 +359,7 @@ pub(crate) fn outcome(changed: bool) -> StepOutcome {
     }
 }
 
-fn admin_access(
+pub(crate) fn admin_access(
     platform: &Platform,
     cluster: Cluster,
 ) -> Result<postgres::Access, crate::credentials::CredentialError> {
@@ -275,7 +380,7 @@ fn cluster_config(
     platform: &Platform,
     cluster: Cluster,
     binaries: postgres::Binaries,
-    application: &Application,
+    settings: &Config,
 ) -> Result<postgres::ClusterConfig, crate::credentials::CredentialError> {
     let layout = &platform.installation.layout;
     let password = platform.credentials.cluster_superuser(cluster)?;
@@ -290,7 +395,7 @@ fn cluster_config(
         listen_loopback: true,
         identity: platform.installation.identities.postgres.clone(),
         superuser_password_file: password_file,
-        max_connections: application.config.database.max_connections,
+        max_connections: settings.database.max_connections,
         machine: platform.machine,
         share: MEMORY_SHARE,
     })

@@ -226,6 +226,10 @@ impl Layout {
     pub fn admin_socket(&self) -> PathBuf {
         self.runtime.join("admin.sock")
     }
+    /// Where the edge asks the daemon to wake an environment.
+    pub fn wake_socket(&self) -> PathBuf {
+        self.runtime.join("wake.sock")
+    }
     /// What the daemon publishes.
     pub fn snapshot(&self, role: &str) -> PathBuf {
         self.runtime.join("snapshots").join(format!("{role}.json"))

@@ -9,22 +9,32 @@
 
 mod admin;
 mod api;
+mod application;
+mod change;
 mod client;
 mod credentials;
 mod daemon;
 mod deploy;
+mod drain;
 mod engines;
 mod identity;
 mod installation;
 mod platform;
+mod preview;
 mod publish;
 mod releases;
+mod remove;
+mod requests;
 mod services;
+mod sleep;
 mod status;
 mod tokens;
-mod up;
+mod turns;
+mod upload;
+mod wake;
 mod words;
 
+pub use application::{MAX_MASK_BYTES, ReleaseConfiguration};
 pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, Listening, run};
 pub use engines::POSTGRES_VERSIONS;
@@ -33,6 +43,7 @@ pub use platform::audit_report;
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
-    Application, EnvironmentReport, Event, Fault, NewTokenReport, NewTokenRequest, PartReport, StatusReport,
-    StepOutcome, UpRequest, WorkerPlan,
+    Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,
+    NewTokenRequest, Origin, PartReport, PromoteRequest, RollbackRequest, StatusReport, StepOutcome,
+    UpRequest, WorkerPlan,
 };

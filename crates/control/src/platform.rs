@@ -3,21 +3,23 @@
 
 use crate::credentials::Credentials;
 use crate::installation::Installation;
-use crate::words::Application;
+use crate::words::{Application, DeploymentReport, Origin};
 use astraler_host::file::{self, FileError};
 use astraler_host::keep::Client;
 use astraler_host::supervisor::{Supervisor, SupervisorError};
 use astraler_model::{Environment, UnitName};
+use astraler_release::Releases;
 use astraler_secrets::{RootKey, Vault};
 use astraler_store::{
-    AuditEntry, AuditFilter, AuditVerifyError, Deployment, DeploymentState, Desired, NewDeployment,
-    OperationId, Outcome, StepDescription, Store, StoreError,
+    AuditEntry, AuditFilter, AuditVerifyError, Deployment, DeploymentId, DeploymentState, Desired,
+    EnvironmentRecord, NewDeployment, OperationId, Outcome, StepDescription, Store, StoreError,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Mutex;
 
 /// One platform, as its control process holds it.
 pub(crate) struct Platform {
@@ -25,6 +27,12 @@ pub(crate) struct Platform {
     pub(crate) credentials: Credentials,
     pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) machine: astraler_postgres::Machine,
+    /// The releases of this machine: the daemon alone writes them.
+    pub(crate) releases: Releases,
+    /// Held while what environments share is changed: our own processes, a cluster.
+    pub(crate) shared: Mutex<()>,
+    /// Held while a snapshot is made and published, so that none is made of less than the one before.
+    pub(crate) publishing: Mutex<()>,
     pub(crate) store: Arc<Store>,
     version: AtomicU64,
 }
@@ -46,6 +54,8 @@ pub(crate) enum PlatformError {
     },
     #[error("a file of the platform cannot be written")]
     File(#[from] FileError),
+    #[error("the folder of releases cannot be used")]
+    Releases(#[from] astraler_release::StoreError),
 }
 
 impl Platform {
@@ -58,7 +68,11 @@ impl Platform {
     fn with(installation: Installation, supervisor: Arc<dyn Supervisor>) -> Result<Self, PlatformError> {
         let root = RootKey::load(&installation.layout.root_key())?;
         let store = Arc::new(Store::open(&installation.layout.control_database())?);
+        let releases = Releases::prepare(installation.layout.releases())?;
         Ok(Self {
+            releases,
+            shared: Mutex::default(),
+            publishing: Mutex::default(),
             credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
             supervisor,
             machine: machine(),
@@ -83,11 +97,15 @@ impl Platform {
     pub(crate) fn hosts(&self, environment: Environment, config: &astraler_manifest::Config) -> Vec<String> {
         let mut hosts = environment.local_hosts();
         hosts.extend(environment.domain_hosts(&config.domain));
+        let number = match environment {
+            Environment::Preview(number) => number.to_string(),
+            _ => String::new(),
+        };
         hosts.extend(
             config
                 .hosts(environment)
                 .iter()
-                .map(|host| host.to_ascii_lowercase()),
+                .map(|host| host.to_ascii_lowercase().replace("{number}", &number)),
         );
         hosts
     }
@@ -121,10 +139,37 @@ impl Platform {
         }
     }
 
+    /// The configuration that decides for what environments share: of those that are up, and this one, production's
+    /// before staging's before development's before a preview's. So that nobody's preview restarts the edge.
+    pub(crate) fn governing(
+        &self,
+        environment: Environment,
+        application: &Application,
+        shares: impl Fn(Environment) -> bool,
+    ) -> Result<astraler_manifest::Config, PlatformError> {
+        let rank = |environment: &Environment| match environment {
+            Environment::Production => (0, 0),
+            Environment::Staging => (1, 0),
+            Environment::Development => (2, 0),
+            Environment::Preview(number) => (3, *number),
+        };
+        let mut all: BTreeMap<Environment, astraler_manifest::Config> = self
+            .live()?
+            .into_iter()
+            .map(|(environment, (_, application))| (environment, application.config))
+            .collect();
+        all.insert(environment, application.config.clone());
+        let governing = all
+            .into_iter()
+            .filter(|(other, _)| shares(*other))
+            .min_by_key(|(other, _)| rank(other));
+        Ok(governing.map_or_else(|| application.config.clone(), |(_, config)| config))
+    }
+
     /// Writes the edge's settings to a file named by their digest, so that a change changes the unit.
-    pub(crate) fn edge_settings(&self, application: &Application) -> Result<String, PlatformError> {
+    pub(crate) fn edge_settings(&self, config: &astraler_manifest::Config) -> Result<String, PlatformError> {
         use sha2::Digest;
-        let limits = serde_json::to_vec_pretty(&application.config.edge.limits).unwrap_or_default();
+        let limits = serde_json::to_vec_pretty(&config.edge.limits).unwrap_or_default();
         let digest = hex::encode(sha2::Sha256::digest(&limits));
         let path = self
             .installation
@@ -174,6 +219,51 @@ impl Platform {
         Ok(())
     }
 
+    /// Records that an environment should go.
+    pub(crate) fn want_gone(&self, environment: Environment) -> Result<(), PlatformError> {
+        self.store.environment_set(environment, Desired::Down, now_ms())?;
+        Ok(())
+    }
+
+    /// Every environment that is known.
+    pub(crate) fn environments(&self) -> Result<Vec<EnvironmentRecord>, PlatformError> {
+        Ok(self.store.environments()?)
+    }
+
+    /// What is known of an environment.
+    pub(crate) fn environment(
+        &self,
+        environment: Environment,
+    ) -> Result<Option<EnvironmentRecord>, PlatformError> {
+        let mut known = self.environments()?.into_iter();
+        Ok(known.find(|record| record.environment == environment))
+    }
+
+    /// Environments that sleep.
+    pub(crate) fn asleep(&self) -> Result<BTreeSet<Environment>, PlatformError> {
+        let known = self.environments()?.into_iter();
+        Ok(known
+            .filter(|record| record.asleep)
+            .map(|record| record.environment)
+            .collect())
+    }
+
+    /// Records that an environment sleeps, or is awake.
+    pub(crate) fn set_asleep(&self, environment: Environment, asleep: bool) -> Result<bool, PlatformError> {
+        Ok(self.store.environment_sleep(environment, asleep)?)
+    }
+
+    /// Records when an environment was last asked for.
+    pub(crate) fn set_active(&self, environment: Environment, at_ms: u64) -> Result<(), PlatformError> {
+        Ok(self.store.environment_active(environment, at_ms)?)
+    }
+
+    /// Forgets an environment and its deployments.
+    pub(crate) fn forget(&self, environment: Environment) -> Result<(), PlatformError> {
+        self.store.environment_remove(environment)?;
+        Ok(())
+    }
+
     /// Environments that should be up and have a live deployment, with the application it was made with.
     pub(crate) fn live(&self) -> Result<BTreeMap<Environment, (Deployment, Application)>, PlatformError> {
         let mut live = BTreeMap::new();
@@ -189,6 +279,14 @@ impl Platform {
         Ok(live)
     }
 
+    /// [`Platform::live`] without those that sleep.
+    pub(crate) fn awake(&self) -> Result<BTreeMap<Environment, (Deployment, Application)>, PlatformError> {
+        let asleep = self.asleep()?;
+        let mut live = self.live()?;
+        live.retain(|environment, _| !asleep.contains(environment));
+        Ok(live)
+    }
+
     /// The live deployment of an environment.
     pub(crate) fn live_deployment(
         &self,
@@ -197,25 +295,50 @@ impl Platform {
         Ok(self.store.deployment_live(environment)?)
     }
 
-    /// A new deployment about to start.
+    /// Writes down a deployment that was asked for. Nothing of it runs yet.
     pub(crate) fn new_deployment(
         &self,
         environment: Environment,
         application: &Application,
+        actor: &str,
+        origin: &Origin,
     ) -> Result<Deployment, PlatformError> {
-        let configuration = serde_json::to_value(application).map_err(|source| PlatformError::Record {
+        let record = |source| PlatformError::Record {
             deployment: environment.to_string(),
             source,
-        })?;
+        };
+        let configuration = serde_json::to_value(application).map_err(record)?;
+        let origin = serde_json::to_value(origin).map_err(record)?;
         let new = NewDeployment {
             environment,
             release: &application.release,
             configuration: &configuration,
+            actor,
+            origin: &origin,
         };
-        let created = self.store.deployment_create(&new, now_ms())?;
-        Ok(self
-            .store
-            .deployment_transition(created.id, DeploymentState::Starting, None, now_ms())?)
+        Ok(self.store.deployment_create(&new, now_ms())?)
+    }
+
+    /// A deployment is about to start.
+    pub(crate) fn start_deployment(&self, deployment: &Deployment) -> Result<(), PlatformError> {
+        let starting = DeploymentState::Starting;
+        self.store
+            .deployment_transition(deployment.id, starting, None, now_ms())?;
+        Ok(())
+    }
+
+    /// One deployment by its id, `d-12`.
+    pub(crate) fn deployment(&self, id: DeploymentId) -> Result<Deployment, PlatformError> {
+        Ok(self.store.deployment(id)?)
+    }
+
+    /// The newest deployments, newest first.
+    pub(crate) fn deployments(
+        &self,
+        environment: Option<Environment>,
+        limit: u32,
+    ) -> Result<Vec<Deployment>, PlatformError> {
+        Ok(self.store.deployments(environment, limit)?)
     }
 
     /// In one transaction: the new one live, the old one draining. Returns the old one.
@@ -238,7 +361,14 @@ impl Platform {
         }
     }
 
-    /// Deployments that a killed process left between two states.
+    /// Deployments whose processes may run beside the live ones: they start, or drain.
+    pub(crate) fn in_motion(&self) -> Result<Vec<Deployment>, PlatformError> {
+        let mut unsettled = self.unsettled_deployments()?;
+        unsettled.retain(|deployment| deployment.state != DeploymentState::Created);
+        Ok(unsettled)
+    }
+
+    /// Deployments that are between two states: in the middle of a change, or left there by a killed process.
     pub(crate) fn unsettled_deployments(&self) -> Result<Vec<Deployment>, PlatformError> {
         let mut unsettled = self.store.deployments(None, 1_000)?;
         unsettled.retain(|deployment| {
@@ -248,6 +378,40 @@ impl Platform {
             )
         });
         Ok(unsettled)
+    }
+
+    /// Retired, failed and superseded deployments are kept for so long as there are few of them.
+    pub(crate) fn prune_deployments(&self, environment: Environment) {
+        if let Err(error) = self.store.deployments_prune(environment, DEPLOYMENTS_KEPT) {
+            tracing::warn!(%environment, %error, "old deployments stay on record");
+        }
+    }
+}
+
+/// Ended deployments that one environment remembers.
+const DEPLOYMENTS_KEPT: u32 = 200;
+
+/// Where a deployment comes from, as it was recorded; empty for those of the first version.
+pub(crate) fn origin_of(deployment: &Deployment) -> Origin {
+    serde_json::from_value(deployment.origin.clone()).unwrap_or_default()
+}
+
+/// A deployment as a list shows it.
+pub(crate) fn report_of(deployment: &Deployment) -> DeploymentReport {
+    let ended = deployment.switched_ms.or(deployment.ended_ms);
+    DeploymentReport {
+        id: deployment.id.to_string(),
+        environment: deployment.environment,
+        generation: deployment.generation,
+        release: deployment.release.clone(),
+        actor: deployment.actor.clone(),
+        origin: origin_of(deployment),
+        state: deployment.state.name().to_owned(),
+        created_ms: deployment.created_ms,
+        switched_ms: deployment.switched_ms,
+        ended_ms: deployment.ended_ms,
+        took_ms: ended.map(|at| at.saturating_sub(deployment.created_ms)),
+        error: deployment.error.clone(),
     }
 }
 
@@ -384,10 +548,6 @@ impl Platform {
             isolation: vec![],
         };
         Self::with(installation, supervisor).unwrap()
-    }
-
-    pub(crate) fn deployments(&self) -> Vec<Deployment> {
-        self.store.deployments(None, 1_000).unwrap()
     }
 }
 

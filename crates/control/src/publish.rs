@@ -3,13 +3,14 @@
 use crate::credentials::EnvironmentSecrets;
 use crate::deploy::{self, worker_http_socket};
 use crate::engines::service_role;
-use crate::platform::Platform;
+use crate::platform::{Platform, application_of};
 use crate::words::Application;
 use astraler_host::snapshot;
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
     InternalHost, PostgresAccess, RedisAccess, Route, S3Credential, TokenHash, WorkerRoute,
 };
+use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const REDIS_HOST: &str = "redis.astraler.internal";
 pub(crate) const REDIS_URL: &str = "http://redis.astraler.internal";
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Objects of an environment are removed within this, or the removal goes on later.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A snapshot could not be made, written, or was not taken up.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +38,12 @@ pub(crate) enum PublishError {
     Read(#[from] crate::platform::PlatformError),
     #[error("a credential cannot be opened")]
     Credential(#[from] crate::credentials::CredentialError),
-    #[error("{role} has not taken up its snapshot within {} s", CONFIRM_TIMEOUT.as_secs())]
-    NotTakenUp { role: &'static str },
+    #[error("{role} has not taken up its snapshot within {after_s} s")]
+    NotTakenUp { role: &'static str, after_s: u64 },
+    #[error("the data role does not answer")]
+    Asked(#[from] crate::client::ClientError),
+    #[error("bucket {bucket} cannot be removed: {reason}")]
+    Bucket { bucket: String, reason: String },
 }
 
 /// The names that egress answers by itself.
@@ -48,6 +56,14 @@ pub(crate) fn internal_hosts(platform: &Platform) -> Vec<InternalHost> {
 
 /// Publishes routes to the edge and waits until it uses them.
 pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
+    let version = write_edge(platform).await?;
+    confirm(platform, "edge", version).await
+}
+
+/// Publishes routes to the edge; a reader that is not there yet will find them.
+pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
+    let _publishing = platform.publishing.lock().await;
+    let asleep = platform.asleep()?;
     let mut routes = Vec::new();
     for (environment, (deployment, application)) in platform.live()? {
         let deployment = deployment.id.to_string();
@@ -68,6 +84,9 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
                 })
                 .collect(),
             assets: application.assets.clone(),
+            wake: asleep
+                .contains(&environment)
+                .then(|| platform.installation.layout.wake_socket()),
         });
     }
     let present = EdgeSnapshot { version: 0, routes };
@@ -84,29 +103,67 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
             ..published.clone()
         }) == present
     {
-        return confirm(platform, "edge", published.version).await;
+        return Ok(published.version);
     }
     let version = platform.next_version();
     snapshot::publish(&path, &EdgeSnapshot { version, ..present }, 0o640, group)
         .map_err(|source| PublishError::Write { role: "edge", source })?;
-    confirm(platform, "edge", version).await
+    Ok(version)
 }
 
-/// Publishes credentials and grants to the data role and waits until it uses them. `next` is about to start:
-/// its grants come beside those of what is live.
-pub(crate) async fn data(
+/// Publishes credentials and grants to the data role and waits until it uses them: those of what is live, of what
+/// starts and of what still drains.
+pub(crate) async fn data(platform: &Platform) -> Result<(), PublishError> {
+    let version = write_data(platform).await?;
+    confirm(platform, "data", version).await
+}
+
+/// Removes every bucket of an environment that is on its way out, with all that is in it. The data role does it, once
+/// its snapshot names them no more.
+pub(crate) async fn remove_buckets(
     platform: &Platform,
-    next: Option<(Environment, &Application)>,
+    environment: Environment,
 ) -> Result<(), PublishError> {
-    let live = platform.live()?;
-    let mut all: Vec<(Environment, &Application)> = live
-        .iter()
-        .map(|(environment, (_, application))| (*environment, application))
-        .collect();
-    all.extend(next);
+    data(platform).await?;
+    let socket = platform.installation.layout.status_socket("data");
+    let asked = crate::client::get(&socket, "/buckets").await?;
+    let names: Vec<String> = serde_json::from_slice(&asked.body).unwrap_or_default();
+    let prefix = store_bucket(environment, "");
+    for name in names.into_iter().filter(|name| name.starts_with(&prefix)) {
+        let path = format!("/buckets/{name}");
+        let removing = crate::client::delete(&socket, &path);
+        let answer = tokio::time::timeout(REMOVE_TIMEOUT, removing)
+            .await
+            .map_err(|_| PublishError::Bucket {
+                bucket: name.clone(),
+                reason: "it takes too long; it goes on later".into(),
+            })??;
+        if answer.status != 200 {
+            return Err(PublishError::Bucket {
+                bucket: name,
+                reason: String::from_utf8_lossy(&answer.body).into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn write_data(platform: &Platform) -> Result<u64, PublishError> {
+    let _publishing = platform.publishing.lock().await;
+    // Of one environment the last one decides: what drains, what is live, what starts.
+    let (draining, starting): (Vec<_>, Vec<_>) = platform
+        .in_motion()?
+        .into_iter()
+        .partition(|deployment| deployment.state == DeploymentState::Draining);
+    let live = platform.live()?.into_values().map(|(deployment, _)| deployment);
+    let mut all = Vec::new();
+    for deployment in draining.into_iter().chain(live).chain(starting) {
+        all.push((deployment.environment, application_of(&deployment)?));
+    }
     let mut environments = BTreeMap::new();
     let mut grants = BTreeMap::new();
-    for (environment, application) in all {
+    for (environment, application) in &all {
+        let environment = *environment;
         let secrets = platform.credentials.environment(environment)?;
         let present = environments.remove(&environment);
         let mut access = data_environment(platform, environment, &secrets, application);
@@ -156,7 +213,7 @@ pub(crate) async fn data(
             ..published.clone()
         }) == present
     {
-        return confirm(platform, "data", published.version).await;
+        return Ok(published.version);
     }
     let group = platform
         .installation
@@ -167,7 +224,7 @@ pub(crate) async fn data(
     let version = platform.next_version();
     snapshot::publish(&path, &DataSnapshot { version, ..present }, 0o640, group)
         .map_err(|source| PublishError::Write { role: "data", source })?;
-    confirm(platform, "data", version).await
+    Ok(version)
 }
 
 fn data_environment(
@@ -240,19 +297,35 @@ fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
 }
 
 async fn confirm(platform: &Platform, role: &'static str, version: u64) -> Result<(), PublishError> {
+    wait(platform, role, CONFIRM_TIMEOUT, |status| {
+        status["snapshot_version"]
+            .as_u64()
+            .is_some_and(|seen| seen >= version)
+    })
+    .await
+}
+
+async fn wait(
+    platform: &Platform,
+    role: &'static str,
+    limit: Duration,
+    done: impl Fn(&serde_json::Value) -> bool,
+) -> Result<(), PublishError> {
     let socket = platform.installation.layout.status_socket(role);
-    let deadline = tokio::time::Instant::now() + CONFIRM_TIMEOUT;
+    let deadline = tokio::time::Instant::now() + limit;
     loop {
-        if let Ok(answer) = crate::client::get(&socket, "/status").await
+        let asked = tokio::time::timeout(limit, crate::client::get(&socket, "/status")).await;
+        if let Ok(Ok(answer)) = asked
             && let Ok(status) = serde_json::from_slice::<serde_json::Value>(&answer.body)
-            && status["snapshot_version"]
-                .as_u64()
-                .is_some_and(|seen| seen >= version)
+            && done(&status)
         {
             return Ok(());
         }
         if tokio::time::Instant::now() >= deadline {
-            return Err(PublishError::NotTakenUp { role });
+            return Err(PublishError::NotTakenUp {
+                role,
+                after_s: limit.as_secs(),
+            });
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -15,7 +15,12 @@ const READY_TIMEOUT_MS: u64 = 20_000;
 pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
     let layout = &installation.layout;
     let api = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), installation.ports.api);
-    let listeners = vec![unix("admin", layout.admin_socket(), 0o660, None), tcp("api", api)];
+    let edge = Installation::group(installation.identities.edge.as_ref());
+    let listeners = vec![
+        unix("admin", layout.admin_socket(), 0o660, None),
+        tcp("api", api),
+        unix("wake", layout.wake_socket(), 0o660, edge),
+    ];
     let mut unit = process(
         installation,
         "daemon",

@@ -1,6 +1,6 @@
 //! What is there now: units, memory, environments.
 
-use crate::platform::{Platform, PlatformError};
+use crate::platform::{Platform, PlatformError, origin_of};
 use crate::words::{Application, EnvironmentReport, PartReport, StatusReport};
 use astraler_host::supervisor::SupervisorError;
 use astraler_model::{Environment, UnitName, UnitPhase, UnitStatus};
@@ -99,10 +99,14 @@ pub(crate) fn environment_report(
             )
         })
         .collect();
+    let origin = live.as_ref().map(origin_of).unwrap_or_default();
     Ok(EnvironmentReport {
         environment,
         deployment: live.as_ref().map(|deployment| deployment.id.to_string()),
         release: live.map(|deployment| deployment.release),
+        commit: origin.commit,
+        branch: origin.branch,
+        asleep: platform.asleep()?.contains(&environment),
         urls,
         endpoints,
         credentials,
@@ -129,7 +133,7 @@ pub(crate) async fn all_run(platform: &Platform) -> Result<bool, PlatformError> 
     if units.iter().any(|unit| unit.phase == UnitPhase::Failed) {
         return Ok(false);
     }
-    for (environment, (deployment, _)) in platform.live()? {
+    for (environment, (deployment, _)) in platform.awake()? {
         let workers = crate::deploy::unit_name(environment, &deployment.id.to_string());
         let needed = ["edge".to_owned(), "data".to_owned(), "egress".to_owned()]
             .into_iter()

@@ -10,8 +10,113 @@ use std::path::PathBuf;
 pub struct UpRequest {
     /// Which one.
     pub environment: Environment,
-    /// What runs there.
-    pub application: Application,
+    /// Digest of the release that runs there, or the beginning of it.
+    pub release: String,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Put a release into an environment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployRequest {
+    /// Which environment. A job's socket also knows `preview`: that of its own pull request.
+    pub environment: String,
+    /// Digest of the release, or the beginning of it.
+    pub release: String,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Put the release that one environment runs into another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PromoteRequest {
+    /// Where it runs.
+    pub from: Environment,
+    /// Where it goes.
+    pub to: Environment,
+    /// Commit and branch are taken from the promoted deployment.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Go back to a deployment that served before, with its release and its configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// Which environment.
+    pub environment: Environment,
+    /// Which deployment; the last that was good when absent.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Why; commit and branch are taken from that deployment.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Where a deployment comes from: kept with it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// What was asked for.
+    pub action: Action,
+    /// Git commit of the sources.
+    pub commit: Option<String>,
+    /// Git branch.
+    pub branch: Option<String>,
+    /// Why, in a person's words.
+    pub reason: Option<String>,
+    /// Why it was deployed although a gate had not passed.
+    pub override_reason: Option<String>,
+    /// The gates' results, in the pipeline's words.
+    pub gates: Option<serde_json::Value>,
+    /// The environment it was promoted from, or the deployment that was rolled back.
+    pub from: Option<String>,
+}
+
+/// What makes a deployment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// `astraler up`.
+    Up,
+    /// `astraler deploy`, or a push.
+    #[default]
+    Deploy,
+    /// `astraler promote`.
+    Promote,
+    /// `astraler rollback`.
+    Rollback,
+}
+
+/// A deployment as a list shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentReport {
+    /// Its id, `d-12`.
+    pub id: String,
+    /// Its environment.
+    pub environment: Environment,
+    /// 1 for the first in its environment, then one more each.
+    pub generation: u64,
+    /// Digest of its release.
+    pub release: String,
+    /// Who asked for it.
+    pub actor: String,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// `created`, `starting`, `live`, `draining`, `retired`, `failed` or `superseded`.
+    pub state: String,
+    /// When it was asked for, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When it last became live.
+    pub switched_ms: Option<u64>,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+    /// From being asked for to being live, or to its failure.
+    pub took_ms: Option<u64>,
+    /// Why it failed or was superseded.
+    pub error: Option<String>,
 }
 
 /// One release with its configuration: what a deployment keeps, so that a rollback brings back both.
@@ -27,6 +132,9 @@ pub struct Application {
     pub assets: Option<AssetConfig>,
     /// Folder of its migrations inside the release, if any.
     pub migrations: Option<PathBuf>,
+    /// The script `database.mask`, if any.
+    #[serde(default)]
+    pub mask: Option<String>,
 }
 
 /// One worker of a release, with the values of one environment.
@@ -75,7 +183,7 @@ pub struct NewTokenReport {
     pub expires_ms: Option<u64>,
 }
 
-/// One line of the answer to an [`UpRequest`], as it happens.
+/// One line of the answer to a request that changes something, as it happens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -95,14 +203,33 @@ pub enum Event {
         /// How long it took.
         elapsed_ms: u64,
     },
-    /// All is done.
+    /// The deployment serves now: the edge has confirmed it. What follows ends the one before.
+    Live {
+        /// Its id.
+        deployment: String,
+        /// The environment as it is now.
+        environment: EnvironmentReport,
+    },
+    /// The end: a newer deployment of this environment was asked for while this one waited.
+    Superseded {
+        /// Its id.
+        deployment: String,
+        /// The newer one.
+        by: String,
+    },
+    /// The end: there is no such environment any more.
+    Removed {
+        /// Which.
+        environment: Environment,
+    },
+    /// The end: all is done.
     Done {
         /// False when nothing had to be done.
         changed: bool,
         /// The environment as it is now.
         environment: EnvironmentReport,
     },
-    /// It ended here; what was done stays done and the next `up` goes on from it.
+    /// The end, here; what was done stays done and the next `up` goes on from it.
     Failed(Fault),
 }
 
@@ -167,6 +294,15 @@ pub struct EnvironmentReport {
     pub deployment: Option<String>,
     /// The release it runs.
     pub release: Option<String>,
+    /// Git commit of the release's sources, where that is known.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Git branch.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// Its workers and its Redis are stopped until the next request.
+    #[serde(default)]
+    pub asleep: bool,
     /// Where people open it.
     pub urls: Vec<String>,
     /// Endpoint name → URL without credentials.

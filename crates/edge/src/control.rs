@@ -1,5 +1,6 @@
 //! `GET /status` on a Unix socket, for the daemon and for people.
 
+use crate::activity::Seen;
 use crate::body::{self, Body};
 use crate::run::Edge;
 use http::header::{self, HeaderValue};
@@ -8,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +32,8 @@ struct Status {
     draining: bool,
     uptime_ms: u64,
     pid: u32,
+    /// By deployment: those that routes lead to, and those that still have requests.
+    deployments: BTreeMap<String, Seen>,
 }
 
 /// Answers until the edge has drained, so that a drain can be watched.
@@ -88,8 +92,9 @@ fn answer(edge: &Edge, request: &Request<Incoming>) -> Response<Body> {
 
 fn status(edge: &Edge) -> Status {
     let counters = &edge.counters;
+    let routes = edge.routes.load_full();
     Status {
-        snapshot_version: edge.routes.load().version,
+        snapshot_version: routes.version,
         connections: counters.connections.load(Ordering::Relaxed),
         in_flight: counters.in_flight.load(Ordering::Relaxed),
         requests_total: counters.requests_total.load(Ordering::Relaxed),
@@ -99,5 +104,6 @@ fn status(edge: &Edge) -> Status {
         draining: edge.draining.is_cancelled(),
         uptime_ms: u64::try_from(edge.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         pid: std::process::id(),
+        deployments: edge.activities.seen(|deployment| routes.leads_to(deployment)),
     }
 }

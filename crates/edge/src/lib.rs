@@ -9,7 +9,7 @@
 //!
 //! # The path of a request, one module a phase
 //!
-//! `accept` → [`wire`] (limits: framing, sizes, deadlines) → `checks` → `route` → `proxy` or `asset` → `rules`
+//! `accept` → [`wire`] (limits: framing, sizes, deadlines) → `checks` → `route` → (`wake`) → `proxy` or `asset` → `rules`
 //! (response rules) → `record` (access record). `serve` calls them in this order and holds nothing else.
 //!
 //! # Invariants
@@ -24,6 +24,7 @@
 //! 5. **Nothing is resent that may have had an effect.** See [`upstream`] for when a request is tried again.
 
 mod accept;
+mod activity;
 mod asset;
 mod body;
 mod checks;
@@ -43,6 +44,7 @@ mod run;
 mod serve;
 mod tunnel;
 pub mod upstream;
+mod wake;
 pub mod wire;
 
 pub use body::{Body, BoxError};

@@ -1,6 +1,7 @@
 //! The access record: begun when a head arrives, written when the last byte of the answer has left, or when the client
 //! has.
 
+use crate::activity::{Activity, InFlight};
 use crate::body::{Body, BoxError, Upload};
 use crate::fault::{Fault, Kind};
 use crate::log::AccessLog;
@@ -65,6 +66,7 @@ struct Inner {
     log: AccessLog,
     counters: Arc<Counters>,
     link: Arc<Link>,
+    in_flight: Option<InFlight>,
 }
 
 impl Access {
@@ -121,6 +123,7 @@ impl Access {
             log: log.clone(),
             counters: counters.clone(),
             link: link.clone(),
+            in_flight: None,
         };
         Self {
             request_id,
@@ -171,9 +174,11 @@ impl Access {
         self.edit(|inner| inner.record.host = host);
     }
 
-    pub(crate) fn site(&mut self, environment: String, deployment: &str) {
+    /// Said again when the environment was woken meanwhile.
+    pub(crate) fn site(&mut self, environment: String, deployment: &str, activity: &Arc<Activity>) {
         let deployment = deployment.to_owned();
         self.edit(|inner| {
+            inner.in_flight = Some(activity.begin());
             inner.record.environment = Some(environment);
             inner.record.deployment = Some(deployment);
         });

@@ -1,12 +1,15 @@
 //! Route: host → environment, path → worker or files.
 
 use crate::EdgeSnapshot;
+use crate::activity::{Activities, Activity};
 use crate::asset::Assets;
 use crate::host::HostName;
+use crate::wake::Wake;
 use astraler_model::{Environment, WorkerRoute};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// A snapshot, ready to be asked. Immutable: a request keeps the one it started with.
 #[derive(Debug, Default)]
@@ -24,10 +27,13 @@ pub(crate) struct Site {
     /// Longest prefix first.
     workers: Vec<WorkerRoute>,
     pub(crate) assets: Option<Assets>,
+    pub(crate) activity: Arc<Activity>,
+    /// While the workers sleep.
+    pub(crate) wake: Option<Wake>,
 }
 
 impl Routes {
-    pub(crate) fn of(snapshot: &EdgeSnapshot) -> Self {
+    pub(crate) fn of(snapshot: &EdgeSnapshot, activities: &Activities) -> Self {
         let mut hosts = HashMap::new();
         for route in &snapshot.routes {
             let mut workers = route.workers.clone();
@@ -37,6 +43,11 @@ impl Routes {
                 deployment: route.deployment.clone(),
                 workers,
                 assets: route.assets.as_ref().map(Assets::new),
+                activity: activities.of(&route.deployment, route.environment),
+                wake: route.wake.clone().map(|socket| Wake {
+                    socket,
+                    turn: Mutex::new(()),
+                }),
             });
             for host in &route.hosts {
                 hosts.insert(host.to_ascii_lowercase(), site.clone());
@@ -55,6 +66,18 @@ impl Routes {
 
     pub(crate) fn site(&self, host: &HostName) -> Option<&Arc<Site>> {
         self.hosts.get(host.as_str())
+    }
+
+    /// Whether requests lead to this deployment.
+    pub(crate) fn leads_to(&self, deployment: &str) -> bool {
+        self.hosts.values().any(|site| site.deployment == deployment)
+    }
+
+    /// Whether the environment has workers that run.
+    pub(crate) fn is_awake(&self, environment: Environment) -> bool {
+        self.hosts
+            .values()
+            .any(|site| site.environment == environment && site.wake.is_none())
     }
 
     /// For the page that helps a developer who mistyped one.

@@ -1,5 +1,6 @@
 //! From a configuration to a running edge, and to its end.
 
+use crate::activity::Activities;
 use crate::config::{Config, Limits};
 use crate::log::{self, AccessLog};
 use crate::route::Routes;
@@ -43,6 +44,9 @@ pub(crate) struct Edge {
     pub(crate) routes: ArcSwap<Routes>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) upstream: Upstream,
+    /// For the control plane alone: see [`crate::wake`].
+    pub(crate) waker: Upstream,
+    pub(crate) activities: Activities,
     pub(crate) log: AccessLog,
     pub(crate) counters: Arc<Counters>,
     /// Connections and tunnels.
@@ -86,10 +90,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .map_err(|source| EdgeError::Listener { source })?;
 
     let mut snapshot = snapshot;
-    let first = Routes::of(&snapshot.borrow_and_update());
+    let activities = Activities::default();
+    let first = Routes::of(&snapshot.borrow_and_update(), &activities);
     let edge = Arc::new(Edge {
         routes: ArcSwap::from_pointee(first),
         upstream: Upstream::new(&limits),
+        waker: Upstream::new(&Limits::default()),
+        activities,
         limits: Arc::new(limits),
         log,
         counters: Arc::default(),
@@ -102,7 +109,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let mut helpers = tokio::task::JoinSet::new();
     helpers.spawn(follow(edge.clone(), snapshot));
-    helpers.spawn(prune(edge.upstream.clone()));
+    helpers.spawn(prune([edge.upstream.clone(), edge.waker.clone()]));
     if let Some(control) = control {
         helpers.spawn(control::listen(edge.clone(), control));
     }
@@ -128,7 +135,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 async fn follow(edge: Arc<Edge>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>>) {
     while snapshot.changed().await.is_ok() {
         let new = snapshot.borrow_and_update().clone();
-        let routes = Routes::of(&new);
+        let routes = Routes::of(&new, &edge.activities);
         let sockets = routes.sockets();
         tracing::info!(
             version = routes.version,
@@ -140,11 +147,11 @@ async fn follow(edge: Arc<Edge>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>
     }
 }
 
-async fn prune(upstream: Upstream) {
+async fn prune(pools: [Upstream; 2]) {
     let mut tick = tokio::time::interval(PRUNE_EVERY);
     loop {
         tick.tick().await;
-        upstream.prune();
+        pools.iter().for_each(Upstream::prune);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::record::Access;
 use crate::route::Routes;
 use crate::run::Edge;
 use crate::wire::Link;
-use crate::{asset, checks, proxy, rules};
+use crate::{asset, checks, proxy, rules, wake};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -78,12 +78,21 @@ async fn phases(
     access.host(checked.host.as_str());
 
     // Route: host, then path.
-    let site = routes
-        .site(&checked.host)
-        .ok_or(Kind::UnknownHost.because("no environment has this host"))?;
-    access.site(site.environment.to_string(), &site.deployment);
+    let unknown = Kind::UnknownHost.because("no environment has this host");
+    let mut site = routes.site(&checked.host).ok_or(unknown)?.clone();
+    access.site(site.environment.to_string(), &site.deployment, &site.activity);
     if checked.asterisk {
         return Ok(about_the_server());
+    }
+
+    // Wake: workers that sleep are started first; their routes are other ones.
+    if let Some(asleep) = &site.wake
+        && site.worker(&checked.path).is_some()
+    {
+        wake::wake(edge, asleep, site.environment).await?;
+        let routes = edge.routes.load_full();
+        site = routes.site(&checked.host).ok_or(unknown)?.clone();
+        access.site(site.environment.to_string(), &site.deployment, &site.activity);
     }
 
     // Worker, or asset.

@@ -154,6 +154,7 @@ pub(crate) fn route(host: &str, workers: Vec<(&str, PathBuf)>) -> Route {
             })
             .collect(),
         assets: None,
+        wake: None,
     }
 }
 

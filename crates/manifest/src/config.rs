@@ -42,6 +42,9 @@ pub struct Config {
     /// The application's own build.
     #[serde(default)]
     pub build: Build,
+    /// How a deployment takes over from the one before.
+    #[serde(default)]
+    pub deploy: Deploy,
     /// PostgreSQL.
     #[serde(default)]
     pub database: Database,
@@ -101,7 +104,7 @@ pub struct Config {
 impl Config {
     /// Further host names of an environment.
     pub fn hosts(&self, environment: Environment) -> &[String] {
-        &self.environments.of(environment).hosts
+        self.environments.of(environment).hosts
     }
 }
 
@@ -112,7 +115,7 @@ pub struct Environments {
     /// `localhost:3000`.
     pub development: EnvironmentSettings,
     /// `pr-N.preview.<domain>`: the same for every preview.
-    pub preview: EnvironmentSettings,
+    pub preview: PreviewSettings,
     /// `staging.<domain>`.
     pub staging: EnvironmentSettings,
     /// `app.<domain>`.
@@ -120,13 +123,24 @@ pub struct Environments {
 }
 
 impl Environments {
-    /// The settings of one.
-    pub fn of(&self, environment: Environment) -> &EnvironmentSettings {
-        match environment {
+    /// The settings of one, as far as every kind has them.
+    pub fn of(&self, environment: Environment) -> Common<'_> {
+        let settings = match environment {
             Environment::Development => &self.development,
-            Environment::Preview(_) => &self.preview,
             Environment::Staging => &self.staging,
             Environment::Production => &self.production,
+            Environment::Preview(_) => {
+                return Common {
+                    vars: &self.preview.vars,
+                    hosts: &self.preview.hosts,
+                    branches: &self.preview.branches,
+                };
+            }
+        };
+        Common {
+            vars: &settings.vars,
+            hosts: &settings.hosts,
+            branches: &settings.branches,
         }
     }
 }
@@ -148,9 +162,55 @@ pub struct EnvironmentSettings {
     /// Whether its data takes two steps to destroy.
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub protected: bool,
-    /// Hours without a request after which a preview is removed.
+}
+
+/// Every preview.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreviewSettings {
+    /// Variables of every worker in a preview; they win over those of `wrangler.jsonc`.
+    pub vars: BTreeMap<String, String>,
+    /// Further host names by which it is reached; `{number}` stands for the pull request's number.
+    pub hosts: Vec<String>,
+    /// Branches that are deployed here, with `*`.
     #[schemars(extend("x-astraler-status" = "planned"))]
+    pub branches: Vec<String>,
+    /// Where it runs: `local` or `cloud`.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub target: Target,
+    /// Whether its data takes two steps to destroy.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub protected: bool,
+    /// Hours without a request after which a preview is removed with all its data.
+    #[schemars(range(min = 1))]
     pub ttl_hours: Option<u32>,
+    /// Minutes without a request after which a preview's workers and Redis stop; the next request wakes them. 0 is never.
+    pub idle_sleep_minutes: u32,
+}
+
+impl Default for PreviewSettings {
+    fn default() -> Self {
+        Self {
+            vars: BTreeMap::new(),
+            hosts: vec![],
+            branches: vec![],
+            target: Target::default(),
+            protected: false,
+            ttl_hours: None,
+            idle_sleep_minutes: 15,
+        }
+    }
+}
+
+/// What every kind of environment has.
+#[derive(Debug, Clone, Copy)]
+pub struct Common<'a> {
+    /// Variables.
+    pub vars: &'a BTreeMap<String, String>,
+    /// Further host names.
+    pub hosts: &'a [String],
+    /// Branches, with `*`.
+    pub branches: &'a [String],
 }
 
 /// The edge.
@@ -332,6 +392,31 @@ pub struct Build {
     pub command: Option<String>,
 }
 
+/// How a deployment takes over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deploy {
+    /// Path that must answer with a status below 400 before a deployment gets requests; without one, any answer of each
+    /// worker but a server error will do.
+    pub health_path: Option<String>,
+    /// Time in which that must happen.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub health_timeout_ms: u64,
+    /// Time that requests and WebSockets of the deployment before get to end.
+    #[schemars(range(max = 600_000))]
+    pub drain_ms: u64,
+}
+
+impl Default for Deploy {
+    fn default() -> Self {
+        Self {
+            health_path: None,
+            health_timeout_ms: 10_000,
+            drain_ms: 30_000,
+        }
+    }
+}
+
 /// PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -346,6 +431,8 @@ pub struct Database {
     pub max_connections: u32,
     /// Longest statement of the service role; 0 is no limit.
     pub statement_timeout_ms: u64,
+    /// SQL script that makes staging's data fit for previews: it runs on the copy from which they are made.
+    pub mask: Option<PathBuf>,
     /// Read replicas.
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub replicas: u32,
@@ -367,6 +454,7 @@ impl Default for Database {
             pool_size: 20,
             max_connections: 100,
             statement_timeout_ms: 0,
+            mask: None,
             replicas: 0,
             extensions: vec![],
             version: None,

@@ -15,8 +15,8 @@ mod validate;
 mod wrangler;
 
 pub use config::{
-    Appendfsync, Assets, Build, Config, Database, Edge, EdgeLimits, EnvironmentSettings, Environments,
-    MaxmemoryPolicy, Redis, Runtime, Sandbox, WorkerSettings,
+    Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentSettings,
+    Environments, MaxmemoryPolicy, PreviewSettings, Redis, Runtime, Sandbox, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};

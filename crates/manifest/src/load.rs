@@ -6,6 +6,7 @@ use crate::schema::schema;
 use crate::validate;
 use crate::wrangler::{self, Wrangler};
 use astraler_model::Environment;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,14 +33,17 @@ pub struct Manifest {
     pub has_workflows: bool,
 }
 
-/// One worker: the manifest's words and wrangler's.
-#[derive(Debug, Clone)]
+/// One worker: the manifest's words and wrangler's. Serialised, it is what a release keeps of it: where its files stood
+/// is left out, because the same sources give the same release in every folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     /// The key under `[workers]`.
     pub name: String,
     /// Its folder, absolute.
+    #[serde(skip)]
     pub directory: PathBuf,
     /// Its entry, absolute.
+    #[serde(skip)]
     pub main: PathBuf,
     /// Path prefixes that it answers: `/api` for `/api/*`, `/` for everything.
     pub routes: Vec<String>,
@@ -52,16 +56,17 @@ pub struct Worker {
     /// Hyperdrive bindings.
     pub hyperdrive: Vec<HyperdriveBinding>,
     /// wrangler's file.
+    #[serde(skip)]
     pub config_file: PathBuf,
     /// Memory of its process.
     pub memory_bytes: Option<u64>,
     vars: BTreeMap<String, Json>,
     wrangler_environments: BTreeMap<String, BTreeMap<String, Json>>,
-    environments: BTreeMap<&'static str, BTreeMap<String, String>>,
+    environments: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// A bucket for a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct R2Binding {
     /// Name in the code.
     pub binding: String,
@@ -70,7 +75,7 @@ pub struct R2Binding {
 }
 
 /// A database for a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HyperdriveBinding {
     /// Name in the code.
     pub binding: String,
@@ -127,7 +132,7 @@ pub fn load(dir: &Path) -> Result<Manifest, Diagnostics> {
         check_folders(dir, &source, root, errors);
     });
     if let Some(config) = &mut config {
-        let environments: BTreeMap<&'static str, BTreeMap<String, String>> = [
+        let environments: BTreeMap<String, BTreeMap<String, String>> = [
             Environment::Development,
             Environment::Preview(1),
             Environment::Staging,
@@ -136,7 +141,7 @@ pub fn load(dir: &Path) -> Result<Manifest, Diagnostics> {
         .into_iter()
         .map(|environment| {
             (
-                kind(environment),
+                kind(environment).to_owned(),
                 config.environments.of(environment).vars.clone(),
             )
         })

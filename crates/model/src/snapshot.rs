@@ -28,6 +28,10 @@ pub struct Route {
     pub workers: Vec<WorkerRoute>,
     /// Static assets of the release, if it has any: tried for GET and HEAD when no worker's prefix matches.
     pub assets: Option<AssetConfig>,
+    /// Set while the workers sleep: before a request goes to one, the edge posts to this Unix socket
+    /// (`POST /v1/wake/ENVIRONMENT`) and goes on with the routes that are there after the answer.
+    #[serde(default)]
+    pub wake: Option<PathBuf>,
 }
 
 /// Requests below a path go to a worker.

@@ -57,7 +57,7 @@ pub enum DatabaseError {
 }
 
 /// Key of the advisory lock under which databases and roles are changed: `astraler`, in ASCII.
-const LOCK: i64 = 0x6173_7472_616c_6572;
+pub(crate) const LOCK: i64 = 0x6173_7472_616c_6572;
 
 /// Creates or repairs the environment's roles, database and rights. Changes nothing that is already right.
 /// `admin` is the superuser's way into the database `postgres` of the environment's cluster.
@@ -80,14 +80,7 @@ pub async fn ensure_database(admin: &Access, spec: &DatabaseSpec) -> Result<Chan
         )
         .await?;
     let limits = connection_limits(&server, spec.environment.cluster()).await?;
-    ensure_role(
-        &server,
-        &spec.owner,
-        &spec.owner_password,
-        limits.owner,
-        &mut changes,
-    )
-    .await?;
+    changes.made.extend(ensure_owner(&server, spec).await?.made);
     ensure_role(
         &server,
         &spec.service,
@@ -105,6 +98,15 @@ pub async fn ensure_database(admin: &Access, spec: &DatabaseSpec) -> Result<Chan
     })
     .await?;
     ensure_rights(&inside, spec, &mut changes).await?;
+    Ok(changes)
+}
+
+/// Creates or repairs the role that owns the environment's database.
+pub(crate) async fn ensure_owner(server: &Session, spec: &DatabaseSpec) -> Result<Changes, DatabaseError> {
+    let mut changes = Changes::default();
+    let limits = connection_limits(server, spec.environment.cluster()).await?;
+    let (owner, password) = (&spec.owner, &spec.owner_password);
+    ensure_role(server, owner, password, limits.owner, &mut changes).await?;
     Ok(changes)
 }
 
@@ -136,20 +138,20 @@ pub async fn drop_database(admin: &Access, spec: &DatabaseSpec) -> Result<(), Da
 }
 
 /// A connection that says where and at which step a statement failed.
-struct Session {
-    client: Client,
+pub(crate) struct Session {
+    pub(crate) client: Client,
     database: String,
 }
 
 impl Session {
-    async fn open(access: &Access) -> Result<Self, AccessError> {
+    pub(crate) async fn open(access: &Access) -> Result<Self, AccessError> {
         Ok(Self {
             client: connect(access).await?,
             database: access.database.clone(),
         })
     }
 
-    async fn run(&self, step: &'static str, sql: &str) -> Result<(), DatabaseError> {
+    pub(crate) async fn run(&self, step: &'static str, sql: &str) -> Result<(), DatabaseError> {
         self.client
             .batch_execute(sql)
             .await
@@ -157,7 +159,7 @@ impl Session {
     }
 
     /// The first column of the first row, as text.
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         step: &'static str,
         sql: &str,
@@ -175,7 +177,7 @@ impl Session {
         Ok(row.and_then(|row| row.get(0)))
     }
 
-    fn failed(&self, step: &'static str, source: tokio_postgres::Error) -> DatabaseError {
+    pub(crate) fn failed(&self, step: &'static str, source: tokio_postgres::Error) -> DatabaseError {
         DatabaseError::Statement {
             step,
             database: self.database.clone(),
@@ -198,7 +200,7 @@ async fn connection_limits(server: &Session, cluster: Cluster) -> Result<RoleLim
     Ok(role_limits(cluster, max))
 }
 
-async fn ensure_role(
+pub(crate) async fn ensure_role(
     server: &Session,
     name: &str,
     password: &str,
@@ -446,7 +448,7 @@ async fn ensure_rights(
 }
 
 /// Quoted as an identifier.
-fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

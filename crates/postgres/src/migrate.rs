@@ -1,4 +1,6 @@
-//! Migrations: SQL files applied once, in order, each in one transaction.
+//! Migrations: SQL files applied once, in order, all that are missing in one transaction: where one fails, the schema is
+//! as it was. Files that cannot run in one (`CREATE INDEX CONCURRENTLY`) go statement by statement, each written down
+//! before and after, and go on there the next time.
 
 use crate::access::{Access, AccessError, connect};
 use crate::split;
@@ -40,19 +42,25 @@ pub struct MigrateOptions {
     pub wait: Duration,
     /// For a lock on a table: a migration that waits stops every query behind it.
     pub lock_timeout: Duration,
+    /// So often, with a pause in which those queries run.
+    pub attempts: u32,
 }
 
 impl Default for MigrateOptions {
     fn default() -> Self {
         Self {
             wait: Duration::from_secs(60),
-            lock_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
+            attempts: 10,
         }
     }
 }
 
 /// The first line that asks for no transaction around a file (`CREATE INDEX CONCURRENTLY`).
 const NO_TRANSACTION: &str = "-- astraler: no-transaction";
+
+/// Between two attempts to get a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Larger files are data, which belongs elsewhere.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -240,9 +248,14 @@ pub async fn migrate_with(
         }
     }
     result.unknown = known.into_keys().collect::<BTreeSet<_>>().into_iter().collect();
-    for migration in missing {
-        run.apply(migration).await?;
-        result.applied.push(migration.name.clone());
+    for group in missing.chunk_by(|a, b| a.in_transaction() && b.in_transaction()) {
+        match group {
+            [alone] if !alone.in_transaction() => run.apply_in_pieces(alone, options).await?,
+            _ => run.apply_together(group, options).await?,
+        }
+        result
+            .applied
+            .extend(group.iter().map(|migration| migration.name.clone()));
     }
     Ok(result)
 }
@@ -259,7 +272,7 @@ impl Run {
     async fn prepare(&self, options: MigrateOptions) -> Result<(), MigrateError> {
         const STEP: &str = "preparing for migrations";
         let lock_timeout = options.lock_timeout.as_millis();
-        self.execute(STEP, &format!("SET lock_timeout = {lock_timeout}; SET statement_timeout = 0; SET client_min_messages = warning"))
+        self.execute(STEP, &format!("SET lock_timeout = {lock_timeout}; SET statement_timeout = 0; SET client_min_messages = warning; SET client_connection_check_interval = 1000"))
             .await?;
         // Tried again and again, because a session that waits inside the lock holds a snapshot for which
         // CREATE INDEX CONCURRENTLY of the other run would wait for ever.
@@ -288,6 +301,12 @@ impl Run {
                  checksum text NOT NULL,
                  applied_at timestamptz NOT NULL DEFAULT now(),
                  duration_ms bigint NOT NULL
+             );
+             CREATE TABLE IF NOT EXISTS astraler.schema_migration_progress (
+                 name text PRIMARY KEY,
+                 checksum text NOT NULL,
+                 done int NOT NULL,
+                 begun int NOT NULL
              )",
         )
         .await
@@ -302,28 +321,147 @@ impl Run {
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    async fn apply(&self, migration: &Migration) -> Result<(), MigrateError> {
-        let started = Instant::now();
-        let whole = migration
-            .sql
-            .trim_start_matches('\u{feff}')
-            .lines()
-            .next()
-            .unwrap_or_default();
-        if whole.trim() == NO_TRANSACTION {
-            for (offset, statement) in split::statements(&migration.sql) {
-                let done = self.client.batch_execute(statement).await;
-                done.map_err(|source| self.sql_error(migration, offset, &source, true))?;
+    /// All or none, again when a lock cannot be had.
+    async fn apply_together(
+        &self,
+        migrations: &[&Migration],
+        options: MigrateOptions,
+    ) -> Result<(), MigrateError> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.transaction_of(migrations).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match error.code() {
+                Some(code) if code == SqlState::LOCK_NOT_AVAILABLE.code() && attempt < options.attempts => {
+                    attempt += 1;
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                // A value of an enumeration can be used only after the transaction that added it.
+                Some(code)
+                    if code == SqlState::UNSAFE_NEW_ENUM_VALUE_USAGE.code() && migrations.len() > 1 =>
+                {
+                    for migration in migrations {
+                        Box::pin(self.apply_together(&[migration], options)).await?;
+                    }
+                    return Ok(());
+                }
+                _ => return Err(error),
             }
-            return self.record(migration, started).await;
         }
-        const STEP: &str = "around a migration";
-        self.execute(STEP, "BEGIN").await?;
-        let result = self.apply_inside(migration, started).await;
+    }
+
+    async fn transaction_of(&self, migrations: &[&Migration]) -> Result<(), MigrateError> {
+        self.execute("around a migration", "BEGIN").await?;
+        let mut result = Ok(());
+        for migration in migrations {
+            result = self.apply_inside(migration, Instant::now()).await;
+            if result.is_err() {
+                break;
+            }
+        }
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.client.batch_execute(end).await;
         // A COMMIT can fail by itself: deferred constraints are checked there.
-        result.and_then(|()| ended.map_err(|source| self.sql_error(migration, 0, &source, false)))
+        let last = migrations.last();
+        result.and_then(|()| match (ended, last) {
+            (Err(source), Some(last)) => Err(self.sql_error(last, 0, &source, false)),
+            _ => Ok(()),
+        })
+    }
+
+    /// Statement by statement, each written down before and after.
+    async fn apply_in_pieces(
+        &self,
+        migration: &Migration,
+        options: MigrateOptions,
+    ) -> Result<(), MigrateError> {
+        const STEP: &str = "writing down how far a migration has come";
+        let started = Instant::now();
+        let row = self
+            .client
+            .query_opt(
+                "SELECT done, begun FROM astraler.schema_migration_progress WHERE name = $1 AND checksum = $2",
+                &[&migration.name, &migration.checksum],
+            )
+            .await
+            .map_err(|source| self.failed(STEP, source))?;
+        let (done, begun): (i32, i32) = row.map_or((0, 0), |row| (row.get(0), row.get(1)));
+        for (number, (offset, statement)) in (1..).zip(split::statements(&migration.sql)) {
+            if number <= done {
+                continue;
+            }
+            let progress = "INSERT INTO astraler.schema_migration_progress VALUES ($1, $2, $3, $4)
+                            ON CONFLICT (name) DO UPDATE SET checksum = $2, done = $3, begun = $4";
+            let note = async |done: i32| {
+                let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                    [&migration.name, &migration.checksum, &done, &number];
+                self.client
+                    .execute(progress, &values)
+                    .await
+                    .map(drop)
+                    .map_err(|source| self.failed(STEP, source))
+            };
+            note(number - 1).await?;
+            if !self.index_is_there(statement, number == begun).await? {
+                self.piece(migration, offset, statement, options).await?;
+            }
+            note(number).await?;
+        }
+        self.record(migration, started).await?;
+        self.client
+            .execute(
+                "DELETE FROM astraler.schema_migration_progress WHERE name = $1",
+                &[&migration.name],
+            )
+            .await
+            .map(drop)
+            .map_err(|source| self.failed(STEP, source))
+    }
+
+    async fn piece(
+        &self,
+        migration: &Migration,
+        offset: usize,
+        statement: &str,
+        options: MigrateOptions,
+    ) -> Result<(), MigrateError> {
+        let mut attempt = 1;
+        while let Err(source) = self.client.batch_execute(statement).await {
+            if source.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) || attempt >= options.attempts {
+                return Err(self.sql_error(migration, offset, &source, true));
+            }
+            attempt += 1;
+            tokio::time::sleep(LOCK_PAUSE).await;
+            self.index_is_there(statement, false).await?;
+        }
+        Ok(())
+    }
+
+    /// An index that was built concurrently and not to its end is there and of no use: it is dropped. Says whether a
+    /// whole one is there that an interrupted run of this very statement has made.
+    async fn index_is_there(&self, statement: &str, interrupted: bool) -> Result<bool, MigrateError> {
+        const STEP: &str = "looking for an index that was not built to its end";
+        let Some(index) = concurrent_index(statement) else {
+            return Ok(false);
+        };
+        let row = self
+            .client
+            .query_opt(
+                "SELECT indisvalid, indexrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass($1)",
+                &[&index],
+            )
+            .await
+            .map_err(|source| self.failed(STEP, source))?;
+        let Some(row) = row else { return Ok(false) };
+        if row.get(0) {
+            return Ok(interrupted);
+        }
+        let name: String = row.get(1);
+        self.execute(STEP, &format!("DROP INDEX CONCURRENTLY {name}"))
+            .await?;
+        Ok(false)
     }
 
     async fn apply_inside(&self, migration: &Migration, started: Instant) -> Result<(), MigrateError> {
@@ -394,7 +532,7 @@ impl Run {
                 Some("another session holds a lock on that table: try again when it is quieter")
             }
             _ if stays => Some(
-                "this file runs without a transaction: its earlier statements stay applied, so write them with IF NOT EXISTS",
+                "this file runs without a transaction: its earlier statements stay applied, and the next run goes on here",
             ),
             _ => None,
         };
@@ -410,6 +548,59 @@ impl Run {
                 .map(str::to_owned),
         }
     }
+}
+
+impl Migration {
+    /// Whether its first line does not say otherwise.
+    fn in_transaction(&self) -> bool {
+        let text = self.sql.trim_start_matches('\u{feff}');
+        text.lines().next().unwrap_or_default().trim() != NO_TRANSACTION
+    }
+}
+
+impl MigrateError {
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Sql { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// The name, with its table's schema, of the index that a statement builds concurrently, as it is written.
+fn concurrent_index(statement: &str) -> Option<String> {
+    let plain: String = statement
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut words = plain.split_whitespace().peekable();
+    let mut is = |expected: &str| {
+        words
+            .next_if(|word| word.eq_ignore_ascii_case(expected))
+            .is_some()
+    };
+    if !is("create") {
+        return None;
+    }
+    is("unique");
+    if !is("index") || !is("concurrently") {
+        return None;
+    }
+    if is("if") && !(is("not") && is("exists")) {
+        return None;
+    }
+    if is("on") {
+        return None;
+    }
+    let name = words.next()?;
+    words.next_if(|word| word.eq_ignore_ascii_case("on"))?;
+    words.next_if(|word| word.eq_ignore_ascii_case("only"));
+    let table = words.next()?.split('(').next()?;
+    Some(match table.rsplit_once('.') {
+        Some((schema, _)) => format!("{schema}.{name}"),
+        None => name.to_owned(),
+    })
 }
 
 /// `position` counts characters from 1, as the server does.
@@ -460,6 +651,22 @@ mod tests {
                 matches!(read_migrations(folder.path()), Err(MigrationsError::Name { .. })),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_built_concurrently_is_named() {
+        for (statement, index) in [
+            ("CREATE INDEX CONCURRENTLY a ON t (x)", Some("a")),
+            (
+                "-- why\ncreate unique index concurrently if not exists a\n on only s.t(x)",
+                Some("s.a"),
+            ),
+            ("CREATE INDEX CONCURRENTLY ON t (x)", None),
+            ("CREATE INDEX a ON t (x)", None),
+            ("VACUUM t", None),
+        ] {
+            assert_eq!(concurrent_index(statement).as_deref(), index, "{statement}");
         }
     }
 

@@ -190,6 +190,8 @@ fn script(store: &Store, mut mark: impl FnMut(u8)) {
             environment,
             release,
             configuration: &json!({ "v": release }),
+            actor: "daemon",
+            origin: &json!({}),
         };
         let id = store.deployment_create(&new, now()).unwrap().id;
         mark(RETURNED);

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -367,6 +368,35 @@ mod tests {
             })
             .unwrap();
         assert_eq!(b, 0, "the third left nothing behind");
+    }
+
+    #[test]
+    fn deployments_of_the_first_schema_are_kept_and_no_number_comes_back() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &MIGRATIONS[..1]).unwrap();
+        let insert =
+            "INSERT INTO deployment (environment, generation, release, configuration, state, created_ms)
+                      VALUES ('staging', ?1, 'sha256:a', '{}', ?2, 1)";
+        connection.execute(insert, (1, "live")).unwrap();
+        connection.execute(insert, (2, "failed")).unwrap();
+        connection
+            .execute("DELETE FROM deployment WHERE generation = 2", ())
+            .unwrap();
+        migrate(&mut connection, &MIGRATIONS[..4]).unwrap();
+        let kept: (i64, String, String) = connection
+            .query_row("SELECT id, state, actor FROM deployment", (), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(kept, (1, "live".into(), "unknown".into()));
+        connection
+            .execute(
+                "INSERT INTO deployment (environment, generation, release, configuration, actor, origin, state, created_ms)
+                 VALUES ('staging', 3, 'sha256:b', '{}', 'uid 0', '{}', 'superseded', 1)",
+                (),
+            )
+            .unwrap();
+        assert_eq!(connection.last_insert_rowid(), 3);
     }
 
     #[test]

@@ -14,8 +14,11 @@ use std::str::FromStr;
 const MAX_RELEASE: usize = 256;
 const MAX_CONFIGURATION: usize = 1 << 20;
 const MAX_ERROR: usize = 8 << 10;
+const MAX_ACTOR: usize = 256;
+const MAX_ORIGIN: usize = 64 << 10;
 const COLUMNS: &str =
-    "id, environment, generation, release, configuration, state, error, created_ms, switched_ms, ended_ms";
+    "id, environment, generation, release, configuration, actor, origin, state, error, created_ms,
+     switched_ms, ended_ms";
 
 /// Names a deployment: `d-` and a number that is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -38,6 +41,8 @@ pub enum DeploymentState {
     Retired,
     /// It never served, or broke.
     Failed,
+    /// A newer one was asked for while it waited for its turn.
+    Superseded,
 }
 
 /// What a deployment is made of.
@@ -49,6 +54,10 @@ pub struct NewDeployment<'a> {
     pub release: &'a str,
     /// The validated configuration that it runs with; no secret. At most 1 MiB.
     pub configuration: &'a Value,
+    /// Who asked for it.
+    pub actor: &'a str,
+    /// Where it comes from, in the caller's own words (commit, branch, reason…); no secret. At most 64 KiB.
+    pub origin: &'a Value,
 }
 
 /// A deployment as it is known.
@@ -64,9 +73,13 @@ pub struct Deployment {
     pub release: String,
     /// The configuration that it runs with.
     pub configuration: Value,
+    /// Who asked for it; `unknown` where that was not recorded yet.
+    pub actor: String,
+    /// Where it comes from, as it was written down.
+    pub origin: Value,
     /// Where it is in its life.
     pub state: DeploymentState,
-    /// Why it failed, in state [`DeploymentState::Failed`].
+    /// Why it failed or was superseded.
     pub error: Option<String>,
     /// When it was written down, in milliseconds since the Unix epoch.
     pub created_ms: u64,
@@ -95,23 +108,28 @@ impl Store {
             configuration.as_bytes(),
             MAX_CONFIGURATION,
         )?;
+        at_most("an actor", new.actor.as_bytes(), MAX_ACTOR)?;
+        let origin = new.origin.to_string();
+        at_most("a deployment's origin", origin.as_bytes(), MAX_ORIGIN)?;
         let now = integer("a time", now_ms)?;
         self.write("create a deployment", |t| {
-            let sql =
-                "INSERT INTO deployment (environment, generation, release, configuration, state, created_ms)
-                       SELECT ?1, coalesce(max(generation), 0) + 1, ?2, ?3, 'created', ?4
+            let sql = "INSERT INTO deployment
+                         (environment, generation, release, configuration, actor, origin, state, created_ms)
+                       SELECT ?1, coalesce(max(generation), 0) + 1, ?2, ?3, ?4, ?5, 'created', ?6
                        FROM deployment WHERE environment = ?1";
             t.prepare_cached(sql)?.execute(params![
                 new.environment.to_string(),
                 new.release,
                 configuration,
+                new.actor,
+                origin,
                 now
             ])?;
             get(t, DeploymentId(t.last_insert_rowid()))
         })
     }
 
-    /// Moves a deployment on in its life. `error` is kept with `Failed` only. To make one live, use
+    /// Moves a deployment on in its life. `error` is kept with `Failed` and `Superseded` only. To make one live, use
     /// [`Store::deployment_switch`], which moves its predecessor in the same transaction.
     pub fn deployment_transition(
         &self,
@@ -187,7 +205,7 @@ impl Store {
         })
     }
 
-    /// Deletes retired and failed deployments of an environment but for the newest `keep`; returns their ids.
+    /// Deletes retired, failed and superseded deployments of an environment but for the newest `keep`; returns their ids.
     pub fn deployments_prune(
         &self,
         environment: Environment,
@@ -195,7 +213,7 @@ impl Store {
     ) -> Result<Vec<DeploymentId>, StoreError> {
         self.write("prune deployments", |t| {
             let sql = "DELETE FROM deployment WHERE id IN
-                       (SELECT id FROM deployment WHERE environment = ? AND state IN ('retired', 'failed')
+                       (SELECT id FROM deployment WHERE environment = ? AND state IN ('retired', 'failed', 'superseded')
                         ORDER BY id DESC LIMIT -1 OFFSET ?) RETURNING id";
             let mut statement = t.prepare_cached(sql)?;
             let rows = statement.query_map(params![environment.to_string(), keep], |row| {
@@ -207,13 +225,14 @@ impl Store {
 }
 
 impl DeploymentState {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Created,
         Self::Starting,
         Self::Live,
         Self::Draining,
         Self::Retired,
         Self::Failed,
+        Self::Superseded,
     ];
 
     /// The word for it.
@@ -225,16 +244,17 @@ impl DeploymentState {
             Self::Draining => "draining",
             Self::Retired => "retired",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 
-    /// Whether a deployment may go from this state to another. Retired and failed are ends: going back to an old
+    /// Whether a deployment may go from this state to another. Retired, failed and superseded are ends: going back to an old
     /// release is a new deployment of it.
     pub fn can_become(self, to: Self) -> bool {
-        use DeploymentState::{Created, Draining, Failed, Live, Retired, Starting};
+        use DeploymentState::{Created, Draining, Failed, Live, Retired, Starting, Superseded};
         matches!(
             (self, to),
-            (Created, Starting | Failed)
+            (Created, Starting | Failed | Superseded)
                 | (Starting, Live | Failed)
                 | (Live, Draining | Failed)
                 | (Draining, Live | Retired | Failed)
@@ -261,10 +281,9 @@ fn change(
     }
     let now = integer("a time", now_ms)?;
     let switched = (to == DeploymentState::Live).then_some(now);
-    let ended = matches!(to, DeploymentState::Retired | DeploymentState::Failed).then_some(now);
-    let error = error
-        .filter(|_| to == DeploymentState::Failed)
-        .map(|error| cut(error, MAX_ERROR));
+    let never_again = matches!(to, DeploymentState::Failed | DeploymentState::Superseded);
+    let ended = (never_again || to == DeploymentState::Retired).then_some(now);
+    let error = error.filter(|_| never_again).map(|error| cut(error, MAX_ERROR));
     let sql =
         "UPDATE deployment SET state = ?2, switched_ms = coalesce(?3, switched_ms), ended_ms = ?4, error = ?5
                WHERE id = ?1";
@@ -295,8 +314,8 @@ fn live(t: &Transaction<'_>, environment: Environment) -> Result<Option<Deployme
 }
 
 fn deployment(row: &Row<'_>) -> Result<Deployment, Fault> {
-    let (environment, configuration, state): (String, String, String) =
-        (row.get(1)?, row.get(4)?, row.get(5)?);
+    let (environment, configuration, origin, state): (String, String, String, String) =
+        (row.get(1)?, row.get(4)?, row.get(6)?, row.get(7)?);
     let time = |index| -> Result<Option<u64>, Fault> {
         Ok(row
             .get::<_, Option<i64>>(index)?
@@ -316,11 +335,13 @@ fn deployment(row: &Row<'_>) -> Result<Deployment, Fault> {
         generation: natural("a generation", row.get(2)?)?,
         release: row.get(3)?,
         configuration: json("a deployment's configuration", &configuration)?,
+        actor: row.get(5)?,
+        origin: json("a deployment's origin", &origin)?,
         state,
-        error: row.get(6)?,
-        created_ms: natural("a time", row.get(7)?)?,
-        switched_ms: time(8)?,
-        ended_ms: time(9)?,
+        error: row.get(8)?,
+        created_ms: natural("a time", row.get(9)?)?,
+        switched_ms: time(10)?,
+        ended_ms: time(11)?,
     })
 }
 

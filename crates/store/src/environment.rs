@@ -25,6 +25,10 @@ pub struct EnvironmentRecord {
     pub desired: Desired,
     /// Since when that is wanted, in milliseconds since the Unix epoch.
     pub changed_ms: u64,
+    /// Its workers and its Redis are stopped until somebody asks for it.
+    pub asleep: bool,
+    /// When it was last asked for, as far as that was recorded.
+    pub active_ms: Option<u64>,
 }
 
 impl Store {
@@ -50,11 +54,33 @@ impl Store {
         })
     }
 
+    /// Records that an environment sleeps or is awake. Returns whether that changed anything.
+    pub fn environment_sleep(&self, environment: Environment, asleep: bool) -> Result<bool, StoreError> {
+        self.write("record that an environment sleeps", |t| {
+            let sql = "UPDATE environment SET asleep = ?2 WHERE name = ?1 AND asleep != ?2";
+            Ok(t.prepare_cached(sql)?
+                .execute(params![environment.to_string(), asleep])?
+                > 0)
+        })
+    }
+
+    /// Records when an environment was last asked for; it never goes back.
+    pub fn environment_active(&self, environment: Environment, at_ms: u64) -> Result<(), StoreError> {
+        let at = integer("a time", at_ms)?;
+        self.write("record when an environment was asked for", |t| {
+            let sql = "UPDATE environment SET active_ms = max(coalesce(active_ms, 0), ?2) WHERE name = ?1";
+            t.prepare_cached(sql)?
+                .execute(params![environment.to_string(), at])?;
+            Ok(())
+        })
+    }
+
     /// Every known environment, by name; at most 1,000.
     pub fn environments(&self) -> Result<Vec<EnvironmentRecord>, StoreError> {
         self.read("read environments", |t| {
-            let mut statement =
-                t.prepare_cached("SELECT name, desired, changed_ms FROM environment ORDER BY name LIMIT ?")?;
+            let mut statement = t.prepare_cached(
+                "SELECT name, desired, changed_ms, asleep, active_ms FROM environment ORDER BY name LIMIT ?",
+            )?;
             let mut rows = statement.query([MAX_ROWS])?;
             let mut records = Vec::new();
             while let Some(row) = rows.next()? {
@@ -67,6 +93,11 @@ impl Store {
                         Desired::Down
                     },
                     changed_ms: natural("a time", row.get(2)?)?,
+                    asleep: row.get(3)?,
+                    active_ms: row
+                        .get::<_, Option<i64>>(4)?
+                        .map(|ms| natural("a time", ms))
+                        .transpose()?,
                 });
             }
             Ok(records)

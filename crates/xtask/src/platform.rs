@@ -45,6 +45,11 @@ impl Platform {
         })
     }
 
+    /// The application's folder.
+    pub(crate) fn application(&self) -> PathBuf {
+        self.folder.path().join("app")
+    }
+
     /// Runs the program to its end with its output on the terminal.
     pub(crate) fn astraler(&self, words: &[&str]) -> Result<(), Failure> {
         run_command(&mut self.command(words))

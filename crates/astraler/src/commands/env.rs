@@ -18,15 +18,19 @@ pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
         line(&value);
         return Ok(());
     }
+    if let EnvCommand::Remove { name, json } = command {
+        return super::deploy::remove(&client, name, *json);
+    }
     let report = super::block_on(async { client.status().await.map_err(|error| super::not_up(&error)) })?;
     match command {
         EnvCommand::List(json) if json.json => table::print_json(&report.environments)?,
         EnvCommand::List(_) => table::print(
-            &["environment", "deployment", "url"],
+            &["environment", "deployment", "state", "url"],
             report.environments.iter().map(|environment| {
                 vec![
                     environment.environment.to_string(),
                     environment.deployment.clone().unwrap_or_else(|| "-".into()),
+                    if environment.asleep { "asleep" } else { "awake" }.to_owned(),
                     environment.urls.join(" "),
                 ]
             }),
@@ -55,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
                 show(environment);
             }
         }
-        EnvCommand::Credential { .. } => {}
+        EnvCommand::Credential { .. } | EnvCommand::Remove { .. } => {}
     }
     Ok(())
 }

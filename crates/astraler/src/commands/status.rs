@@ -19,12 +19,17 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
     }
     line(&format!("{} · astraler {}", report.application, report.version));
     table::print(
-        &["environment", "deployment", "release", "url"],
+        &["environment", "deployment", "release", "commit", "url"],
         report.environments.iter().map(|environment| {
             vec![
-                environment.environment.to_string(),
+                if environment.asleep {
+                    format!("{} (asleep)", environment.environment)
+                } else {
+                    environment.environment.to_string()
+                },
                 environment.deployment.clone().unwrap_or_else(|| "-".into()),
                 environment.release.as_deref().map_or_else(|| "-".into(), short),
+                super::deploy::commit(environment.commit.as_deref(), environment.branch.as_deref()),
                 environment.urls.join(" "),
             ]
         }),

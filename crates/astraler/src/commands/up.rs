@@ -1,11 +1,12 @@
 //! `astraler up`: the place, the tools, the release, `keep`, the daemon; then the daemon's own steps.
 
-use crate::assemble::{self, Assembled};
+use crate::assemble;
 use crate::cli::{Arguments, UpArguments};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::place::{self, Place};
 use crate::progress::{Progress, line};
 use crate::table;
+use crate::upload::upload;
 use astraler_control::{AdminClient, EnvironmentReport, Event, Fault, Installation, StepOutcome, UpRequest};
 use astraler_host::keep::Client;
 use astraler_host::supervisor::{Started, Supervisor};
@@ -43,12 +44,18 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
                 Box::pin(assemble::assemble(&place, &manifest, up.no_build, &mut progress)).await?;
             let mut changed = keep(&installation, &mut progress).await?;
             changed |= daemon(&installation, &mut progress).await?;
+            let client = AdminClient::new(installation.layout.admin_socket());
+            upload(&client, &assembled, None).await?;
+            let origin = super::deploy::origin(&place.application).await;
             let mut reports = Vec::new();
             for environment in environments {
                 let (report, environment_changed) = Box::pin(environment_up(
-                    &installation,
-                    &assembled,
-                    environment,
+                    &client,
+                    UpRequest {
+                        environment,
+                        release: assembled.release.digest.clone(),
+                        origin: origin.clone(),
+                    },
                     &mut progress,
                 ))
                 .await?;
@@ -148,38 +155,36 @@ async fn daemon(installation: &Installation, progress: &mut Progress) -> Outcome
 }
 
 async fn environment_up(
-    installation: &Installation,
-    assembled: &Assembled,
-    environment: Environment,
+    client: &AdminClient,
+    request: UpRequest,
     progress: &mut Progress,
 ) -> Outcome<(EnvironmentReport, bool)> {
-    let request = UpRequest {
-        environment,
-        application: assembled.application(environment),
-    };
-    let client = AdminClient::new(installation.layout.admin_socket());
     let mut last = None;
     client
         .up(&request, |event| {
             progress.event(&event);
-            if matches!(event, Event::Done { .. } | Event::Failed(_)) {
-                last = Some(event);
-            }
+            last = Some(event);
+            true
         })
         .await
         .map_err(|error| super::not_up(&error))?;
     match last {
         Some(Event::Done { changed, environment }) => Ok((environment, changed)),
         Some(Event::Failed(fault)) => Err(failed(&fault)),
-        _ => Err(Failure::new(
-            Kind::General,
-            "the control process stopped in the middle of its work",
-        )
-        .hint("run `astraler up` again: it goes on from what was done; `astraler logs daemon` says why")),
+        _ => Err(stopped()),
     }
 }
 
-fn failed(fault: &Fault) -> Failure {
+/// The daemon ended in the middle of its answer.
+pub(super) fn stopped() -> Failure {
+    Failure::new(
+        Kind::General,
+        "the control process stopped in the middle of its work",
+    )
+    .hint("run the command again: it goes on from what was done; `astraler logs daemon` says why")
+}
+
+pub(super) fn failed(fault: &Fault) -> Failure {
     let mut failure = Failure::new(Kind::General, format!("{}: {}", fault.part, fault.message));
     if !fault.log.is_empty() {
         let mut details = vec!["its last log lines:".to_owned()];

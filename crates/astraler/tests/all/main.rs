@@ -7,6 +7,7 @@
 
 mod cli;
 mod crash;
+mod deploy;
 mod disk;
 mod docs;
 mod faults;

@@ -302,6 +302,36 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "keys::the_engines_are_as_their_keys_say",
     ),
     (
+        "environments.preview.ttl_hours",
+        "1",
+        "deploy::previews_are_copies_that_sleep_wake_and_go",
+    ),
+    (
+        "environments.preview.idle_sleep_minutes",
+        "1",
+        "deploy::previews_are_copies_that_sleep_wake_and_go",
+    ),
+    (
+        "database.mask",
+        "\"mask.sql\"",
+        "deploy::previews_are_copies_that_sleep_wake_and_go",
+    ),
+    (
+        "deploy.health_path",
+        "\"/api/health\"",
+        "deploy::what_does_not_come_up_leaves_the_old_one_serving",
+    ),
+    (
+        "deploy.health_timeout_ms",
+        "700",
+        "deploy::what_does_not_come_up_leaves_the_old_one_serving",
+    ),
+    (
+        "deploy.drain_ms",
+        "700",
+        "deploy::a_release_goes_from_staging_to_production_and_back",
+    ),
+    (
         "redis.maxmemory_bytes",
         "67108864",
         "keys::the_engines_are_as_their_keys_say",

@@ -1,6 +1,6 @@
 use crate::store;
 use astraler_model::Environment;
-use astraler_store::DeploymentState::{Created, Draining, Failed, Live, Retired, Starting};
+use astraler_store::DeploymentState::{Created, Draining, Failed, Live, Retired, Starting, Superseded};
 use astraler_store::{DeploymentId, DeploymentState, Desired, NewDeployment, Store, StoreError};
 use serde_json::json;
 
@@ -14,6 +14,8 @@ fn create(store: &Store, environment: Environment, release: &str) -> DeploymentI
                 environment,
                 release,
                 configuration: &configuration,
+                actor: "uid 0",
+                origin: &json!({ "commit": "abc" }),
             },
             1,
         )
@@ -76,10 +78,11 @@ fn a_switch_moves_both_and_a_rollback_in_time_moves_them_back() {
 
 #[test]
 fn only_the_transitions_of_the_table_are_taken() {
-    let all = [Created, Starting, Live, Draining, Retired, Failed];
+    let all = [Created, Starting, Live, Draining, Retired, Failed, Superseded];
     let allowed = [
         (Created, Starting),
         (Created, Failed),
+        (Created, Superseded),
         (Starting, Live),
         (Starting, Failed),
         (Live, Draining),
@@ -96,6 +99,7 @@ fn only_the_transitions_of_the_table_are_taken() {
             Draining => vec![Starting, Live, Draining],
             Retired => vec![Starting, Live, Draining, Retired],
             Failed => vec![Failed],
+            Superseded => vec![Superseded],
         }
     };
     let (store, _folder) = store();
@@ -117,7 +121,7 @@ fn only_the_transitions_of_the_table_are_taken() {
             assert_eq!(go(id, to).is_ok(), expected, "{from:?} to {to:?}");
             let now = store.deployment(id).unwrap();
             assert_eq!(now.state, if expected { to } else { from });
-            assert_eq!(now.error.is_some(), now.state == Failed);
+            assert_eq!(now.error.is_some(), matches!(now.state, Failed | Superseded));
             assert_eq!(from.can_become(to), allowed.contains(&(from, to)));
         }
     }
@@ -189,4 +193,26 @@ fn environments_are_wanted_up_or_down_and_forgotten_only_at_rest() {
     assert!(!store.environment_remove(preview).unwrap());
     assert_eq!(store.environments().unwrap(), []);
     assert_eq!(store.deployments(Some(preview), 10).unwrap(), []);
+}
+
+#[test]
+fn sleep_and_the_last_request_are_kept_and_time_does_not_go_back() {
+    let (store, _folder) = store();
+    let preview = Environment::Preview(7);
+    assert!(
+        !store.environment_sleep(preview, true).unwrap(),
+        "it is not known"
+    );
+    store.environment_set(preview, Desired::Up, 1).unwrap();
+    assert!(store.environment_sleep(preview, true).unwrap());
+    assert!(
+        !store.environment_sleep(preview, true).unwrap(),
+        "nothing changed"
+    );
+    store.environment_active(preview, 50).unwrap();
+    store.environment_active(preview, 40).unwrap();
+    let known = store.environments().unwrap();
+    assert_eq!((known[0].asleep, known[0].active_ms), (true, Some(50)));
+    assert!(store.environment_sleep(preview, false).unwrap());
+    assert!(!store.environments().unwrap()[0].asleep);
 }

@@ -1,0 +1,80 @@
+//! Previews' databases: copies of a golden copy of staging, which is made anew after each deployment there.
+
+use crate::credentials::EnvironmentSecrets;
+use crate::engines;
+use crate::platform::{Platform, application_of};
+use crate::words::Fault;
+use astraler_model::{Cluster, Environment};
+use astraler_postgres as postgres;
+
+/// Database and role of the golden copy: no environment's identifier.
+const GOLDEN: &str = "staging_golden";
+const PART: &str = "golden copy";
+
+/// Makes the golden copy anew. Staging is read in one snapshot and notices nothing; previews that are made meanwhile are
+/// copies of the one before.
+pub(crate) async fn refresh(platform: &Platform) -> Result<(), Fault> {
+    let fault = |error: &dyn std::error::Error| Fault::of(PART, error);
+    let live = platform
+        .live_deployment(Environment::Staging)
+        .map_err(|error| fault(&error))?;
+    let Some(live) = live else { return Ok(()) };
+    let application = application_of(&live).map_err(|error| fault(&error))?;
+    let admin = engines::admin_access(platform, Cluster::Shared).map_err(|error| fault(&error))?;
+    let binaries = engines::postgres_binaries(platform, Cluster::Shared).map_err(|error| fault(&error))?;
+    let password = platform.credentials.golden().map_err(|error| fault(&error))?;
+    let spec = postgres::GoldenSpec {
+        source: Environment::Staging.identifier(),
+        golden: GOLDEN.to_owned(),
+        password: password.expose().to_owned(),
+        mask: application.mask.clone(),
+    };
+    let file = password_file(platform, &admin)?;
+    let made = postgres::refresh_golden(&admin, &binaries, &spec, &file).await;
+    std::fs::remove_file(&file).ok();
+    made.map_err(|error| fault(&error))
+}
+
+/// The superuser's password, for `pg_dump` alone and as long as it runs.
+fn password_file(platform: &Platform, admin: &postgres::Access) -> Result<std::path::PathBuf, Fault> {
+    let path = platform.installation.layout.secret("golden.pgpass");
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+    let line = format!("*:*:*:{}:{}\n", escaped(&admin.user), escaped(&admin.password));
+    astraler_host::file::replace(&path, line.as_bytes(), 0o600).map_err(|error| Fault::of(PART, &error))?;
+    Ok(path)
+}
+
+/// Makes a preview's database a copy of the golden one, unless it is there. Says so when it was made.
+pub(crate) async fn copy(
+    platform: &Platform,
+    environment: Environment,
+    secrets: &EnvironmentSecrets,
+) -> Result<Option<String>, Fault> {
+    if !matches!(environment, Environment::Preview(_)) {
+        return Ok(None);
+    }
+    let part = format!("database {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let admin = engines::admin_access(platform, Cluster::Shared).map_err(|error| fault(&error))?;
+    let binaries = engines::postgres_binaries(platform, Cluster::Shared).map_err(|error| fault(&error))?;
+    let spec = engines::database_spec(environment, secrets, 0);
+    let copied = postgres::copy_golden(&admin, &binaries, GOLDEN, &spec)
+        .await
+        .map_err(|error| fault(&error))?;
+    Ok(copied.map(|bytes| format!("a copy of staging's, {} MiB", bytes >> 20)))
+}
+
+/// Removes a preview's database and roles.
+pub(crate) async fn drop_database(platform: &Platform, environment: Environment) -> Result<(), Fault> {
+    let part = format!("database {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let secrets = platform
+        .credentials
+        .environment(environment)
+        .map_err(|error| fault(&error))?;
+    let admin = engines::admin_access(platform, environment.cluster()).map_err(|error| fault(&error))?;
+    let spec = engines::database_spec(environment, &secrets, 0);
+    postgres::drop_database(&admin, &spec)
+        .await
+        .map_err(|error| fault(&error))
+}

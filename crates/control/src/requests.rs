@@ -1,0 +1,353 @@
+//! What can be asked for: up, deploy, promote, rollback, the end of a preview. Each answers with events as they happen,
+//! and goes on when nobody reads them.
+
+use crate::change::{self, Change, Changed};
+use crate::daemon::Daemon;
+use crate::platform::{Platform, PlatformError, application_of, origin_of};
+use crate::words::{
+    Action, Application, Event, Fault, Origin, PromoteRequest, RollbackRequest, StepOutcome, chain,
+};
+use crate::{remove, sleep, status};
+use astraler_model::Environment;
+use astraler_store::{Deployment, DeploymentState};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Lines of progress that wait for a slow reader.
+const PROGRESS_QUEUE: usize = 256;
+
+/// Deployments among which the last good one is looked for.
+const HISTORY: u32 = 200;
+
+/// What has happened, as it happens. The last event is `Done`, `Failed`, `Superseded` or `Removed`.
+pub(crate) type Events = mpsc::Receiver<Event>;
+
+impl Daemon {
+    /// Brings an environment up with a release.
+    pub(crate) fn up(
+        self: Arc<Self>,
+        actor: String,
+        environment: Environment,
+        release: String,
+        origin: Origin,
+    ) -> Events {
+        let origin = Origin {
+            action: Action::Up,
+            ..origin
+        };
+        spawn(move |events| async move {
+            let _change = self.changes.read().await;
+            let _turn = self.turns.take(environment).await;
+            let healed = self.take_healed(environment);
+            let application = self.application(environment, release).await?;
+            let change = Change {
+                platform: &self.platform,
+                kind: "up",
+                environment,
+                application: &application,
+                actor: &actor,
+                origin: &origin,
+                events: &events,
+                deployment: None,
+            };
+            let changed = Box::pin(change::run(change)).await?;
+            self.after(environment, &changed);
+            let report = status::environment_report(&self.platform, environment, &application)
+                .map_err(|error| Fault::of("status", &error))?;
+            Ok(Event::Done {
+                changed: changed.any || healed,
+                environment: report,
+            })
+        })
+    }
+
+    /// Puts a release into an environment.
+    pub(crate) fn deploy(
+        self: Arc<Self>,
+        actor: String,
+        environment: Environment,
+        release: String,
+        origin: Origin,
+    ) -> Events {
+        spawn(move |events| async move {
+            let application = self.application(environment, release).await?;
+            self.line_up(&actor, environment, application, origin, &events)
+                .await
+        })
+    }
+
+    /// Puts the release that one environment runs into another.
+    pub(crate) fn promote(self: Arc<Self>, actor: String, request: PromoteRequest) -> Events {
+        spawn(move |events| async move {
+            let PromoteRequest { from, to, origin } = request;
+            let fault = |error: &dyn std::error::Error| Fault::of("promote", error);
+            let live = self
+                .platform
+                .live_deployment(from)
+                .map_err(|error| fault(&error))?;
+            let live = live.ok_or_else(|| Fault {
+                part: "promote".into(),
+                message: format!("{from} runs no release that could be promoted"),
+                log: vec![],
+                hint: Some(format!("`astraler deploy --env {from}` puts one there")),
+            })?;
+            let application = self.application(to, live.release.clone()).await?;
+            let source = origin_of(&live);
+            let origin = Origin {
+                action: Action::Promote,
+                commit: origin.commit.or(source.commit),
+                branch: origin.branch.or(source.branch),
+                gates: origin.gates.or(source.gates),
+                from: Some(from.to_string()),
+                ..origin
+            };
+            self.line_up(&actor, to, application, origin, &events).await
+        })
+    }
+
+    /// Goes back to a deployment that served before, with its release and its configuration. The schema stays.
+    pub(crate) fn rollback(self: Arc<Self>, actor: String, request: RollbackRequest) -> Events {
+        spawn(move |events| async move {
+            let environment = request.environment;
+            let target = target(&self.platform, &request)?;
+            let application = application_of(&target).map_err(|error| Fault::of("rollback", &error))?;
+            self.verified(target.release.clone()).await?;
+            let live = self
+                .platform
+                .live_deployment(environment)
+                .map_err(|error| Fault::of("rollback", &error))?;
+            let source = origin_of(&target);
+            let origin = Origin {
+                action: Action::Rollback,
+                commit: source.commit,
+                branch: source.branch,
+                from: live.map(|live| live.id.to_string()),
+                ..request.origin
+            };
+            self.line_up(&actor, environment, application, origin, &events)
+                .await
+        })
+    }
+
+    /// Removes a preview with everything it has.
+    pub(crate) fn remove(self: Arc<Self>, actor: String, environment: Environment, reason: String) -> Events {
+        spawn(move |events| async move {
+            let _change = self.changes.read().await;
+            let _turn = self.turns.take(environment).await;
+            remove::remove(&self.platform, environment, &actor, &reason, &events).await?;
+            Ok(Event::Removed { environment })
+        })
+    }
+
+    /// Wakes an environment; nothing happens when it is awake.
+    pub(crate) async fn wake(&self, environment: Environment) -> Result<(), Fault> {
+        let fault = |error: &dyn std::error::Error| Fault::of("wake", error);
+        sleep::touch(&self.platform, environment);
+        let _change = self.changes.read().await;
+        let _turn = self.turns.take(environment).await;
+        let asleep = self.platform.asleep().map_err(|error| fault(&error))?;
+        if !asleep.contains(&environment) {
+            return Ok(());
+        }
+        let live = self
+            .platform
+            .live_deployment(environment)
+            .map_err(|error| fault(&error))?;
+        if let Some(live) = live {
+            let application = application_of(&live).map_err(|error| fault(&error))?;
+            Box::pin(bring_back(&self.platform, &live, &application)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for its turn, or is superseded; then deploys.
+    async fn line_up(
+        &self,
+        actor: &str,
+        environment: Environment,
+        application: Application,
+        origin: Origin,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Event, Fault> {
+        let fault = |error: &dyn std::error::Error| Fault::of("deploy", error);
+        let platform = &self.platform;
+        let _change = self.changes.read().await;
+        let deployment = platform
+            .new_deployment(environment, &application, actor, &origin)
+            .map_err(|error| fault(&error))?;
+        let id = deployment.id.to_string();
+        let place = self.turns.line_up(environment, id.clone());
+        let waiting = format!("queue {environment}");
+        events
+            .send(Event::Begin {
+                part: waiting.clone(),
+            })
+            .await
+            .ok();
+        let began = std::time::Instant::now();
+        let _turn = match place.turn().await {
+            Ok(turn) => turn,
+            Err(by) => {
+                let reason = format!("superseded by {by}");
+                platform.set_deployment_state(&deployment, DeploymentState::Superseded, Some(&reason));
+                return Ok(Event::Superseded { deployment: id, by });
+            }
+        };
+        events
+            .send(Event::End {
+                part: waiting,
+                outcome: StepOutcome::Unchanged,
+                detail: id,
+                elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            })
+            .await
+            .ok();
+        let kind = match origin.action {
+            Action::Up => "up",
+            Action::Deploy => "deploy",
+            Action::Promote => "promote",
+            Action::Rollback => "rollback",
+        };
+        let change = Change {
+            platform,
+            kind,
+            environment,
+            application: &application,
+            actor,
+            origin: &origin,
+            events,
+            deployment: Some(deployment),
+        };
+        let changed = Box::pin(change::run(change)).await?;
+        self.after(environment, &changed);
+        let report = status::environment_report(platform, environment, &application)
+            .map_err(|error| Fault::of("status", &error))?;
+        Ok(Event::Done {
+            changed: true,
+            environment: report,
+        })
+    }
+
+    /// What follows from a change, in the background.
+    fn after(&self, environment: Environment, changed: &Changed) {
+        if environment == Environment::Staging && changed.switched {
+            self.stale.notify_one();
+        }
+    }
+
+    /// The release, verified, with the environment's values.
+    async fn application(&self, environment: Environment, release: String) -> Result<Application, Fault> {
+        let release = self.verified(release).await?;
+        Application::of(&release, environment, &self.platform.installation.application)
+            .map_err(|error| Fault::of("release", &error))
+    }
+
+    /// Every byte of the release is what its digest says.
+    async fn verified(&self, digest: String) -> Result<astraler_release::Release, Fault> {
+        let releases = self.platform.releases.clone();
+        let verified = tokio::task::spawn_blocking(move || {
+            let digest = releases.resolve(&digest).map_err(crate::ReleaseError::from)?;
+            releases.verify(&digest).map_err(crate::ReleaseError::from)
+        })
+        .await
+        .map_err(|error| Fault::of("release", &error))?;
+        verified.map_err(|error| {
+            let mut fault = Fault::of("release", &error);
+            if error.is_damage() {
+                fault.hint = Some(
+                    "it was changed after it had been built, and is not deployed: build it again with `astraler deploy`"
+                        .into(),
+                );
+            }
+            fault
+        })
+    }
+}
+
+/// Makes the live deployment run as it should: after a restart, or from sleep.
+pub(crate) async fn bring_back(
+    platform: &Platform,
+    live: &Deployment,
+    application: &Application,
+) -> Result<bool, Fault> {
+    let (events, received) = mpsc::channel(1);
+    drop(received);
+    let change = Change {
+        platform,
+        kind: "up",
+        environment: live.environment,
+        application,
+        actor: "daemon",
+        origin: &origin_of(live),
+        events: &events,
+        deployment: None,
+    };
+    Ok(Box::pin(change::run(change)).await?.any)
+}
+
+/// The deployment that a rollback goes back to.
+fn target(platform: &Platform, request: &RollbackRequest) -> Result<Deployment, Fault> {
+    let refused = |message: String, hint: Option<String>| Fault {
+        part: "rollback".into(),
+        message,
+        log: vec![],
+        hint,
+    };
+    let fault = |error: PlatformError| refused(chain(&error), None);
+    let environment = request.environment;
+    if let Some(id) = &request.to {
+        let id = id
+            .parse()
+            .map_err(|error: astraler_store::ParseDeploymentIdError| refused(error.to_string(), None))?;
+        let found = platform.deployment(id).map_err(fault)?;
+        if found.environment != environment || found.switched_ms.is_none() {
+            let hint = format!("`astraler deployments --env {environment}` shows those that did");
+            return Err(refused(format!("{id} never served {environment}"), Some(hint)));
+        }
+        return Ok(found);
+    }
+    let history = platform.deployments(Some(environment), HISTORY).map_err(fault)?;
+    last_good(&history).cloned().ok_or_else(|| {
+        refused(
+            format!("{environment} has no earlier deployment that was good"),
+            Some("`astraler deployments` lists all; `--to ID` chooses one".into()),
+        )
+    })
+}
+
+/// Of a history, newest first: the newest that served before the live one, was not rolled back from, and differs from it.
+fn last_good(history: &[Deployment]) -> Option<&Deployment> {
+    let bad: BTreeSet<String> = history
+        .iter()
+        .map(origin_of)
+        .filter(|origin| origin.action == Action::Rollback)
+        .filter_map(|origin| origin.from)
+        .collect();
+    let live = history
+        .iter()
+        .find(|deployment| deployment.state == DeploymentState::Live);
+    history.iter().find(|deployment| {
+        deployment.switched_ms.is_some()
+            && matches!(
+                deployment.state,
+                DeploymentState::Retired | DeploymentState::Draining
+            )
+            && !bad.contains(&deployment.id.to_string())
+            && live.is_none_or(|live| deployment.configuration != live.configuration)
+    })
+}
+
+/// Runs work whose events are read by somebody, or by nobody.
+fn spawn<F, W>(work: W) -> Events
+where
+    W: FnOnce(mpsc::Sender<Event>) -> F + Send + 'static,
+    F: Future<Output = Result<Event, Fault>> + Send + 'static,
+{
+    let (events, received) = mpsc::channel(PROGRESS_QUEUE);
+    tokio::spawn(async move {
+        let last = work(events.clone()).await.unwrap_or_else(Event::Failed);
+        events.send(last).await.ok();
+    });
+    received
+}
