@@ -98,7 +98,7 @@ pub struct Call {
     pub secrets: Option<Template>,
     /// `secrets: inherit`.
     pub inherit_secrets: bool,
-    /// The workflow that is called, where [`crate::link`] found it.
+    /// The workflow that is called, where [`crate::link()`] found it.
     pub workflow: Option<Box<Workflow>>,
 }
 

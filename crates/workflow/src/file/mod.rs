@@ -1,4 +1,4 @@
-//! Workflow files: text to [`Workflow`](crate::Workflow), or everything that is wrong with it.
+//! Workflow files: text to [`Workflow`], or everything that is wrong with it.
 
 mod action;
 mod convert;
