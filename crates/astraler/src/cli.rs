@@ -153,6 +153,17 @@ to that job's own socket (ASTRALER_SOCKET, ASTRALER_TOKEN_FILE), where `--env pr
     /// Become a unit.
     #[command(hide = true)]
     Launch,
+    /// The credential helper of git, for the owner: see gitcredentials(7).
+    #[command(hide = true)]
+    GitCredential {
+        #[command(flatten)]
+        process: ProcessArguments,
+        /// What git asks for: get, store or erase.
+        operation: String,
+    },
+    /// The hook of the platform's repository: see githooks(5).
+    #[command(hide = true)]
+    GitHook(ProcessArguments),
     /// The control process.
     #[command(hide = true)]
     Daemon(ProcessArguments),

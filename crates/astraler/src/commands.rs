@@ -5,6 +5,7 @@ mod deploy;
 mod doctor;
 mod down;
 mod env;
+mod git;
 mod init;
 mod logs;
 mod manifest;
@@ -65,6 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             Ok(())
         }
         Command::Keep { process, standby } => processes::keep(process, *standby),
+        Command::GitCredential { process, operation } => git::credential(process, operation),
+        Command::GitHook(process) => git::hook(process),
         Command::Launch => Err(processes::launch()),
         Command::Daemon(process) => processes::daemon(process),
         Command::Edge { process, settings } => processes::edge(process, settings),

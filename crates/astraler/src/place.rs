@@ -255,6 +255,7 @@ fn folders(place: &Place, identities: &Identities) -> Outcome {
     file::make_dir(layout.logs(), 0o755, None, gid).map_err(unwritable)?;
     for (name, mode) in [
         ("control", 0o700),
+        ("git", 0o700),
         ("releases", 0o755),
         ("postgres", 0o755),
         ("redis", 0o755),

@@ -10,19 +10,20 @@
 //! - `GET /v1/environments/{environment}/credentials/{name}`: `admin`
 //! - `GET /v1/audit?limit=N`, `GET /v1/audit/verify`: `admin`
 //! - `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{name}`, `POST /v1/session`: `admin`
+//! - `/git/APP.git/…`: fetching needs `read`, pushing `push:BRANCH`; `POST /v1/git/decide`, of its hook: `admin`
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 
 use crate::daemon::Daemon;
 use crate::platform::report_of;
 use crate::words::{DeployRequest, PromoteRequest, RollbackRequest, UpRequest};
-use crate::{status, tokens};
+use crate::{git, status, tokens};
 use astraler_model::{DeployTarget, Environment, Forbidden, Principal, Scope};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use axum::{Extension, Json, Router};
 use futures_util::stream;
 use serde::Deserialize;
@@ -60,6 +61,8 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/rollback", post(rollback))
         .route("/v1/deployments", get(read_deployments))
         .route("/v1/environments/{environment}", delete(remove_environment))
+        .route("/v1/git/decide", post(git::decide))
+        .route("/git/{*path}", any(git::exchange))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .merge(crate::upload::router().route_layer(from_fn_with_state(Arc::clone(&daemon), uploaders)))
         .with_state(daemon)

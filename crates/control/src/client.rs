@@ -3,8 +3,8 @@
 use crate::releases::{ReleaseSummary, Verified};
 use crate::upload::Received;
 use crate::words::{
-    DeployRequest, DeploymentReport, Event, NewTokenReport, NewTokenRequest, PromoteRequest, RollbackRequest,
-    StatusReport, UpRequest,
+    DeployRequest, DeploymentReport, Event, NewTokenReport, NewTokenRequest, PromoteRequest, PushRequest,
+    PushVerdict, RollbackRequest, StatusReport, UpRequest,
 };
 use astraler_model::Environment;
 use astraler_release::Description;
@@ -206,6 +206,12 @@ impl AdminClient {
     /// A token with the owner's rights that holds for some minutes: for tools that cannot use the socket.
     pub async fn session(&self) -> Result<NewTokenReport, ClientError> {
         self.ask(Method::POST, "/v1/session", Bytes::new()).await
+    }
+
+    /// Asks whether a push may be taken: for the hook of the repository.
+    pub async fn push_verdict(&self, request: &PushRequest) -> Result<PushVerdict, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
+        self.ask(Method::POST, "/v1/git/decide", body.into()).await
     }
 
     /// Tells the daemon that the platform is about to stop, so that it is recorded.

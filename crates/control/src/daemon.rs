@@ -55,6 +55,8 @@ pub(crate) struct Daemon {
     pub(crate) stale: Notify,
     /// Uploads of releases at once.
     pub(crate) uploads: Semaphore,
+    /// Fetches and pushes under way.
+    pub(crate) exchanges: crate::git::Exchanges,
     /// Environments that this process brought back after they had been down.
     healed: StdMutex<BTreeSet<Environment>>,
 }
@@ -94,6 +96,7 @@ pub async fn run(
         turns: Turns::default(),
         stale: Notify::new(),
         uploads: Semaphore::new(MAX_UPLOADS),
+        exchanges: crate::git::Exchanges::default(),
         healed: StdMutex::default(),
     });
     let admin = UnixListener::from_std(listening.admin).map_err(DaemonError::Socket)?;

@@ -17,6 +17,7 @@ mod daemon;
 mod deploy;
 mod drain;
 mod engines;
+mod git;
 mod identity;
 mod installation;
 mod platform;
@@ -44,6 +45,6 @@ pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_rel
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
     Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,
-    NewTokenRequest, Origin, PartReport, PromoteRequest, RollbackRequest, StatusReport, StepOutcome,
-    UpRequest, WorkerPlan,
+    NewTokenRequest, Origin, PartReport, PromoteRequest, PushRequest, PushVerdict, RefUpdate,
+    RollbackRequest, StatusReport, StepOutcome, UpRequest, WorkerPlan,
 };

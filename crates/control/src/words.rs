@@ -183,6 +183,42 @@ pub struct NewTokenReport {
     pub expires_ms: Option<u64>,
 }
 
+/// What the hook of a push asks: may all of this be taken?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushRequest {
+    /// The push.
+    pub push: u64,
+    /// What it would change.
+    pub updates: Vec<RefUpdate>,
+}
+
+/// One reference that a push would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefUpdate {
+    /// Its whole name: `refs/heads/main`.
+    pub name: String,
+    /// The object that it names now; all zeros when it is new.
+    pub old: String,
+    /// The object that it would name; all zeros when it is deleted.
+    pub new: String,
+    /// Whether the new one has the old one in its history.
+    pub fast_forward: bool,
+}
+
+/// The answer to a [`PushRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushVerdict {
+    /// Why not, for the pusher; empty when it is taken.
+    pub refused: Vec<String>,
+}
+
+impl RefUpdate {
+    /// The reference would be deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.new.bytes().all(|digit| digit == b'0')
+    }
+}
+
 /// One line of the answer to a request that changes something, as it happens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -74,6 +74,11 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
         if !up.json {
             finish(changed, &reports, began);
         }
+        if let Some(added) = super::git::remote(&place, &installation)
+            && !up.json
+        {
+            line(&format!("`git push {added} BRANCH` sends your branches here"));
+        }
         Ok(())
     })
 }

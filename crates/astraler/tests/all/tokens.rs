@@ -4,7 +4,7 @@ use crate::support::small;
 use serde_json::json;
 
 /// Every route of the API with a method that it answers.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 15] = [
     ("GET", "/v1/status"),
     ("POST", "/v1/down"),
     ("GET", "/v1/environments/development/credentials/redis_password"),
@@ -15,6 +15,7 @@ const ROUTES: [(&str, &str); 14] = [
     ("DELETE", "/v1/tokens/reader"),
     ("POST", "/v1/session"),
     ("POST", "/v1/up"),
+    ("POST", "/v1/git/decide"),
     ("GET", "/v1/releases"),
     ("GET", "/v1/releases/0123"),
     ("GET", "/v1/releases/0123/verify"),
