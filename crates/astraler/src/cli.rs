@@ -150,6 +150,19 @@ to that job's own socket (ASTRALER_SOCKET, ASTRALER_TOKEN_FILE), where `--env pr
         #[arg(long)]
         standby: bool,
     },
+    /// Run the workflows of a spec.
+    #[command(hide = true)]
+    Runner {
+        /// File with the spec as JSON; `-` is standard input.
+        #[arg(long)]
+        spec: PathBuf,
+        /// Unix socket that events are written to, instead of standard output.
+        #[arg(long)]
+        events: Option<PathBuf>,
+    },
+    /// Process 1 of a step's sandbox.
+    #[command(hide = true)]
+    SandboxInit,
     /// Become a unit.
     #[command(hide = true)]
     Launch,
@@ -314,6 +327,16 @@ pub(crate) enum ManifestCommand {
 /// `pipeline …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PipelineCommand {
+    /// Run the application's workflows here, each step in a sandbox.
+    ///
+    /// What runs is the working folder as it is, committed or not, without what .gitignore names. Jobs that deploy
+    /// (`environment:`) are left out unless they are named. Ctrl-C ends the run in the way of GitHub: steps that
+    /// clean up still run.
+    #[command(after_help = "Examples:
+  astraler pipeline run
+  astraler pipeline run test
+  astraler pipeline run --event pull_request --ref feature/cards --json")]
+    Run(PipelineRunArguments),
     /// Check the workflows in .github/workflows; all errors at once, and what is refused by name.
     #[command(after_help = "Examples:
   astraler pipeline check
@@ -465,4 +488,24 @@ Scopes: read, release, push:BRANCH (with * and **), deploy:ENVIRONMENT (deploy:p
         /// Its name.
         name: String,
     },
+}
+
+/// `pipeline run`.
+#[derive(Debug, Args)]
+pub(crate) struct PipelineRunArguments {
+    /// Jobs to run, with those that they need; all that do not deploy where none is named.
+    #[arg(value_name = "JOB")]
+    pub(crate) jobs: Vec<String>,
+    /// What happened: push, pull_request, workflow_dispatch…
+    #[arg(long, default_value = "push")]
+    pub(crate) event: String,
+    /// Branch, or refs/tags/NAME; the branch of the working folder by default.
+    #[arg(long = "ref", value_name = "REF")]
+    pub(crate) reference: Option<String>,
+    /// Branch that a pull request goes to.
+    #[arg(long, default_value = "main")]
+    pub(crate) base: String,
+    /// Print each event as a line of JSON; the last one is the report.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -11,6 +11,7 @@ mod logs;
 mod manifest;
 mod open;
 mod pipeline;
+mod pipeline_run;
 mod reference;
 mod release;
 mod status;
@@ -68,6 +69,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Keep { process, standby } => processes::keep(process, *standby),
         Command::GitCredential { process, operation } => git::credential(process, operation),
         Command::GitHook(process) => git::hook(process),
+        Command::Runner { spec, events } => pipeline_run::runner(spec, events.as_deref()),
+        Command::SandboxInit => std::process::exit(astraler_pipeline::sandbox_init()),
         Command::Launch => Err(processes::launch()),
         Command::Daemon(process) => processes::daemon(process),
         Command::Edge { process, settings } => processes::edge(process, settings),

@@ -274,6 +274,11 @@ fn folders(place: &Place, identities: &Identities) -> Outcome {
 /// A copy of this program that the engines' users can execute and that a rebuild does not change under
 /// running processes.
 fn own_program(layout: &Layout) -> Outcome<PathBuf> {
+    copy_program(&layout.state.join("bin"))
+}
+
+/// A copy of this program in a folder that holds nothing else.
+pub(crate) fn copy_program(folder: &Path) -> Outcome<PathBuf> {
     let current = std::env::current_exe()?;
     let metadata = std::fs::metadata(&current)?;
     let changed = metadata
@@ -285,7 +290,6 @@ fn own_program(layout: &Layout) -> Outcome<PathBuf> {
     digest.update(metadata.len().to_be_bytes());
     digest.update(changed.to_be_bytes());
     let name = format!("astraler-{}", &hex::encode(digest.finalize())[..12]);
-    let folder = layout.state.join("bin");
     let path = folder.join(&name);
     if path.is_file() {
         return Ok(path);
@@ -295,7 +299,7 @@ fn own_program(layout: &Layout) -> Outcome<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o755))?;
     std::fs::rename(&partial, &path)?;
-    for entry in std::fs::read_dir(&folder)?.flatten() {
+    for entry in std::fs::read_dir(folder)?.flatten() {
         if entry.file_name().to_string_lossy() != name {
             // Running processes keep their file; only its name goes.
             std::fs::remove_file(entry.path()).ok();

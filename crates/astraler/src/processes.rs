@@ -170,7 +170,7 @@ fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {
         .build()?)
 }
 
-async fn terminated() {
+pub(crate) async fn terminated() {
     let (Ok(mut term), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

@@ -3,8 +3,10 @@
 //!
 //! A key marked `planned` is part of the shape, but nothing makes it effective yet: it is refused.
 
+mod pipeline;
 mod planned;
 
+pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 
 use astraler_model::{Environment, HtmlHandling, NotFoundHandling};
@@ -57,7 +59,6 @@ pub struct Config {
     pub storage: Storage,
     /// The delivery pipeline and its gates.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub pipeline: Pipeline,
     /// How releases are kept and verified.
     #[serde(default)]

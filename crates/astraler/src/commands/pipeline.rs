@@ -22,6 +22,7 @@ const MAX_WORKFLOWS: usize = 1000;
 
 pub(super) fn run(arguments: &Arguments, command: &PipelineCommand) -> Outcome {
     match command {
+        PipelineCommand::Run(run) => super::pipeline_run::run(arguments, run),
         PipelineCommand::Check { files, json } => check(arguments, files, json.json),
         PipelineCommand::Eval {
             contexts,

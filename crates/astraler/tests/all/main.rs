@@ -15,6 +15,7 @@ mod git;
 mod keys;
 mod lifecycle;
 mod pipeline;
+mod pipeline_run;
 mod release;
 mod starter;
 mod support;

@@ -222,33 +222,6 @@ impl Default for Storage {
     }
 }
 
-/// The delivery pipeline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Pipeline {
-    /// Jobs that must pass.
-    pub gates: Vec<String>,
-    /// Coverage under which a run warns.
-    pub coverage_percent: u8,
-    /// Registries that jobs may reach.
-    pub registries: Vec<String>,
-    /// Longest job.
-    pub job_timeout_minutes: u32,
-}
-
-impl Default for Pipeline {
-    fn default() -> Self {
-        Self {
-            gates: ["lint", "typecheck", "test", "build", "e2e"]
-                .map(String::from)
-                .to_vec(),
-            coverage_percent: 70,
-            registries: ["npm", "pypi", "crates.io"].map(String::from).to_vec(),
-            job_timeout_minutes: 60,
-        }
-    }
-}
-
 /// Releases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -346,6 +346,26 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "\"always\"",
         "keys::the_engines_are_as_their_keys_say",
     ),
+    (
+        "pipeline.gates",
+        "[\"style\"]",
+        "pipeline_run::the_manifest_says_what_jobs_may_and_must",
+    ),
+    (
+        "pipeline.coverage_percent",
+        "90",
+        "pipeline_run::the_manifest_says_what_jobs_may_and_must",
+    ),
+    (
+        "pipeline.registries",
+        "[\"packages.example\"]",
+        "pipeline_run::the_manifest_says_what_jobs_may_and_must",
+    ),
+    (
+        "pipeline.job_timeout_minutes",
+        "1",
+        "pipeline_run::the_manifest_says_what_jobs_may_and_must",
+    ),
 ];
 
 #[test]
