@@ -232,7 +232,7 @@ async fn previews(daemon: &Daemon) -> Result<(), sleep::SleepError> {
                     environment,
                     "no request within environments.preview.ttl_hours",
                 )
-                .await
+                .await;
             }
             Due::Sleep => {
                 let _change = daemon.changes.read().await;
