@@ -173,7 +173,7 @@ pub struct Limits {
 /// What a job with `environment:` gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployAccess {
-    /// A unix socket: `/run/astraler/deploy.sock` in the sandbox, and in `ASTRALER_URL` as `unix:…`.
+    /// A unix socket. In the sandbox `ASTRALER_SOCKET` says where it is, and `ASTRALER_URL` as `unix:…`.
     pub socket: PathBuf,
     /// A file with the job's token: `ASTRALER_TOKEN_FILE`. It is read when the job begins.
     pub token_file: PathBuf,

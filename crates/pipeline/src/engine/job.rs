@@ -199,8 +199,7 @@ impl Job {
                 binds.push((access.socket, DEPLOY_SOCKET.to_owned()));
                 binds.push((own, DEPLOY_TOKEN.to_owned()));
                 let url = format!("unix:{DEPLOY_SOCKET}");
-                base.insert("ASTRALER_JOB_SOCKET".into(), DEPLOY_SOCKET.into());
-                base.insert("ASTRALER_JOB_TOKEN_FILE".into(), DEPLOY_TOKEN.into());
+                base.insert("ASTRALER_SOCKET".into(), DEPLOY_SOCKET.into());
                 base.insert("ASTRALER_TOKEN_FILE".into(), DEPLOY_TOKEN.into());
                 // The names that workflows for GitHub's runners use.
                 vars.entry("ASTRALER_URL".into()).or_insert_with(|| url.clone());

@@ -148,7 +148,7 @@ jobs:
         env: {{ TOKEN: "${{{{ secrets.ASTRALER_TOKEN }}}}" }}
         run: |
           test "$TOKEN" = "$(cat "$ASTRALER_TOKEN_FILE")"
-          curl -sS --unix-socket "${{ASTRALER_URL#unix:}}" -H "Authorization: Bearer $TOKEN" http://astraler/v1/deploy
+          curl -sS --unix-socket "$ASTRALER_SOCKET" -H "Authorization: Bearer $TOKEN" http://astraler/v1/deploy
           echo "url=http://staging.localhost" >> "$GITHUB_OUTPUT"
       - run: curl -sS http://staging.localhost:{port}/
 "#
