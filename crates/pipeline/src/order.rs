@@ -1,4 +1,4 @@
-//! What the runner tells [`crate::sandbox_init`], over its standard input.
+//! What the runner tells [`crate::sandbox_init()`], over its standard input.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -136,7 +136,7 @@ pub struct Folders {
 /// Programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
-    /// What runs [`crate::sandbox_init`]: a program and its arguments.
+    /// What runs [`crate::sandbox_init()`]: a program and its arguments.
     pub helper: Vec<String>,
     /// bubblewrap.
     pub bwrap: PathBuf,
