@@ -524,7 +524,8 @@ impl Platform {
             config: folder.join("config"),
             tools: folder.join("tools"),
         };
-        for folder in [&layout.state.join("control"), &layout.runtime, &layout.config] {
+        let snapshots = layout.runtime.join("snapshots");
+        for folder in [&layout.state.join("control"), &snapshots, &layout.config] {
             std::fs::create_dir_all(folder).unwrap();
         }
         RootKey::generate().save_new(&layout.root_key()).unwrap();

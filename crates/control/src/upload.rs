@@ -103,7 +103,18 @@ async fn find(State(daemon): State<Arc<Daemon>>, Path(key): Path<String>) -> Res
         Ok(key) => key,
         Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
     };
-    match daemon.platform.releases.find_by_key(&key) {
+    let releases = daemon.platform.releases.clone();
+    let wanted = key.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = releases.find_by_key(&wanted)?;
+        // What was changed since it was stored is not known: it is built and uploaded again, which mends it.
+        Ok::<_, astraler_release::StoreError>(found.filter(|digest| releases.verify(digest).is_ok()))
+    });
+    let found = match looked.await {
+        Ok(found) => found,
+        Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    };
+    match found {
         Ok(Some(digest)) => Json(Received { digest }).into_response(),
         Ok(None) => {
             let message = json!({ "message": format!("no release was built from {key}") });

@@ -524,7 +524,11 @@ impl Run {
         let server = source.as_db_error();
         let position = match server.and_then(|error| error.position()) {
             Some(ErrorPosition::Original(position)) => *position as usize,
-            _ => 1,
+            // The server names no place: the statement itself, behind the space that separates it from the one before.
+            _ => {
+                let text = &migration.sql[offset..];
+                text.chars().take_while(|c| c.is_whitespace()).count() + 1
+            }
         };
         let (line, column) = line_and_column(&migration.sql, offset, position);
         let own_hint = match source.code() {

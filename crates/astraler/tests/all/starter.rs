@@ -59,7 +59,30 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
     std::fs::remove_file(&screenshot).ok();
     platform.run(&["down"]).unwrap().ok();
     assert_eq!(platform.processes(), []);
-    its_own_commands_pass(&application, &platform.state().join("bin/tools"));
+    its_own_commands_pass(&application, &pinned_tools(&platform));
+}
+
+/// A folder with the `node` and `pnpm` that the platform pins.
+fn pinned_tools(platform: &Platform) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let record = std::fs::read(platform.state().join("installation.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let directory = record["layout"]["tools"].as_str().unwrap().into();
+    let tools = astraler_workers::tools::find(&astraler_workers::tools::ToolsConfig { directory }).unwrap();
+    let folder = platform.state().join("pinned");
+    std::fs::create_dir_all(&folder).unwrap();
+    let node = tools.node.display();
+    for (name, script) in [
+        ("node", format!("#!/bin/sh\nexec '{node}' \"$@\"\n")),
+        (
+            "pnpm",
+            format!("#!/bin/sh\nexec '{node}' '{}' \"$@\"\n", tools.pnpm.display()),
+        ),
+    ] {
+        std::fs::write(folder.join(name), script).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
 }
 
 /// What its workflow runs, and what Cloudflare would get. With the pinned pnpm, as the workflow has it.
