@@ -22,7 +22,8 @@ pub(crate) struct Built {
 /// Sees to it that the daemon has the release. Says whether it had to be sent.
 pub(crate) async fn upload(client: &AdminClient, built: &Built, key: Option<&str>) -> Outcome<bool> {
     let digest = built.release.digest.clone();
-    match client.release(&digest).await {
+    // Checked, not only looked for: sending it again mends one that was changed since it was stored.
+    match client.release_verify(&digest).await {
         // What is found by its key is sent again, so that it gets it.
         Ok(_) if key.is_none() => return Ok(false),
         Ok(_) | Err(ClientError::Refused { .. }) => {}
