@@ -64,7 +64,6 @@ fn a_task_with_an_attachment_outlives_a_reload_in_chromium() {
 
 /// A folder with the `node` and `pnpm` that the platform pins.
 fn pinned_tools(platform: &Platform) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let record = std::fs::read(platform.state().join("installation.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
     let directory = record["layout"]["tools"].as_str().unwrap().into();
@@ -79,8 +78,7 @@ fn pinned_tools(platform: &Platform) -> std::path::PathBuf {
             format!("#!/bin/sh\nexec '{node}' '{}' \"$@\"\n", tools.pnpm.display()),
         ),
     ] {
-        std::fs::write(folder.join(name), script).unwrap();
-        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        astraler_host::file::replace(folder.join(name), script.as_bytes(), 0o755).unwrap();
     }
     folder
 }
