@@ -212,6 +212,7 @@ fn identities() -> Outcome<Identities> {
         worker: Some(user("worker")?),
         postgres: Some(user("postgres")?),
         redis: Some(user("redis")?),
+        runner: Some(user("runner")?),
     };
     // The daemon hands files to each role through that role's group; the data role reaches the engines'
     // sockets through theirs.
@@ -222,6 +223,7 @@ fn identities() -> Outcome<Identities> {
         gid(&identities.data),
         gid(&identities.egress),
         gid(&identities.worker),
+        gid(&identities.runner),
     ];
     if let Some(daemon) = &mut identities.daemon {
         daemon.groups = engines.iter().chain(&roles).flatten().copied().collect();
@@ -259,9 +261,16 @@ fn folders(place: &Place, identities: &Identities) -> Outcome {
         ("releases", 0o755),
         ("postgres", 0o755),
         ("redis", 0o755),
+        ("runs", 0o755),
     ] {
         file::make_dir(layout.state.join(name), mode, uid, gid).map_err(unwritable)?;
     }
+    let runner = identities
+        .runner
+        .as_ref()
+        .map(|identity| (identity.uid, identity.gid));
+    let (runner, group) = runner.map_or((None, None), |(uid, gid)| (Some(uid), Some(gid)));
+    file::make_dir(layout.pipeline(), 0o700, runner, group).map_err(unwritable)?;
     file::make_dir(&layout.runtime, 0o755, uid, gid)?;
     for folder in astraler_control::socket_folders(&layout.runtime) {
         file::make_dir(&folder, 0o755, uid, gid)?;

@@ -62,6 +62,9 @@ pub struct Identities {
     pub postgres: Option<Identity>,
     /// Redis.
     pub redis: Option<Identity>,
+    /// The pipeline's runs.
+    #[serde(default)]
+    pub runner: Option<Identity>,
 }
 
 /// Folders in which the engines' programs are looked for; `None` is the system's usual places.
@@ -195,6 +198,22 @@ impl Layout {
     /// The edge's access log.
     pub fn access_log(&self) -> PathBuf {
         self.state.join("logs/edge/access.log")
+    }
+    /// What the daemon and a run of the pipeline share: one folder each.
+    pub fn run(&self, number: u64) -> PathBuf {
+        self.state.join("runs").join(number.to_string())
+    }
+    /// The runner's own: work folders, caches, artifacts, tools.
+    pub fn pipeline(&self) -> PathBuf {
+        self.state.join("pipeline")
+    }
+    /// Sockets through which the jobs of a run reach the platform.
+    pub fn run_sockets(&self, number: u64) -> PathBuf {
+        self.runtime.join("runs").join(number.to_string())
+    }
+    /// The application's repository.
+    pub fn repository(&self, application: &str) -> PathBuf {
+        self.state.join("git").join(format!("{application}.git"))
     }
     /// Object storage.
     pub fn storage(&self) -> PathBuf {

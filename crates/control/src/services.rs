@@ -129,6 +129,7 @@ pub fn socket_folders(runtime: &Path) -> Vec<PathBuf> {
         "worker/postgres",
         "worker/egress",
         "deployments",
+        "runs",
         "postgres",
         "redis",
     ]
