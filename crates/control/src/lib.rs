@@ -26,6 +26,7 @@ mod publish;
 mod releases;
 mod remove;
 mod requests;
+mod runs;
 mod services;
 mod sleep;
 mod status;
@@ -42,6 +43,7 @@ pub use engines::POSTGRES_VERSIONS;
 pub use installation::{Engines, Identities, Installation, InstallationError, Layout, Ports};
 pub use platform::audit_report;
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
+pub use runs::runner_tools;
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
     Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,

@@ -8,7 +8,7 @@ use astraler_manifest::{Diagnostic, Diagnostics, Manifest};
 use astraler_model::Identity;
 use astraler_pipeline::{
     Conclusion, Event, FixedDeploys, Folders, Limits, Machine, PipelineError, Renderer, RunEvent, RunReport,
-    RunSpec, Secrets, Source, Tools, WorkflowFile,
+    RunSpec, Secrets, Source, WorkflowFile,
 };
 use astraler_workers::tools::{self, ToolsConfig};
 use astraler_workflow::trigger;
@@ -137,7 +137,7 @@ fn prepare(
             artifacts: at("artifacts"),
             tool_cache: at("tools"),
         },
-        tools: pipeline_tools(&tools, &root.program),
+        tools: astraler_control::runner_tools(&tools, &root.program),
         machine: Machine::probe(),
         registries: settings.registries.clone(),
         ports: vec![],
@@ -150,37 +150,6 @@ fn prepare(
         trust: "local".into(),
         deploys: BTreeMap::new(),
     })
-}
-
-/// The pinned tools, as a run takes them.
-fn pipeline_tools(found: &tools::Tools, program: &Path) -> Tools {
-    let version = |file: PathBuf| {
-        let text = std::fs::read_to_string(file).ok()?;
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(json["version"].as_str()?.to_owned())
-    };
-    let pnpm = found.pnpm.parent().and_then(Path::parent).map(Path::to_owned);
-    let node = std::process::Command::new(&found.node)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .ok()
-        .map(|output| {
-            String::from_utf8_lossy(&output.stdout)
-                .trim()
-                .trim_start_matches('v')
-                .to_owned()
-        });
-    Tools {
-        helper: vec![program.display().to_string(), "sandbox-init".into()],
-        bwrap: astraler_host::isolation::probe()
-            .bwrap
-            .unwrap_or_else(|| "/usr/bin/bwrap".into()),
-        node: node.map(|version| (found.node.clone(), version)),
-        pnpm: pnpm.and_then(|folder| Some((folder.clone(), version(folder.join("package.json"))?))),
-        deploy: BTreeMap::new(),
-        program: Some(program.to_owned()),
-    }
 }
 
 fn event(place: &Place, run: &PipelineRunArguments, name: &str, source: &Source) -> Event {
