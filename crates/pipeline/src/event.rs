@@ -81,6 +81,11 @@ pub enum RunEvent {
         /// How.
         report: JobReport,
     },
+    /// Gates came to their end: all jobs, or steps, of their names have ended.
+    Gates {
+        /// How they stand. Coverage is told at the end of the run.
+        gates: Vec<GateReport>,
+    },
     /// The run ended.
     RunEnded {
         /// How.

@@ -1,6 +1,8 @@
 //! Gates: which jobs and steps of a run must pass.
 
 use crate::event::{Conclusion, Coverage, GateReport, GateState, JobReport};
+use astraler_workflow::{Job, Node, Step, StepAction, Template, Workflow};
+use std::collections::BTreeSet;
 
 /// The gate that measures, and only warns.
 const COVERAGE: &str = "coverage";
@@ -33,6 +35,129 @@ pub(crate) fn gates(
         },
     });
     all
+}
+
+/// Of these gates, those that a job or a step of the workflows is. Matrices and expressions are taken as they stand.
+pub fn gates_of(names: &[String], workflows: &[Workflow]) -> Vec<String> {
+    let jobs: Vec<Open> = workflows
+        .iter()
+        .flat_map(|workflow| workflow.jobs.iter().map(|job| Open::of(workflow, job)))
+        .collect();
+    let found = names
+        .iter()
+        .filter(|name| jobs.iter().any(|job| job.is(name) || job.has_step(name)));
+    found.cloned().collect()
+}
+
+/// Says which gates have come to their end while a run goes on: those of which no job is open any more.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    open: Vec<Open>,
+    waiting: Vec<String>,
+}
+
+impl Watch {
+    /// `runs` says which jobs are part of the run.
+    pub(crate) fn new<'w>(
+        names: &[String],
+        workflows: impl Iterator<Item = &'w Workflow>,
+        runs: impl Fn(&Workflow, &Job) -> bool,
+    ) -> Self {
+        let runs = &runs;
+        let open = workflows.flat_map(|workflow| {
+            let jobs = workflow.jobs.iter().filter(move |job| runs(workflow, job));
+            jobs.map(move |job| Open::of(workflow, job))
+        });
+        Self {
+            open: open.collect(),
+            waiting: names.to_vec(),
+        }
+    }
+
+    /// A job of a workflow ended, with its matrix and all that it called. Answers the gates that ended with it.
+    pub(crate) fn ended(&mut self, file: &str, id: &str, jobs: &[JobReport]) -> Vec<GateReport> {
+        self.open.retain(|job| job.file != file || job.id != id);
+        let mut ended = Vec::new();
+        self.waiting.retain(|name| {
+            let by_job = jobs.iter().any(|job| is(name, &job.id) || is(name, &job.name));
+            let open = self
+                .open
+                .iter()
+                .any(|job| job.is(name) || (!by_job && job.has_step(name)));
+            let report = (!open).then(|| gate(name, jobs));
+            match report {
+                Some(report) if report.state != GateState::Missing => {
+                    ended.push(report);
+                    false
+                }
+                _ => true,
+            }
+        });
+        ended
+    }
+}
+
+/// A job that has not ended, by all names that it and what it calls can have.
+#[derive(Debug)]
+struct Open {
+    file: String,
+    id: String,
+    names: BTreeSet<String>,
+    steps: BTreeSet<String>,
+}
+
+impl Open {
+    fn of(workflow: &Workflow, job: &Job) -> Self {
+        let mut open = Self {
+            file: workflow.file.clone(),
+            id: job.id.clone(),
+            names: BTreeSet::new(),
+            steps: BTreeSet::new(),
+        };
+        open.add(job);
+        open
+    }
+
+    fn add(&mut self, job: &Job) {
+        self.names.insert(job.id.clone());
+        self.names.extend(text(&job.name));
+        self.steps.extend(job.steps.iter().map(step_name));
+        let called = job.call.as_ref().and_then(|call| call.workflow.as_ref());
+        for job in called.into_iter().flat_map(|workflow| &workflow.jobs) {
+            self.add(job);
+        }
+    }
+
+    fn is(&self, gate: &str) -> bool {
+        self.names.iter().any(|name| is(gate, name))
+    }
+
+    fn has_step(&self, gate: &str) -> bool {
+        self.steps.iter().any(|name| is(gate, name))
+    }
+}
+
+/// As a step is shown that has no name of its own.
+fn step_name(step: &Step) -> String {
+    if let Some(name) = step.name.as_ref().and_then(text) {
+        return name;
+    }
+    match &step.action {
+        StepAction::Run { script, .. } => {
+            let script = text(script).unwrap_or_default();
+            format!("Run {}", script.trim().lines().next().unwrap_or_default())
+        }
+        StepAction::Uses { action, .. } => format!("Run {action}"),
+    }
+}
+
+/// A text as it stands in its file.
+fn text(template: &Template) -> Option<String> {
+    match &template.node {
+        Node::String(text) => Some(text.clone()),
+        Node::Expression(expression) => Some(expression.source().to_owned()),
+        _ => None,
+    }
 }
 
 fn gate(name: &str, jobs: &[JobReport]) -> GateReport {
@@ -161,6 +286,71 @@ mod tests {
                 GateState::Skipped,
                 GateState::Missing
             ]
+        );
+    }
+
+    const CI: &str = r#"
+on: push
+jobs:
+  lint: { runs-on: x, steps: [{ run: "true" }] }
+  unit:
+    runs-on: x
+    name: "Test ${{ matrix.node }}"
+    strategy: { matrix: { node: [20, 24] } }
+    steps: [{ run: "true" }]
+  check:
+    runs-on: x
+    steps: [{ run: pnpm typecheck }, { name: Build the page, run: make }]
+  last: { runs-on: x, steps: [{ name: build again, run: make }] }
+"#;
+
+    fn names(all: &[&str]) -> Vec<String> {
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_workflow_holds_is_known_before_it_runs() {
+        let workflow = astraler_workflow::parse("ci.yml", CI).unwrap();
+        let wanted = names(&["lint", "typecheck", "test", "build", "e2e"]);
+        let found = gates_of(&wanted, &[workflow]);
+        assert_eq!(found, names(&["lint", "typecheck", "test", "build"]));
+    }
+
+    #[test]
+    fn a_gate_ends_with_the_last_job_or_step_of_its_name() {
+        use Conclusion::{Failure, Success};
+        let workflow = astraler_workflow::parse("ci.yml", CI).unwrap();
+        let wanted = names(&["lint", "typecheck", "test", "build", "e2e"]);
+        let mut watch = Watch::new(&wanted, std::iter::once(&workflow), |_, _| true);
+        let mut jobs = vec![job("lint", Success, &[])];
+        let ended = |watch: &mut Watch, id: &str, jobs: &[JobReport]| -> Vec<(String, GateState)> {
+            let found = watch.ended("ci.yml", id, jobs).into_iter();
+            found.map(|gate| (gate.name, gate.state)).collect()
+        };
+        assert_eq!(
+            ended(&mut watch, "lint", &jobs),
+            [("lint".into(), GateState::Passed)]
+        );
+        jobs.push(job(
+            "check",
+            Success,
+            &[("Run pnpm typecheck", Failure), ("Build the page", Success)],
+        ));
+        // A step of `last` is the gate `build` too.
+        assert_eq!(
+            ended(&mut watch, "check", &jobs),
+            [("typecheck".into(), GateState::Failed)]
+        );
+        jobs.push(job("Test 20", Success, &[]));
+        jobs.push(job("Test 24", Failure, &[]));
+        assert_eq!(
+            ended(&mut watch, "unit", &jobs),
+            [("test".into(), GateState::Failed)]
+        );
+        jobs.push(job("last", Success, &[("build again", Success)]));
+        assert_eq!(
+            ended(&mut watch, "last", &jobs),
+            [("build".into(), GateState::Passed)]
         );
     }
 

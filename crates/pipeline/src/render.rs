@@ -56,7 +56,7 @@ impl Renderer {
                 }
                 vec![prefixed(job, &text)]
             }
-            RunEvent::Annotation { .. } | RunEvent::Summary { .. } => vec![],
+            RunEvent::Annotation { .. } | RunEvent::Summary { .. } | RunEvent::Gates { .. } => vec![],
             RunEvent::StepEnded { job, report } => {
                 let kept = self
                     .kept

@@ -231,7 +231,7 @@ async fn run_job(
         result,
         outputs,
     };
-    match begun.decide(&before) {
+    let outcome = match begun.decide(&before) {
         Ok(Decision::Run(legs, strategy)) => {
             let ended = run_legs(&shared, &workflow, &call, legs, &strategy).await;
             let mut outputs = BTreeMap::new();
@@ -250,7 +250,11 @@ async fn run_job(
             begun.end(Conclusion::Failure, Some(why)).await;
             outcome(Conclusion::Failure, BTreeMap::new())
         }
+    };
+    if call.prefix.is_empty() {
+        shared.job_ended(&workflow, job).await;
     }
+    outcome
 }
 
 enum Decision {

@@ -17,13 +17,14 @@ pub(crate) use step::Failed;
 
 use crate::artifact::Artifacts;
 use crate::event::{Annotation, Conclusion, Coverage, JobReport, Level, RunEvent, RunReport};
+use crate::gate::Watch;
 use crate::git::GitError;
 use crate::mask::Masks;
 use crate::sandbox::ETC_FILES;
 use crate::spec::{DeployAccess, RunSpec, Source, SpecError, WorkflowFile};
 use crate::work::RunFolder;
 use astraler_host::isolation::{self, Isolation};
-use astraler_workflow::Diagnostic;
+use astraler_workflow::{Diagnostic, Job as WorkflowJob, Workflow};
 use plan::Plan;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -113,6 +114,7 @@ pub(crate) struct Shared {
     next_job: AtomicUsize,
     groups: Mutex<HashMap<String, Arc<graph::Group>>>,
     found: Mutex<Findings>,
+    gates: Mutex<Watch>,
 }
 
 #[derive(Default)]
@@ -135,6 +137,19 @@ impl Shared {
             self.found().jobs.push(report.clone());
         }
         self.events.send(event).await.ok();
+    }
+
+    /// A job of a workflow that an event started has ended, all of its matrix together. Gates that end with it are told
+    /// before the jobs that need it begin.
+    async fn job_ended(&self, workflow: &Workflow, job: &WorkflowJob) {
+        let gates = {
+            let found = self.found();
+            let mut watch = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.ended(&workflow.file, &job.id, &found.jobs)
+        };
+        if !gates.is_empty() {
+            self.send(RunEvent::Gates { gates }).await;
+        }
     }
 
     pub(crate) fn add_coverage(&self, coverage: Coverage) {
@@ -190,6 +205,11 @@ pub async fn run(
     let masks = Masks::default();
     let secrets = spec.secrets.environments.values().chain([&spec.secrets.all]);
     masks.add(secrets.flat_map(|all| all.values().map(String::as_str)));
+    let gates = Watch::new(
+        &spec.gates,
+        plan.workflows.iter().map(Arc::as_ref),
+        |workflow, job| plan.runs(workflow, job),
+    );
     let shared = Arc::new(Shared {
         slots: Arc::new(Semaphore::new(spec.limits.jobs.max(1))),
         folder: folder.path().to_owned(),
@@ -202,6 +222,7 @@ pub async fn run(
         next_job: AtomicUsize::new(0),
         groups: Mutex::default(),
         found: Mutex::default(),
+        gates: Mutex::new(gates),
         spec,
     });
     shared

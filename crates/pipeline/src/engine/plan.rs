@@ -4,8 +4,8 @@ use super::PipelineError;
 use crate::git;
 use crate::spec::{Source, WorkflowFile};
 use astraler_workflow::{
-    Action, DefaultPermissions, Diagnostic, Node, Options, Place, Runs, Step, StepAction, Template, Workflow,
-    action, link, refused,
+    Action, DefaultPermissions, Diagnostic, Job, Node, Options, Place, Runs, Step, StepAction, Template,
+    Workflow, action, link, refused,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -120,6 +120,12 @@ impl Plan {
             workflows: workflows.into_iter().map(Arc::new).collect(),
             selected,
         })
+    }
+
+    /// Whether a job of a workflow is part of the run.
+    pub(crate) fn runs(&self, workflow: &Workflow, job: &Job) -> bool {
+        let selected = self.selected.get(&workflow.file);
+        selected.is_none_or(|ids| ids.contains(&job.id.to_ascii_lowercase()))
     }
 }
 

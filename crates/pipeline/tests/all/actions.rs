@@ -1,7 +1,7 @@
 //! The actions that are built in, and those of the application.
 
 use crate::support::{Fixture, job};
-use astraler_pipeline::{Conclusion, GateState};
+use astraler_pipeline::{Conclusion, GateState, RunEvent};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checkout_brings_the_commit_and_its_branch() {
@@ -175,6 +175,7 @@ jobs:
   lint: { runs-on: x, steps: [{ run: "true" }] }
   test:
     runs-on: x
+    needs: lint
     steps:
       - run: mkdir coverage; printf 'SF:a\nLF:10\nLH:6\n' > coverage/lcov.info
       - uses: codecov/codecov-action@v5
@@ -199,6 +200,13 @@ jobs:
         ]
     );
     assert!(ran.report.gates_passed(), "coverage only warns");
+    // A gate is told before the jobs that need its job begin: one of them may deploy.
+    let place = |wanted: &dyn Fn(&RunEvent) -> bool| ran.events.iter().position(wanted).unwrap();
+    let told = place(
+        &|event| matches!(event, RunEvent::Gates { gates } if gates[0].name == "lint" && gates[0].state == GateState::Passed),
+    );
+    let next = place(&|event| matches!(event, RunEvent::JobStarted { job, .. } if job == "test"));
+    assert!(told < next, "{:?}", ran.events);
     let table = astraler_pipeline::gates_table(&ran.report.gates).join("\n");
     assert!(table.contains("60.0 % of lines, wanted 70 %"), "{table}");
 }
