@@ -153,10 +153,10 @@ to that job's own socket (ASTRALER_SOCKET, ASTRALER_TOKEN_FILE), where `--env pr
     /// Run the workflows of a spec.
     #[command(hide = true)]
     Runner {
-        /// File with the spec as JSON; `-` is standard input.
+        /// File with the spec as JSON; `-` is the first line of standard input, whose end cancels the run.
         #[arg(long)]
         spec: PathBuf,
-        /// Unix socket that events are written to, instead of standard output.
+        /// File that events are appended to, instead of standard output.
         #[arg(long)]
         events: Option<PathBuf>,
     },

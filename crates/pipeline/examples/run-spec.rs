@@ -1,6 +1,6 @@
 //! Runs a spec from a file, for the tests that kill the runner.
 
-use astraler_pipeline::{FixedDeploys, RunSpec, run};
+use astraler_pipeline::{NoDeploys, RunSpec, run};
 use std::sync::Arc;
 
 #[tokio::main]
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (sender, mut events) = tokio::sync::mpsc::channel(64);
     let running = tokio::spawn(run(
         spec,
-        Arc::new(FixedDeploys::default()),
+        Arc::new(NoDeploys),
         sender,
         tokio_util::sync::CancellationToken::new(),
     ));

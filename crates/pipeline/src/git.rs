@@ -96,6 +96,7 @@ pub fn workflow_files(source: &Source) -> Result<Vec<WorkflowFile>, GitError> {
             files.push(WorkflowFile {
                 path: path.to_owned(),
                 text,
+                after: false,
             });
         }
     }

@@ -24,6 +24,7 @@ mod artifact;
 mod cache;
 mod command;
 mod confined;
+mod control;
 mod disk;
 mod engine;
 mod event;
@@ -43,7 +44,11 @@ mod spec;
 mod store;
 mod work;
 
-pub use engine::{Deploys, FixedDeploys, PipelineError, check, run};
+pub use control::{
+    Answering, ControlDeploys, DeployAccess, Deploys, JobAnswer, JobNotice, JobRequest, MAX_CONTROL_LINE,
+    NoDeploys,
+};
+pub use engine::{PipelineError, check, run};
 pub use event::{
     Annotation, Conclusion, Coverage, GateReport, GateState, JobReport, Level, RunEvent, RunReport,
     StepReport,
@@ -53,6 +58,4 @@ pub use git::{GitError, snapshot, workflow_files};
 pub use machine::Machine;
 pub use render::{Renderer, gates_table};
 pub use sandbox_init::sandbox_init;
-pub use spec::{
-    DeployAccess, Event, Folders, Limits, RunSpec, Secrets, Source, SpecError, Tools, WorkflowFile,
-};
+pub use spec::{Event, Folders, Limits, RunSpec, Secrets, Source, SpecError, Tools, WorkflowFile};

@@ -28,6 +28,17 @@ pub(crate) struct Reach {
     pub(crate) places: Vec<Place>,
     /// Ports of this machine's loopback.
     pub(crate) ports: Vec<u16>,
+    /// Names of this machine's loopback, beside the usual ones.
+    pub(crate) hosts: Vec<String>,
+}
+
+impl Reach {
+    /// Whether this is a port of the machine's loopback that may be reached.
+    fn is_ours(&self, host: &str, port: u16) -> bool {
+        let loopback =
+            matches!(host, "127.0.0.1" | "localhost" | "::1") || self.hosts.iter().any(|name| name == host);
+        loopback && self.ports.contains(&port)
+    }
 }
 
 /// A proxy that ends when this is dropped.
@@ -99,8 +110,7 @@ struct State {
 
 impl State {
     fn allows(&self, host: &str, port: u16) -> bool {
-        let ours = matches!(host, "127.0.0.1" | "localhost" | "::1") && self.reach.ports.contains(&port);
-        ours || self.reach.places.iter().any(|place| place.is(host, port))
+        self.reach.is_ours(host, port) || self.reach.places.iter().any(|place| place.is(host, port))
     }
 
     fn refuse(&self, host: &str, port: u16) {
@@ -206,7 +216,7 @@ async fn reach(
         answer(client, "403 Forbidden", &message).await?;
         return Ok(None);
     }
-    let address = if state.reach.ports.contains(&port) && matches!(host, "127.0.0.1" | "localhost" | "::1") {
+    let address = if state.reach.is_ours(host, port) {
         Ipv4Addr::LOCALHOST.to_string()
     } else {
         host.to_owned()
@@ -251,7 +261,7 @@ mod tests {
         let machine = Machine::default();
         let reach = Reach {
             places: crate::registry::places(&[format!("http://127.0.0.1:{port}")], &machine),
-            ports: vec![],
+            ..Reach::default()
         };
         let (refused, mut told) = mpsc::unbounded_channel();
         let _proxy = start(&socket, reach, refused).unwrap();

@@ -47,6 +47,9 @@ pub struct RunSpec {
     /// Ports of this machine's loopback that a job with `environment:` may reach.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Names that mean this machine's loopback in the sandbox, beside `localhost`: those of environments.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// What a job may take.
     #[serde(default)]
     pub limits: Limits,
@@ -58,9 +61,10 @@ pub struct RunSpec {
     pub coverage_percent: u8,
     /// Whose caches a job may write: branches that trust each other have one name. Jobs read those of `protected` too.
     pub trust: String,
-    /// What jobs get by the name of their environment, for [`crate::FixedDeploys`].
+    /// The run's own socket, where jobs with an `environment:` are announced: see [`crate::ControlDeploys`]. Without
+    /// one, nothing is deployed from here.
     #[serde(default)]
-    pub deploys: BTreeMap<String, DeployAccess>,
+    pub control: Option<PathBuf>,
 }
 
 /// What happened: the part of the `github` context that a run is told.
@@ -98,6 +102,9 @@ pub struct WorkflowFile {
     pub path: String,
     /// Its text.
     pub text: String,
+    /// It begins when all others of the run have ended well, and is skipped if one has not.
+    #[serde(default)]
+    pub after: bool,
 }
 
 /// A tree in a repository.
@@ -170,15 +177,6 @@ pub struct Limits {
     pub cache_bytes: u64,
 }
 
-/// What a job with `environment:` gets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeployAccess {
-    /// A unix socket. In the sandbox `ASTRALER_SOCKET` says where it is, and `ASTRALER_URL` as `unix:…`.
-    pub socket: PathBuf,
-    /// A file with the job's token: `ASTRALER_TOKEN_FILE`. It is read when the job begins.
-    pub token_file: PathBuf,
-}
-
 /// A spec cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -191,8 +189,13 @@ pub enum SpecError {
     /// The commit.
     #[error("{0:?} is not the full name of a commit")]
     Sha(String),
+    /// A name for the sandbox's `/etc/hosts`.
+    #[error("{0:?} is no name of a host, or there are more than {MAX_HOSTS}")]
+    Host(String),
 }
 
+/// Most names beside `localhost`.
+const MAX_HOSTS: usize = 64;
 const MAX_NAME: usize = 64;
 
 impl RunSpec {
@@ -213,6 +216,13 @@ impl RunSpec {
         let sha = &self.source.sha;
         if !matches!(sha.len(), 40 | 64) || !sha.bytes().all(|c| c.is_ascii_hexdigit()) {
             return Err(SpecError::Sha(sha.clone()));
+        }
+        let wrong = |(index, host): &(usize, &String)| {
+            let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+            *index >= MAX_HOSTS || host.is_empty() || host.len() > 253 || !host.bytes().all(plain)
+        };
+        if let Some((_, host)) = self.hosts.iter().enumerate().find(wrong) {
+            return Err(SpecError::Host(host.clone()));
         }
         Ok(())
     }

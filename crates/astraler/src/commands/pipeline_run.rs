@@ -7,14 +7,14 @@ use crate::progress::line;
 use astraler_manifest::{Diagnostic, Diagnostics, Manifest};
 use astraler_model::Identity;
 use astraler_pipeline::{
-    Conclusion, Event, FixedDeploys, Folders, Limits, Machine, PipelineError, Renderer, RunEvent, RunReport,
-    RunSpec, Secrets, Source, WorkflowFile,
+    Conclusion, ControlDeploys, Deploys, Event, Folders, Limits, Machine, NoDeploys, PipelineError, Renderer,
+    RunEvent, RunReport, RunSpec, Secrets, Source, WorkflowFile,
 };
 use astraler_workers::tools::{self, ToolsConfig};
 use astraler_workflow::trigger;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -141,6 +141,7 @@ fn prepare(
         machine: Machine::probe(),
         registries: settings.registries.clone(),
         ports: vec![],
+        hosts: vec![],
         limits: Limits {
             job_timeout_minutes: settings.job_timeout_minutes,
             ..Limits::default()
@@ -148,7 +149,7 @@ fn prepare(
         gates: settings.gates.clone(),
         coverage_percent: settings.coverage_percent,
         trust: "local".into(),
-        deploys: BTreeMap::new(),
+        control: None,
     })
 }
 
@@ -380,12 +381,15 @@ fn execute(spec: &RunSpec, json: bool, root: &Root) -> Outcome<RunReport> {
 }
 
 /// `astraler runner`: reads a spec, runs it, writes events as lines of JSON; the last one is the report. The end of
-/// its standard input, where the spec came from there, and SIGTERM cancel the run.
+/// its standard input, where the spec is its first line (`-`), and SIGTERM cancel the run.
 pub(crate) fn runner(file: &Path, events: Option<&Path>) -> Outcome {
     let from_stdin = file == Path::new("-");
     let mut text = String::new();
     if from_stdin {
         std::io::stdin().read_line(&mut text)?;
+    } else if file == Path::new("/dev/stdin") {
+        // Read, not opened: it may be a file that only its opener may open.
+        std::io::stdin().read_to_string(&mut text)?;
     } else {
         text = std::fs::read_to_string(file)?;
     }
@@ -401,7 +405,8 @@ pub(crate) fn runner(file: &Path, events: Option<&Path>) -> Outcome {
     }
     // Whoever reads sets the pace: a write may wait.
     let mut out: Box<dyn Write + Send> = match events {
-        Some(socket) => Box::new(std::os::unix::net::UnixStream::connect(socket)?),
+        // It is there already: whoever follows it has made it.
+        Some(file) => Box::new(std::fs::OpenOptions::new().append(true).open(file)?),
         None => Box::new(std::io::stdout()),
     };
     tokio::runtime::Builder::new_multi_thread()
@@ -414,7 +419,10 @@ pub(crate) fn runner(file: &Path, events: Option<&Path>) -> Outcome {
                 crate::processes::terminated().await;
                 token.cancel();
             });
-            let deploys = Arc::new(FixedDeploys(spec.deploys.clone()));
+            let deploys: Arc<dyn Deploys> = match &spec.control {
+                Some(socket) => Arc::new(ControlDeploys::new(socket)),
+                None => Arc::new(NoDeploys),
+            };
             let (sender, mut receiver) = mpsc::channel(MAX_WAITING);
             let running = tokio::spawn(astraler_pipeline::run(spec, deploys, sender, cancel));
             while let Some(event) = receiver.recv().await {

@@ -37,6 +37,15 @@ struct Call {
     cancel: CancellationToken,
 }
 
+impl Call {
+    fn chosen(&self, job: &Job) -> bool {
+        let id = job.id.to_ascii_lowercase();
+        self.selected
+            .as_ref()
+            .is_none_or(|selected| selected.contains(&id))
+    }
+}
+
 /// One job of a matrix, or a job without one.
 #[derive(Debug, Clone)]
 pub(crate) struct Leg {
@@ -106,8 +115,8 @@ fn early(shared: &Shared, workflow: &Workflow, job: &str, inputs: &Value) -> Con
     all
 }
 
-/// Runs a workflow that an event started.
-pub(super) async fn run_top(shared: Arc<Shared>, workflow: Arc<Workflow>) -> Conclusion {
+/// Runs a workflow that an event started; where it does not begin, its jobs are skipped.
+pub(super) async fn run_top(shared: Arc<Shared>, workflow: Arc<Workflow>, begins: bool) -> Conclusion {
     let inputs = shared.spec.inputs.iter();
     let call = Call {
         inputs: Value::object(inputs.map(|(name, value)| (name.clone(), Value::from(value.clone())))),
@@ -116,22 +125,38 @@ pub(super) async fn run_top(shared: Arc<Shared>, workflow: Arc<Workflow>) -> Con
         selected: shared.plan.selected.get(&workflow.file).cloned(),
         cancel: shared.cancel.child_token(),
     };
-    let results = run_workflow(shared, workflow, Arc::new(call)).await;
+    let call = Arc::new(call);
+    if !begins {
+        skip(&shared, &workflow, &call).await;
+        return Conclusion::Skipped;
+    }
+    let results = run_workflow(shared, workflow, call).await;
     worst(results.into_values().map(|outcome| outcome.result))
+}
+
+/// Tells of each job that it is skipped.
+async fn skip(shared: &Arc<Shared>, workflow: &Arc<Workflow>, call: &Arc<Call>) {
+    for (index, job) in workflow.jobs.iter().enumerate() {
+        if call.chosen(job) {
+            let begun = Begun {
+                shared,
+                workflow,
+                index,
+                call,
+                needs: Value::Null,
+                contexts: early(shared, workflow, &job.id, &call.inputs),
+            };
+            begun.end(Conclusion::Skipped, None).await;
+        }
+    }
 }
 
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 fn run_workflow(shared: Arc<Shared>, workflow: Arc<Workflow>, call: Arc<Call>) -> Running<Results> {
     Box::pin(async move {
-        let chosen = |job: &Job| {
-            let id = job.id.to_ascii_lowercase();
-            call.selected
-                .as_ref()
-                .is_none_or(|selected| selected.contains(&id))
-        };
         let mut waiting: Vec<usize> = (0..workflow.jobs.len())
-            .filter(|index| chosen(&workflow.jobs[*index]))
+            .filter(|index| call.chosen(&workflow.jobs[*index]))
             .collect();
         let mut results = Results::new();
         let mut running = JoinSet::new();

@@ -1,19 +1,21 @@
 //! One job: its folders, its contexts, its steps, and what comes after them.
 
 use super::contexts::{self, Github};
+use super::given::{self, Given};
 use super::graph::Leg;
 use super::post::Post;
 use super::scope::{StepFunctions, object};
 use super::{Shared, millis, write};
 use crate::confined::Confined;
+use crate::control::{DeployAccess, JobNotice};
 use crate::event::{Annotation, Conclusion, JobReport, Level, RunEvent, StepReport};
-use crate::proxy::{self, Proxy, Reach};
-use crate::registry;
+use crate::proxy::{self, Proxy};
 use crate::sandbox::{COMMANDS, HOME, Sandbox, TEMP};
 use astraler_workflow::expression::{Contexts, Object, Scope, Value};
-use astraler_workflow::{RunDefaults, TemplateError};
+use astraler_workflow::{Environment, RunDefaults, TemplateError};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,9 +27,6 @@ use tokio_util::sync::CancellationToken;
 const CLEAN_UP: Duration = Duration::from_secs(300);
 /// Longest job where nobody says it.
 const DEFAULT_MINUTES: f64 = 360.0;
-const MAX_TOKEN: u64 = 64 << 10;
-const DEPLOY_SOCKET: &str = "/run/astraler/deploy.sock";
-const DEPLOY_TOKEN: &str = "/run/astraler/deploy.token";
 
 /// A job that runs.
 pub(crate) struct Job {
@@ -35,7 +34,9 @@ pub(crate) struct Job {
     pub(super) leg: Leg,
     pub(super) secrets: BTreeMap<String, String>,
     pub(super) vars: BTreeMap<String, String>,
-    pub(super) environment: Option<astraler_workflow::Environment>,
+    pub(super) environment: Option<Environment>,
+    /// Where its environment is seen, if the workflow does not say it.
+    url: Option<String>,
     /// What every step has in its environment: of the workflow, the job, and the steps before.
     pub(crate) env: BTreeMap<String, String>,
     /// Folders that steps put before the path, the last one first.
@@ -99,24 +100,30 @@ pub(super) async fn run(shared: Arc<Shared>, leg: Leg, cancel: CancellationToken
         duration_ms: 0,
     };
     let key = leg.key.clone();
-    match Job::new(&shared, leg, cancel) {
+    let (number, folder) = shared.next_job();
+    let at = folder.clone();
+    let environment = given::environment(&shared, &leg);
+    let mut notice = None;
+    if let Ok(Some(environment)) = &environment {
+        report.environment = Some(environment.name.clone());
+        notice = Some(JobNotice {
+            number,
+            key: key.clone(),
+            environment: environment.name.clone(),
+        });
+    }
+    let access = given::ask(&shared, notice.as_ref(), &cancel).await;
+    let ready = environment.and_then(|environment| Ok((environment, access?)));
+    match ready.and_then(|(environment, access)| Job::new(&shared, leg, folder, environment, access, cancel))
+    {
         Ok(mut job) => {
-            report.environment = job
-                .environment
-                .as_ref()
-                .map(|environment| environment.name.clone());
             job.run().await;
             let (conclusion, outputs, url) = job.end().await;
             report.conclusion = conclusion;
             report.outputs = outputs;
             report.url = url;
             report.steps = std::mem::take(&mut job.reports);
-            let folder = job.sandbox.folder.clone();
             drop(job);
-            // The next job may need the space.
-            tokio::task::spawn_blocking(move || crate::work::remove(&folder))
-                .await
-                .ok();
         }
         Err(message) => {
             let message = shared.masks.apply(&message).into_owned();
@@ -135,6 +142,13 @@ pub(super) async fn run(shared: Arc<Shared>, leg: Leg, cancel: CancellationToken
                 .await;
         }
     }
+    // The next job may need the space.
+    tokio::task::spawn_blocking(move || crate::work::remove(&at))
+        .await
+        .ok();
+    if let Some(notice) = &notice {
+        shared.deploys.ended(notice).await;
+    }
     report.duration_ms = millis(begun);
     let result = Result {
         conclusion: report.conclusion,
@@ -145,9 +159,15 @@ pub(super) async fn run(shared: Arc<Shared>, leg: Leg, cancel: CancellationToken
 }
 
 impl Job {
-    fn new(shared: &Arc<Shared>, leg: Leg, cancel: CancellationToken) -> std::result::Result<Self, String> {
+    fn new(
+        shared: &Arc<Shared>,
+        leg: Leg,
+        folder: PathBuf,
+        environment: Option<Environment>,
+        access: Option<DeployAccess>,
+        cancel: CancellationToken,
+    ) -> std::result::Result<Self, String> {
         let spec = &shared.spec;
-        let folder = shared.next_folder();
         let name = spec.event.repository.rsplit('/').next().unwrap_or("work");
         let workspace = format!("{HOME}/work/{name}/{name}");
         let confined = Confined {
@@ -166,7 +186,6 @@ impl Job {
         }
         let payload = serde_json::to_vec_pretty(&spec.event.payload).unwrap_or_default();
         write(&folder.join("event.json"), &payload).map_err(said)?;
-        let mut binds = Vec::new();
         let base_scope = leg.contexts(shared);
         let functions = leg.functions();
         let scope = Scope {
@@ -174,59 +193,16 @@ impl Job {
             functions: &functions,
         };
         let wrong = |error: TemplateError| format!("{} {error}", leg.workflow.file);
-        let environment = match &leg.job().environment {
-            Some(template) => template.environment(&scope).map_err(wrong)?,
-            None => None,
-        };
         let of = environment.as_ref().map(|environment| environment.name.as_str());
-        let mut secrets = leg.secrets.clone().unwrap_or_else(|| spec.secrets.of(of));
-        let mut vars = spec.vars.of(of);
-        let mut base = base_environment(shared);
-        let mut ports = vec![];
-        if let Some(of) = of {
-            ports.clone_from(&spec.ports);
-            if let Some(access) = shared.deploys.access(&leg.key, of)? {
-                let unreadable = |error| format!("the job's token cannot be read: {error}");
-                let mut token = String::new();
-                let file = std::fs::File::open(&access.token_file).map_err(unreadable)?;
-                file.take(MAX_TOKEN)
-                    .read_to_string(&mut token)
-                    .map_err(unreadable)?;
-                let token = token.trim().to_owned();
-                shared.masks.add([token.as_str()]);
-                let own = folder.join("deploy.token");
-                write(&own, token.as_bytes()).map_err(said)?;
-                binds.push((access.socket, DEPLOY_SOCKET.to_owned()));
-                binds.push((own, DEPLOY_TOKEN.to_owned()));
-                let url = format!("unix:{DEPLOY_SOCKET}");
-                base.insert("ASTRALER_SOCKET".into(), DEPLOY_SOCKET.into());
-                base.insert("ASTRALER_TOKEN_FILE".into(), DEPLOY_TOKEN.into());
-                // The names that workflows for GitHub's runners use.
-                vars.entry("ASTRALER_URL".into()).or_insert_with(|| url.clone());
-                base.insert("ASTRALER_URL".into(), url);
-                secrets.entry("ASTRALER_TOKEN".into()).or_insert(token);
-            }
-            for (name, path) in &spec.tools.deploy {
-                binds.push((path.clone(), path.display().to_string()));
-                base.insert(name.clone(), path.display().to_string());
-            }
-            if let Some(program) = &spec.tools.program {
-                binds.push((program.clone(), "/opt/astraler/bin/astraler".to_owned()));
-            }
-        }
-        if let Some((node, _)) = &spec.tools.node
-            && !node.starts_with("/usr")
-        {
-            binds.push((node.clone(), "/opt/astraler/node/bin/node".to_owned()));
-        }
-        if let Some((pnpm, _)) = &spec.tools.pnpm {
-            binds.push((pnpm.clone(), "/opt/astraler/pnpm".to_owned()));
-        }
-        shared.masks.add(secrets.values().map(String::as_str));
-        let reach = Reach {
-            places: registry::places(&spec.registries, &spec.machine),
-            ports: ports.clone(),
-        };
+        let Given {
+            binds,
+            base,
+            vars,
+            secrets,
+            reach,
+            url,
+        } = Given::of(shared, &leg, of, access, &folder)?;
+        let ports = reach.ports.clone();
         let (told, refused) = mpsc::unbounded_channel();
         let proxy = proxy::start(&folder.join("proxy.sock"), reach, told)
             .map_err(|error| format!("the job's proxy cannot be started: {error}"))?;
@@ -267,6 +243,7 @@ impl Job {
             secrets,
             vars,
             environment,
+            url,
             sandbox,
             confined,
             workspace,
@@ -362,6 +339,7 @@ impl Job {
             };
             (outputs, url)
         };
+        let url = url.or_else(|| self.url.clone());
         let url = url.map(|url| self.shared.masks.apply(&url).into_owned());
         let mut kept = BTreeMap::new();
         match outputs {
@@ -528,43 +506,4 @@ impl Frame {
             depth: 0,
         }
     }
-}
-
-/// What every program gets that no file says: home, path, the way to the registries.
-fn base_environment(shared: &Shared) -> BTreeMap<String, String> {
-    let spec = &shared.spec;
-    let proxy = format!("http://127.0.0.1:{}", crate::order::PROXY_PORT);
-    let mut all: BTreeMap<String, String> = spec.machine.certificates.clone();
-    for (name, value) in [
-        ("HOME", HOME),
-        ("USER", "runner"),
-        ("LANG", "C.UTF-8"),
-        (
-            "PATH",
-            "/opt/astraler/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ),
-        ("no_proxy", "localhost,127.0.0.1,::1,.localhost"),
-        ("NO_PROXY", "localhost,127.0.0.1,::1,.localhost"),
-        ("NODE_USE_ENV_PROXY", "1"),
-        ("npm_config_update_notifier", "false"),
-    ] {
-        all.insert(name.into(), value.into());
-    }
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "npm_config_proxy",
-        "npm_config_https_proxy",
-    ] {
-        all.insert(name.into(), proxy.clone());
-    }
-    if let Some(registry) = &spec.machine.npm_registry {
-        all.insert("npm_config_registry".into(), registry.clone());
-    }
-    if let Some(index) = &spec.machine.pip_index {
-        all.insert("PIP_INDEX_URL".into(), index.clone());
-    }
-    all
 }

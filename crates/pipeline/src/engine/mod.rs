@@ -1,6 +1,7 @@
 //! The engine: what is planned, in which order jobs run, what a step does.
 
 mod contexts;
+mod given;
 mod graph;
 mod job;
 mod line;
@@ -16,40 +17,25 @@ pub(crate) use post::{Post, STORE};
 pub(crate) use step::Failed;
 
 use crate::artifact::Artifacts;
+use crate::control::Deploys;
 use crate::event::{Annotation, Conclusion, Coverage, JobReport, Level, RunEvent, RunReport};
 use crate::gate::Watch;
 use crate::git::GitError;
 use crate::mask::Masks;
 use crate::sandbox::ETC_FILES;
-use crate::spec::{DeployAccess, RunSpec, Source, SpecError, WorkflowFile};
+use crate::spec::{RunSpec, Source, SpecError, WorkflowFile};
 use crate::work::RunFolder;
 use astraler_host::isolation::{self, Isolation};
 use astraler_workflow::{Diagnostic, Job as WorkflowJob, Workflow};
 use plan::Plan;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-
-/// Gives a job with `environment:` its way to the platform.
-pub trait Deploys: Send + Sync {
-    /// What this job gets; none where nothing is deployed from here. The error is shown, and fails the job.
-    fn access(&self, job: &str, environment: &str) -> Result<Option<DeployAccess>, String>;
-}
-
-/// What was fixed before the run, by environment.
-#[derive(Debug, Clone, Default)]
-pub struct FixedDeploys(pub BTreeMap<String, DeployAccess>);
-
-impl Deploys for FixedDeploys {
-    fn access(&self, _: &str, environment: &str) -> Result<Option<DeployAccess>, String> {
-        Ok(self.0.get(environment).cloned())
-    }
-}
 
 /// Why nothing was run.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +97,7 @@ pub(crate) struct Shared {
     pub(crate) cancel: CancellationToken,
     events: mpsc::Sender<RunEvent>,
     slots: Arc<Semaphore>,
-    next_job: AtomicUsize,
+    next_job: AtomicU64,
     groups: Mutex<HashMap<String, Arc<graph::Group>>>,
     found: Mutex<Findings>,
     gates: Mutex<Watch>,
@@ -160,9 +146,10 @@ impl Shared {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_folder(&self) -> PathBuf {
+    /// The next job's number, and its folder.
+    fn next_job(&self) -> (u64, PathBuf) {
         let number = self.next_job.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(number.to_string())
+        (number, self.folder.join(number.to_string()))
     }
 }
 
@@ -196,7 +183,7 @@ pub async fn run(
     for folder in [&spec.folders.cache, &spec.folders.tool_cache] {
         crate::work::make(folder).map_err(at("make", folder))?;
     }
-    write_etc(folder.path()).map_err(at("write to", folder.path()))?;
+    write_etc(folder.path(), &spec.hosts).map_err(at("write to", folder.path()))?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -219,7 +206,7 @@ pub async fn run(
         deploys,
         cancel,
         events,
-        next_job: AtomicUsize::new(0),
+        next_job: AtomicU64::new(0),
         groups: Mutex::default(),
         found: Mutex::default(),
         gates: Mutex::new(gates),
@@ -231,15 +218,7 @@ pub async fn run(
             isolation: words(&isolation),
         })
         .await;
-    let mut results = Vec::new();
-    let mut all = tokio::task::JoinSet::new();
-    for workflow in &shared.plan.workflows {
-        all.spawn(graph::run_top(Arc::clone(&shared), Arc::clone(workflow)));
-    }
-    while let Some(ended) = all.join_next().await {
-        results.push(ended.unwrap_or(Conclusion::Failure));
-    }
-    let conclusion = worst(results);
+    let conclusion = workflows(&shared).await;
     let report = report(&shared, conclusion, begun);
     tokio::task::spawn_blocking(move || drop(folder)).await.ok();
     shared
@@ -248,6 +227,25 @@ pub async fn run(
         })
         .await;
     Ok(report)
+}
+
+/// All workflows at once; then those that come after the others.
+async fn workflows(shared: &Arc<Shared>) -> Conclusion {
+    let mut results = Vec::new();
+    for after in [false, true] {
+        let well = |result: &Conclusion| matches!(result, Conclusion::Success | Conclusion::Skipped);
+        let begins = results.iter().all(well);
+        let mut all = tokio::task::JoinSet::new();
+        for workflow in &shared.plan.workflows {
+            if shared.plan.after.contains(&workflow.file) == after {
+                all.spawn(graph::run_top(Arc::clone(shared), Arc::clone(workflow), begins));
+            }
+        }
+        while let Some(ended) = all.join_next().await {
+            results.push(ended.unwrap_or(Conclusion::Failure));
+        }
+    }
+    worst(results)
 }
 
 fn report(shared: &Shared, conclusion: Conclusion, begun: Instant) -> RunReport {
@@ -310,10 +308,14 @@ fn words(isolation: &Isolation) -> Vec<String> {
     all
 }
 
-fn write_etc(folder: &Path) -> io::Result<()> {
+fn write_etc(folder: &Path, hosts: &[String]) -> io::Result<()> {
     let etc = folder.join("etc");
     crate::work::make(&etc)?;
     for (name, text) in ETC_FILES {
+        let mut text = text.to_owned();
+        if name == "hosts" {
+            text.extend(hosts.iter().map(|host| format!("127.0.0.1 {host}\n")));
+        }
         write(&etc.join(name), text.as_bytes())?;
     }
     Ok(())

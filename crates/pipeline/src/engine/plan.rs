@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) actions: BTreeMap<String, Arc<Action>>,
     /// Ids of the jobs that run, in lower case, by file; a file that is not here runs whole.
     pub(crate) selected: BTreeMap<String, BTreeSet<String>>,
+    /// Files whose workflows begin when the others have ended.
+    pub(crate) after: BTreeSet<String>,
 }
 
 impl Plan {
@@ -119,6 +121,11 @@ impl Plan {
             actions: checker.actions,
             workflows: workflows.into_iter().map(Arc::new).collect(),
             selected,
+            after: files
+                .iter()
+                .filter(|file| file.after)
+                .map(|file| file.path.clone())
+                .collect(),
         })
     }
 

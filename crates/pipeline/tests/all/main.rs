@@ -7,6 +7,7 @@
 )]
 
 mod actions;
+mod deploys;
 mod engine;
 mod faults;
 mod sandbox;

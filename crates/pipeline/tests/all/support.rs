@@ -1,8 +1,8 @@
 //! A repository with a workflow, and a run of it.
 
 use astraler_pipeline::{
-    Conclusion, Event, FixedDeploys, Folders, Limits, Machine, PipelineError, RunEvent, RunReport, RunSpec,
-    Secrets, Tools, WorkflowFile, run, snapshot,
+    Conclusion, ControlDeploys, Deploys, Event, Folders, Limits, Machine, NoDeploys, PipelineError, RunEvent,
+    RunReport, RunSpec, Secrets, Tools, WorkflowFile, run, snapshot,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +60,7 @@ impl Fixture {
             workflows: vec![WorkflowFile {
                 path: ".github/workflows/ci.yml".into(),
                 text: ci.into(),
+                after: false,
             }],
             jobs: vec![],
             source,
@@ -83,11 +84,12 @@ impl Fixture {
             machine: Machine::default(),
             registries: vec![],
             ports: vec![],
+            hosts: vec![],
             limits: Limits::default(),
             gates: vec![],
             coverage_percent: 70,
             trust: "protected".into(),
-            deploys: [].into(),
+            control: None,
         };
         Self { folder, spec }
     }
@@ -109,7 +111,10 @@ impl Fixture {
         mut seen: impl FnMut(&RunEvent),
     ) -> Result<Ran, PipelineError> {
         let (sender, mut receiver) = mpsc::channel(64);
-        let deploys = Arc::new(FixedDeploys(self.spec.deploys.clone()));
+        let deploys: Arc<dyn Deploys> = match &self.spec.control {
+            Some(socket) => Arc::new(ControlDeploys::new(socket)),
+            None => Arc::new(NoDeploys),
+        };
         let running = tokio::spawn(run(self.spec.clone(), deploys, sender, cancel));
         let mut events = Vec::new();
         while let Some(event) = receiver.recv().await {
