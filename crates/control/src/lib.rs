@@ -20,6 +20,7 @@ mod engines;
 mod git;
 mod identity;
 mod installation;
+mod jobs;
 mod platform;
 mod preview;
 mod publish;
