@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 manifest not valid, 4 something must be installed,
 5 another command holds the lock, 6 port taken, 7 the platform is not up, 8 a release is damaged,
-9 superseded by a newer deployment, 130 interrupted.")]
+9 superseded by a newer deployment, 10 changes wanted, 11 changed by hand, 12 protected,
+13 plan does not fit any more, 14 environments differ, 130 interrupted.")]
 pub(crate) struct Arguments {
     /// Folder of the application; the nearest parent with an astraler.toml by default.
     #[arg(long, global = true, value_name = "DIR")]
@@ -92,6 +93,28 @@ to that job's own socket (ASTRALER_SOCKET, ASTRALER_TOKEN_FILE), where `--env pr
     /// Stop everything; data stays.
     #[command(after_help = "Example:\n  astraler down")]
     Down,
+    /// Show what the manifest would change on this machine, with reasons. Never writes.
+    ///
+    /// Exit codes: 0 nothing to do, 10 the manifest wants changes, 11 something was changed by hand.
+    #[command(after_help = "Examples:
+  astraler plan
+  astraler plan --env staging --out staging.plan
+  astraler plan --json")]
+    Plan(PlanArguments),
+    /// Make this machine as the manifest says: shows the plan, asks, goes step by step. A second `apply` does nothing.
+    #[command(after_help = "Examples:
+  astraler apply
+  astraler apply --yes
+  astraler apply staging.plan --yes")]
+    Apply(ApplyArguments),
+    /// Show what was changed by hand since the platform made it. Never writes; exit code 11 when there is something.
+    #[command(after_help = "Examples:\n  astraler drift\n  astraler drift --json")]
+    Drift(Json),
+    /// Destroy environments with all their data, after the plan of it was shown and agreed to.
+    #[command(after_help = "Examples:
+  astraler destroy --env staging --show
+  astraler destroy --env pr-7 --yes pr-7")]
+    Destroy(DestroyArguments),
     /// Show environments and processes.
     #[command(after_help = "Examples:\n  astraler status\n  astraler status --json")]
     Status(Json),
@@ -289,6 +312,53 @@ pub(crate) struct ChangeArguments {
     pub(crate) json: bool,
 }
 
+/// `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// Only this environment, which comes up when it is not; may be repeated. All that are up by default.
+    #[arg(long = "env", value_name = "NAME")]
+    pub(crate) environments: Vec<String>,
+    /// Print the plan as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the plan to a file, for `astraler apply FILE`. No secret is in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArguments {
+    /// A plan of `astraler plan --out`; refused when it does not fit this machine any more.
+    pub(crate) plan: Option<PathBuf>,
+    /// Only this environment; may be repeated.
+    #[arg(long = "env", value_name = "NAME", conflicts_with = "plan")]
+    pub(crate) environments: Vec<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print each event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `destroy`.
+#[derive(Debug, Args)]
+pub(crate) struct DestroyArguments {
+    /// This environment; may be repeated. Every environment by default.
+    #[arg(long = "env", value_name = "NAME")]
+    pub(crate) environments: Vec<String>,
+    /// The name that would be typed: the environment's, or the application's when it is several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) yes: Option<String>,
+    /// Show the plan only.
+    #[arg(long)]
+    pub(crate) show: bool,
+    /// Print each event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
@@ -447,6 +517,22 @@ pub(crate) enum EnvCommand {
         /// Print each event as a line of JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Compare two environments: release, migrations, schema, names of variables and secrets, bindings, routes, limits,
+    /// versions of the engines. Values of variables and secrets are never shown.
+    #[command(after_help = "Examples:
+  astraler env diff staging production
+  astraler env diff staging production --gate --json")]
+    Diff {
+        /// One.
+        a: String,
+        /// The other.
+        b: String,
+        /// Exit with 14 when anything differs that should not.
+        #[arg(long)]
+        gate: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Print one credential; it is audited.
     #[command(after_help = "Example:\n  astraler env credential development postgres_service_password")]

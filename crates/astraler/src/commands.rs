@@ -5,6 +5,7 @@ mod deploy;
 mod doctor;
 mod down;
 mod env;
+mod env_diff;
 mod git;
 mod init;
 mod logs;
@@ -12,6 +13,7 @@ mod manifest;
 mod open;
 mod pipeline;
 mod pipeline_run;
+mod plan;
 mod reference;
 mod release;
 mod status;
@@ -43,6 +45,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             json,
         } => deploy::list(arguments, environment.as_deref(), *lines, json.json),
         Command::Down => down::run(arguments),
+        Command::Plan(asked) => plan::plan(arguments, asked),
+        Command::Apply(asked) => plan::apply(arguments, asked),
+        Command::Drift(json) => plan::drift(arguments, json.json),
+        Command::Destroy(asked) => plan::destroy(arguments, asked),
         Command::Status(json) => status::run(arguments, json.json),
         Command::Doctor(json) => doctor::run(arguments, json.json),
         Command::Logs(logs) => logs::run(arguments, logs),

@@ -22,6 +22,16 @@ pub(crate) enum Kind {
     Damaged,
     /// A newer deployment was asked for while this one waited.
     Superseded,
+    /// A look found that the manifest wants changes.
+    Wanted,
+    /// A look found what was changed by hand.
+    Drift,
+    /// A plan would destroy what is protected.
+    Protected,
+    /// A plan does not fit the machine any more.
+    Stale,
+    /// Two environments are not the same.
+    Differs,
     /// Ctrl-C.
     Interrupted,
 }
@@ -38,6 +48,11 @@ impl Kind {
             Self::NotUp => 7,
             Self::Damaged => 8,
             Self::Superseded => 9,
+            Self::Wanted => 10,
+            Self::Drift => 11,
+            Self::Protected => 12,
+            Self::Stale => 13,
+            Self::Differs => 14,
             Self::Interrupted => 130,
         }
     }
@@ -63,6 +78,13 @@ impl Failure {
             hint: None,
             rendered: None,
         }
+    }
+
+    /// The exit code alone: what there is to say stands on standard output.
+    pub(crate) fn said(kind: Kind) -> Self {
+        let mut failure = Self::new(kind, "");
+        failure.rendered = Some(String::new());
+        failure
     }
 
     /// An error with its causes, each said once.

@@ -12,6 +12,7 @@
 //! - `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{name}`, `POST /v1/session`: `admin`
 //! - `/git/APP.git/…`: fetching needs `read`, pushing `push:BRANCH`; `POST /v1/git/decide`, of its hook: `admin`
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
+//! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 
 use crate::daemon::Daemon;
 use crate::platform::report_of;
@@ -63,6 +64,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/environments/{environment}", delete(remove_environment))
         .route("/v1/git/decide", post(git::decide))
         .route("/git/{*path}", any(git::exchange))
+        .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .merge(crate::upload::router().route_layer(from_fn_with_state(Arc::clone(&daemon), uploaders)))
         .with_state(daemon)
@@ -74,6 +76,15 @@ async fn readers(State(daemon): State<Arc<Daemon>>, request: Request, next: Next
     let principal = request.extensions().get::<Principal>();
     let principal = principal.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
     daemon.allow(principal, &Scope::Read, &format!("{} {path}", request.method()))?;
+    Ok(next.run(request).await)
+}
+
+/// For routes that are the owner's, and those of tokens with all rights.
+async fn owners(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Answer {
+    let path = request.uri().path();
+    let principal = request.extensions().get::<Principal>();
+    let principal = principal.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+    daemon.allow(principal, &Scope::Admin, &format!("{} {path}", request.method()))?;
     Ok(next.run(request).await)
 }
 

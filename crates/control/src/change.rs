@@ -70,6 +70,9 @@ pub(crate) async fn run(change: Change<'_>) -> Result<Changed, Fault> {
         .audit(change.actor, change.kind, &environment.to_string(), &detail)
         .map_err(|error| record(&error))?;
     platform.want(environment).map_err(|error| record(&error))?;
+    platform
+        .protect_at_least(environment, &application.config)
+        .map_err(|error| record(&error))?;
     let (deployment, fresh) = deployment(&change).map_err(|error| record(&error))?;
     let mut story = Story::new(environment, deployment, fresh);
 
@@ -280,7 +283,7 @@ async fn make(change: &Change<'_>, part: Part, name: &str, story: &mut Story) ->
     }
 }
 
-async fn data_plane_services(platform: &Platform) -> Step {
+pub(crate) async fn data_plane_services(platform: &Platform) -> Step {
     let fault = |error: &dyn std::error::Error| Fault::of("services", error);
     publish::first(platform).map_err(|error| fault(&error))?;
     let data = services::data_unit(&platform.installation).map_err(|error| fault(&error))?;
@@ -293,7 +296,7 @@ async fn data_plane_services(platform: &Platform) -> Step {
     Ok((outcome(fresh), "data, egress".into()))
 }
 
-async fn edge(platform: &Platform, environment: Environment, application: &Application) -> Step {
+pub(crate) async fn edge(platform: &Platform, environment: Environment, application: &Application) -> Step {
     let fault = |error: &dyn std::error::Error| Fault::of("edge", error);
     let config = platform
         .governing(environment, application, |_| true)

@@ -79,6 +79,16 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// One request without a body on a socket.
+pub(crate) async fn ask(socket: &Path, method: Method, path: &str) -> Result<Answer, ClientError> {
+    let response = send(socket, method, path, None, whole(Bytes::new())).await?;
+    let status = response.status().as_u16();
+    Ok(Answer {
+        status,
+        body: collect(socket, response.into_body()).await?,
+    })
+}
+
 /// One GET on a socket.
 pub(crate) async fn get(socket: &Path, path: &str) -> Result<Answer, ClientError> {
     let response = send(socket, Method::GET, path, None, whole(Bytes::new())).await?;
@@ -308,12 +318,12 @@ impl AdminClient {
         Ok(received.digest)
     }
 
-    async fn change(
+    async fn change<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         request: &impl Serialize,
-        mut on_event: impl FnMut(Event) -> bool,
+        mut on_event: impl FnMut(T) -> bool,
     ) -> Result<(), ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
         let response = self.send(method, path, whole(body)).await?;
@@ -350,6 +360,74 @@ impl AdminClient {
         body: Body,
     ) -> Result<http::Response<Incoming>, ClientError> {
         send(&self.socket, method, path, self.token.as_deref(), body).await
+    }
+
+    /// What a manifest would change. Nothing is changed.
+    pub async fn plan(&self, request: &crate::PlanRequest) -> Result<astraler_plan::Plan, ClientError> {
+        self.post("/v1/plan", request).await
+    }
+
+    /// What was changed by hand. Nothing is changed.
+    pub async fn drift(&self) -> Result<astraler_plan::Plan, ClientError> {
+        self.read("/v1/drift").await
+    }
+
+    /// What destroying environments would take away. Nothing is changed.
+    pub async fn destruction(
+        &self,
+        environments: std::collections::BTreeSet<astraler_model::Environment>,
+    ) -> Result<astraler_plan::Plan, ClientError> {
+        let request = crate::DestroyRequest {
+            environments,
+            plan: None,
+        };
+        self.post("/v1/destroy", &request).await
+    }
+
+    /// Carries a plan out; calls `on_event` for each line of progress as it arrives.
+    pub async fn apply(
+        &self,
+        request: &crate::ApplyRequest,
+        mut on_event: impl FnMut(crate::ApplyEvent),
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/apply", request, |event| {
+            on_event(event);
+            true
+        })
+        .await
+    }
+
+    /// Destroys environments by a plan that was agreed to.
+    pub async fn destroy(
+        &self,
+        request: &crate::DestroyRequest,
+        mut on_event: impl FnMut(crate::ApplyEvent),
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/destroy", request, |event| {
+            on_event(event);
+            true
+        })
+        .await
+    }
+
+    /// What an environment is, for a comparison.
+    pub async fn facts(&self, environment: &str) -> Result<crate::EnvironmentFacts, ClientError> {
+        self.read(&format!("/v1/environments/{environment}/facts")).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl serde::Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
+        let response = self.send(Method::POST, path, whole(body)).await?;
+        let status = response.status();
+        let body = collect(&self.socket, response.into_body()).await?;
+        if !status.is_success() {
+            return Err(refused(status.as_u16(), &body));
+        }
+        serde_json::from_slice(&body).map_err(|error| self.protocol(&error))
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -141,6 +141,38 @@ impl Credentials {
         Ok(file::replace(path, secret.expose().as_bytes(), 0o600)?)
     }
 
+    /// Everything of an environment, when all of it is there already: makes nothing.
+    pub(crate) fn existing(
+        &self,
+        environment: Environment,
+    ) -> Result<Option<EnvironmentSecrets>, CredentialError> {
+        let scope = environment.to_string();
+        for name in NAMES {
+            if self.store.sealed_get(&scope, name, None)?.is_none() {
+                return Ok(None);
+            }
+        }
+        self.environment(environment).map(Some)
+    }
+
+    /// Whether an environment has secrets.
+    pub(crate) fn has_scope(&self, environment: Environment) -> Result<bool, CredentialError> {
+        let scope = environment.to_string();
+        Ok(self
+            .store
+            .scope_keys()?
+            .iter()
+            .any(|(present, _)| *present == scope))
+    }
+
+    /// Names of an environment's secrets; no value.
+    pub(crate) fn names(&self, environment: Environment) -> Result<Vec<String>, CredentialError> {
+        let versions = self.store.sealed_list(Some(&environment.to_string()), None)?;
+        let mut names: Vec<String> = versions.into_iter().map(|version| version.name).collect();
+        names.dedup();
+        Ok(names)
+    }
+
     fn get_or_create(
         &self,
         scope: &str,

@@ -356,6 +356,40 @@ async fn end(
     Ok(())
 }
 
+/// Ends every deployment of an environment that goes, and every process of one.
+pub(crate) async fn end_all(platform: &Platform, environment: Environment) -> Result<(), Fault> {
+    let part = format!("workers {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let reason = Some("its environment was destroyed");
+    let live = platform
+        .live_deployment(environment)
+        .map_err(|error| fault(&error))?;
+    let mut all = platform.unsettled_deployments().map_err(|error| fault(&error))?;
+    all.retain(|deployment| deployment.environment == environment);
+    all.extend(live);
+    for deployment in all {
+        end(platform, &deployment, DeploymentState::Failed, reason)
+            .await
+            .map_err(|error| Fault::of_supervisor(&part, &error))?;
+    }
+    let prefix = format!("workers-{environment}-");
+    let units = platform
+        .supervisor
+        .list()
+        .await
+        .map_err(|error| Fault::of_supervisor(&part, &error))?;
+    for unit in units {
+        if unit.name.as_str().starts_with(&prefix) {
+            platform
+                .supervisor
+                .remove(&unit.name)
+                .await
+                .map_err(|error| Fault::of_supervisor(&part, &error))?;
+        }
+    }
+    Ok(())
+}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes the deployment's configuration to the runtime folder (it holds secrets) and describes its process.
@@ -376,18 +410,7 @@ fn worker_unit(
     let edge = installation.identities.edge.as_ref().map(|identity| identity.gid);
     let folder = layout.deployment(deployment);
     platform.make_dir_for(&folder, None)?;
-    let config = workers::DeploymentConfig {
-        id: deployment.to_owned(),
-        environment,
-        workers: application
-            .workers
-            .iter()
-            .map(|worker| worker_config(platform, environment, secrets, application, worker))
-            .collect::<Result<_, _>>()?,
-        bindings_socket: layout.worker_socket("bindings"),
-        hyperdrive_socket: layout.worker_socket("postgres"),
-        egress_socket: layout.worker_socket("egress"),
-    };
+    let config = deployment_config(platform, environment, deployment, secrets, application)?;
     let listeners = application
         .workers
         .iter()
@@ -422,6 +445,40 @@ fn worker_unit(
         memory_bytes: memory,
         listeners,
     }))
+}
+
+/// Text of a deployment's configuration. It holds secrets.
+pub(crate) fn configuration(
+    platform: &Platform,
+    environment: Environment,
+    deployment: &str,
+    secrets: &EnvironmentSecrets,
+    application: &Application,
+) -> Result<String, BoxError> {
+    let config = deployment_config(platform, environment, deployment, secrets, application)?;
+    Ok(workers::render(&config))
+}
+
+fn deployment_config(
+    platform: &Platform,
+    environment: Environment,
+    deployment: &str,
+    secrets: &EnvironmentSecrets,
+    application: &Application,
+) -> Result<workers::DeploymentConfig, BoxError> {
+    let layout = &platform.installation.layout;
+    Ok(workers::DeploymentConfig {
+        id: deployment.to_owned(),
+        environment,
+        workers: application
+            .workers
+            .iter()
+            .map(|worker| worker_config(platform, environment, secrets, application, worker))
+            .collect::<Result<_, _>>()?,
+        bindings_socket: layout.worker_socket("bindings"),
+        hyperdrive_socket: layout.worker_socket("postgres"),
+        egress_socket: layout.worker_socket("egress"),
+    })
 }
 
 fn worker_config(

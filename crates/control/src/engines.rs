@@ -36,7 +36,15 @@ pub(crate) async fn cluster(platform: &Platform, cluster: Cluster, settings: &Co
     let binaries = postgres_binaries(platform, cluster).map_err(|error| fault(&error))?;
     let major = binaries.major;
     let version = binaries.version.clone();
-    let config = cluster_config(platform, cluster, binaries, settings).map_err(|error| fault(&error))?;
+    let config = config_of(platform, cluster, binaries, settings);
+    let password = platform
+        .credentials
+        .cluster_superuser(cluster)
+        .map_err(|error| fault(&error))?;
+    platform
+        .credentials
+        .hand_over(&config.superuser_password_file, &password)
+        .map_err(|error| fault(&error))?;
     let folder = platform.installation.layout.cluster(cluster).join("conf");
     let changed_files = write_configuration(
         platform,
@@ -168,24 +176,8 @@ pub(crate) async fn redis(
 ) -> Step {
     let part = format!("redis {environment}");
     let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let binary = platform
-        .installation
-        .engines
-        .redis()
-        .map_err(|error| fault(&error))?;
-    let layout = &platform.installation.layout;
-    let folder = layout.redis(environment);
-    let config = redis::InstanceConfig {
-        environment,
-        directory: folder.clone(),
-        socket: layout.redis_socket(environment),
-        identity: platform.installation.identities.redis.clone(),
-        maxmemory_bytes: application.config.redis.maxmemory_bytes,
-        maxmemory_policy: application.config.redis.maxmemory_policy.to_string(),
-        appendfsync: application.config.redis.appendfsync.to_string(),
-        acl_file: folder.join("conf/users.acl"),
-        binary,
-    };
+    let config = redis_config(platform, environment, application).map_err(|error| fault(&error))?;
+    let folder = config.directory.clone();
     let files = redis::configuration_files(
         &config,
         secrets.redis_password.expose(),
@@ -218,6 +210,27 @@ pub(crate) async fn redis(
         outcome(changed_files || matches!(started, Started::Fresh(_))),
         detail,
     ))
+}
+
+/// An environment's Redis as an application wants it. Touches nothing.
+pub(crate) fn redis_config(
+    platform: &Platform,
+    environment: Environment,
+    application: &Application,
+) -> Result<redis::InstanceConfig, redis::BinaryError> {
+    let layout = &platform.installation.layout;
+    let folder = layout.redis(environment);
+    Ok(redis::InstanceConfig {
+        environment,
+        binary: platform.installation.engines.redis()?,
+        socket: layout.redis_socket(environment),
+        identity: platform.installation.identities.redis.clone(),
+        maxmemory_bytes: application.config.redis.maxmemory_bytes,
+        maxmemory_policy: application.config.redis.maxmemory_policy.to_string(),
+        appendfsync: application.config.redis.appendfsync.to_string(),
+        acl_file: folder.join("conf/users.acl"),
+        directory: folder,
+    })
 }
 
 /// Name of an environment's Redis.
@@ -302,6 +315,24 @@ pub(crate) async fn remove_redis(platform: &Platform, environment: Environment) 
     Ok(())
 }
 
+/// Drops an environment's database and roles.
+pub(crate) async fn remove_database(platform: &Platform, environment: Environment) -> Result<(), Fault> {
+    let part = format!("database {environment}");
+    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
+    let admin = admin_access(platform, environment.cluster()).map_err(|error| fault(&error))?;
+    let spec = postgres::DatabaseSpec {
+        environment,
+        owner: owner_role(environment),
+        owner_password: String::new(),
+        service: service_role(environment),
+        service_password: String::new(),
+        statement_timeout_ms: 0,
+    };
+    postgres::drop_database(&admin, &spec)
+        .await
+        .map_err(|error| fault(&error))
+}
+
 /// Starts one unit and turns its failure into a fault with its last log lines.
 pub(crate) async fn start(platform: &Platform, part: &str, unit: &UnitSpec) -> Result<Started, Fault> {
     platform
@@ -376,17 +407,24 @@ pub(crate) fn admin_access(
     })
 }
 
-fn cluster_config(
+/// A cluster as a configuration wants it. Touches nothing.
+pub(crate) fn cluster_config(
+    platform: &Platform,
+    cluster: Cluster,
+    settings: &Config,
+) -> Result<postgres::ClusterConfig, postgres::BinariesError> {
+    let binaries = postgres_binaries(platform, cluster)?;
+    Ok(config_of(platform, cluster, binaries, settings))
+}
+
+fn config_of(
     platform: &Platform,
     cluster: Cluster,
     binaries: postgres::Binaries,
     settings: &Config,
-) -> Result<postgres::ClusterConfig, crate::credentials::CredentialError> {
+) -> postgres::ClusterConfig {
     let layout = &platform.installation.layout;
-    let password = platform.credentials.cluster_superuser(cluster)?;
-    let password_file = layout.secret(&format!("postgres-{cluster}-superuser"));
-    platform.credentials.hand_over(&password_file, &password)?;
-    Ok(postgres::ClusterConfig {
+    postgres::ClusterConfig {
         cluster,
         binaries,
         directory: layout.cluster(cluster),
@@ -394,11 +432,11 @@ fn cluster_config(
         port: platform.installation.postgres_port(cluster),
         listen_loopback: true,
         identity: platform.installation.identities.postgres.clone(),
-        superuser_password_file: password_file,
+        superuser_password_file: layout.secret(&format!("postgres-{cluster}-superuser")),
         max_connections: settings.database.max_connections,
         machine: platform.machine,
         share: MEMORY_SHARE,
-    })
+    }
 }
 
 /// Writes the files that differ; says whether any did.

@@ -415,6 +415,62 @@ pub(crate) fn report_of(deployment: &Deployment) -> DeploymentReport {
     }
 }
 
+/// Which environments there are, and what marks they bear.
+impl Platform {
+    /// Marks of environments.
+    pub(crate) fn marks(&self) -> Result<Vec<astraler_store::EnvironmentMark>, PlatformError> {
+        Ok(self.store.marks()?)
+    }
+
+    /// Whether the environment's processes are stopped until somebody asks for it.
+    pub(crate) fn sleeps(&self, environment: Environment) -> Result<bool, PlatformError> {
+        Ok(self.asleep()?.contains(&environment))
+    }
+
+    /// Protects an environment, or ends its protection: only a plan that was agreed to does the latter.
+    pub(crate) fn protect(&self, environment: Environment, protected: bool) -> Result<bool, PlatformError> {
+        Ok(self.store.mark_protected(environment, protected)?)
+    }
+
+    /// Whether the state says that the environment's data takes two steps to destroy.
+    pub(crate) fn is_protected(&self, environment: Environment) -> Result<bool, PlatformError> {
+        let marks = self.store.marks()?;
+        Ok(marks
+            .iter()
+            .any(|mark| mark.environment == environment && mark.protected))
+    }
+
+    /// Takes over what a manifest says of an environment's protection, as far as that protects more than before.
+    pub(crate) fn protect_at_least(
+        &self,
+        environment: Environment,
+        config: &astraler_manifest::Config,
+    ) -> Result<(), PlatformError> {
+        let wanted = crate::plan::is_protected(config, environment);
+        let marks = self.store.marks()?;
+        let mark = marks.iter().find(|mark| mark.environment == environment);
+        if mark.is_none_or(|mark| wanted && !mark.protected) {
+            self.store.mark_protected(environment, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that an environment's destruction begins. Refused while it is protected.
+    pub(crate) fn begin_destruction(&self, environment: Environment) -> Result<(), PlatformError> {
+        self.store.mark_destroying(environment)?;
+        Ok(())
+    }
+
+    /// The application that was made live last, anywhere.
+    pub(crate) fn newest_live(&self) -> Result<Option<Application>, PlatformError> {
+        let newest = self
+            .live()?
+            .into_values()
+            .max_by_key(|(deployment, _)| deployment.switched_ms);
+        Ok(newest.map(|(_, application)| application))
+    }
+}
+
 /// The application that a deployment was made with.
 pub(crate) fn application_of(deployment: &Deployment) -> Result<Application, PlatformError> {
     serde_json::from_value(deployment.configuration.clone()).map_err(|source| PlatformError::Record {

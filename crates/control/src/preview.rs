@@ -64,6 +64,15 @@ pub(crate) async fn copy(
     Ok(copied.map(|bytes| format!("a copy of staging's, {} MiB", bytes >> 20)))
 }
 
+/// Removes the golden copy: staging goes, and no trace of its data may stay.
+pub(crate) async fn drop_golden(platform: &Platform) -> Result<(), Fault> {
+    let fault = |error: &dyn std::error::Error| Fault::of(PART, error);
+    let admin = engines::admin_access(platform, Cluster::Shared).map_err(|error| fault(&error))?;
+    postgres::drop_golden(&admin, GOLDEN)
+        .await
+        .map_err(|error| fault(&error))
+}
+
 /// Removes a preview's database and roles.
 pub(crate) async fn drop_database(platform: &Platform, environment: Environment) -> Result<(), Fault> {
     let part = format!("database {environment}");

@@ -54,15 +54,8 @@ pub(crate) fn internal_hosts(platform: &Platform) -> Vec<InternalHost> {
     }]
 }
 
-/// Publishes routes to the edge and waits until it uses them.
-pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
-    let version = write_edge(platform).await?;
-    confirm(platform, "edge", version).await
-}
-
-/// Publishes routes to the edge; a reader that is not there yet will find them.
-pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
-    let _publishing = platform.publishing.lock().await;
+/// What the edge shall know, of version 0.
+pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::platform::PlatformError> {
     let asleep = platform.asleep()?;
     let mut routes = Vec::new();
     for (environment, (deployment, application)) in platform.live()? {
@@ -89,7 +82,19 @@ pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError>
                 .then(|| platform.installation.layout.wake_socket()),
         });
     }
-    let present = EdgeSnapshot { version: 0, routes };
+    Ok(EdgeSnapshot { version: 0, routes })
+}
+
+/// Publishes routes to the edge and waits until it uses them.
+pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
+    let version = write_edge(platform).await?;
+    confirm(platform, "edge", version).await
+}
+
+/// Publishes routes to the edge; a reader that is not there yet will find them.
+pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
+    let _publishing = platform.publishing.lock().await;
+    let present = edge_snapshot(platform)?;
     let group = platform
         .installation
         .identities
@@ -148,8 +153,8 @@ pub(crate) async fn remove_buckets(
     Ok(())
 }
 
-async fn write_data(platform: &Platform) -> Result<u64, PublishError> {
-    let _publishing = platform.publishing.lock().await;
+/// What the data role shall know, of version 0.
+pub(crate) fn data_snapshot(platform: &Platform) -> Result<DataSnapshot, PublishError> {
     // Of one environment the last one decides: what drains, what is live, what starts.
     let (draining, starting): (Vec<_>, Vec<_>) = platform
         .in_motion()?
@@ -201,11 +206,16 @@ async fn write_data(platform: &Platform) -> Result<u64, PublishError> {
         }];
         environments.insert(environment, access);
     }
-    let present = DataSnapshot {
+    Ok(DataSnapshot {
         version: 0,
         environments,
         grants,
-    };
+    })
+}
+
+async fn write_data(platform: &Platform) -> Result<u64, PublishError> {
+    let _publishing = platform.publishing.lock().await;
+    let present = data_snapshot(platform)?;
     let path = platform.installation.layout.snapshot("data");
     if let Some(published) = read::<DataSnapshot>(&path)
         && (DataSnapshot {
@@ -290,7 +300,7 @@ pub(crate) fn store_bucket(environment: Environment, bucket: &str) -> String {
     format!("{environment}--{bucket}")
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
     std::fs::read(path)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())

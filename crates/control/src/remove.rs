@@ -57,6 +57,20 @@ pub(crate) async fn remove(
             hint: Some("`astraler env list` shows those that there are".into()),
         });
     }
+    if platform
+        .is_protected(environment)
+        .map_err(|error| record(&error))?
+    {
+        return Err(Fault {
+            part: "remove".into(),
+            message: format!("{environment} is protected"),
+            log: vec![],
+            hint: Some(
+                "two steps: end its protection in the manifest and run `astraler apply`, then remove it"
+                    .into(),
+            ),
+        });
+    }
     let subject = environment.to_string();
     platform
         .audit(

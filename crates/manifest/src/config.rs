@@ -90,7 +90,6 @@ pub struct Config {
     pub secrets: Secrets,
     /// What takes two steps to destroy.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub protection: Protection,
     /// The console in the browser.
     #[serde(default)]
@@ -161,7 +160,6 @@ pub struct EnvironmentSettings {
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub target: Target,
     /// Whether its data takes two steps to destroy.
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub protected: bool,
 }
 
@@ -180,7 +178,6 @@ pub struct PreviewSettings {
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub target: Target,
     /// Whether its data takes two steps to destroy.
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub protected: bool,
     /// Hours without a request after which a preview is removed with all its data.
     #[schemars(range(min = 1))]
@@ -544,5 +541,35 @@ impl fmt::Display for Appendfsync {
             Self::Everysec => "everysec",
             Self::No => "no",
         })
+    }
+}
+
+/// An environment that can be protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtectedEnvironment {
+    /// `localhost:3000`.
+    Development,
+    /// Every preview.
+    Preview,
+    /// `staging.<domain>`.
+    Staging,
+    /// `app.<domain>`.
+    Production,
+}
+
+/// Protection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protection {
+    /// Environments whose data takes two steps to destroy: first the protection is applied away, then they go.
+    pub environments: Vec<ProtectedEnvironment>,
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self {
+            environments: vec![ProtectedEnvironment::Production],
+        }
     }
 }

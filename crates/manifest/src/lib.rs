@@ -16,7 +16,8 @@ mod wrangler;
 
 pub use config::{
     Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentSettings,
-    Environments, MaxmemoryPolicy, PreviewSettings, Redis, Runtime, Sandbox, WorkerSettings,
+    Environments, MaxmemoryPolicy, PreviewSettings, ProtectedEnvironment, Redis, Runtime, Sandbox,
+    WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};

@@ -33,10 +33,10 @@ pub enum Part {
     Redis,
     /// One bucket.
     Bucket(String),
-    /// The session pool in front of its database.
-    Pool,
     /// The processes of its live deployment.
     Workers,
+    /// The session pool in front of its database, as large as the live deployment says.
+    Pool,
     /// What the edge knows of it.
     Routes,
 }
@@ -83,8 +83,8 @@ impl Address {
                         Record => false,
                         Protection | Secrets => *needed == Record,
                         Database | Redis | Bucket(_) => matches!(needed, Record | Secrets),
-                        Pool => *needed == Database,
-                        Workers => matches!(needed, Secrets | Database | Redis | Bucket(_) | Pool),
+                        Workers => matches!(needed, Secrets | Database | Redis | Bucket(_)),
+                        Pool => matches!(needed, Database | Workers),
                         Routes => *needed == Workers,
                     }
             }

@@ -288,6 +288,15 @@ async fn create_database(
     Ok(())
 }
 
+/// The service role's deadlines in its database, in milliseconds.
+pub fn service_settings(statement_timeout_ms: u64) -> [(&'static str, u64); 3] {
+    [
+        ("statement_timeout", statement_timeout_ms),
+        ("lock_timeout", 10_000),
+        ("idle_in_transaction_session_timeout", 60_000),
+    ]
+}
+
 /// Who may connect, and the service role's deadlines.
 async fn ensure_settings(
     server: &Session,
@@ -316,11 +325,7 @@ async fn ensure_settings(
             &[name, &spec.service],
         )
         .await?;
-    let wanted = [
-        ("statement_timeout", spec.statement_timeout_ms),
-        ("lock_timeout", 10_000),
-        ("idle_in_transaction_session_timeout", 60_000),
-    ];
+    let wanted = service_settings(spec.statement_timeout_ms);
     let words: Vec<String> = wanted
         .iter()
         .map(|(name, value)| format!("{name}={value}"))

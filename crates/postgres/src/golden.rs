@@ -157,6 +157,25 @@ pub async fn refresh_golden(
     Ok(())
 }
 
+/// Removes the golden copy and its role, and what a refresh that was killed has left.
+pub async fn drop_golden(admin: &Access, golden: &str) -> Result<(), DatabaseError> {
+    let server = Session::open(admin).await?;
+    for name in [
+        format!("{golden}_next"),
+        format!("{golden}_old"),
+        golden.to_owned(),
+    ] {
+        drop_template(&server, &name).await?;
+    }
+    let role = identifier(golden);
+    server
+        .run(
+            "dropping the golden copy's role",
+            &format!("DROP ROLE IF EXISTS {role}"),
+        )
+        .await
+}
+
 /// Whether there is a golden copy.
 pub async fn golden_exists(admin: &Access, golden: &str) -> Result<bool, DatabaseError> {
     has_database(&Session::open(admin).await?, golden).await

@@ -21,8 +21,8 @@ pub use access::{Access, AccessError, ConnectionCount, connect, connection_count
 pub use binaries::{Binaries, BinariesError, find_binaries, find_binaries_in};
 pub use cluster::{ClusterConfig, Machine, SUPERUSER, initdb_unit, server_unit};
 pub use configuration::configuration_files;
-pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database};
-pub use golden::{GoldenError, GoldenSpec, copy_golden, golden_exists, refresh_golden};
+pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database, service_settings};
+pub use golden::{GoldenError, GoldenSpec, copy_golden, drop_golden, golden_exists, refresh_golden};
 pub use inspect::{
     ClusterState, DatabaseState, RoleLimits, RoleState, applied_migrations, inspect_cluster,
     inspect_database, reset_altered, role_limits, schema,

@@ -103,6 +103,13 @@ pub fn find(config: &ToolsConfig) -> Option<Tools> {
     complete(&folder, node).ok()
 }
 
+/// workerd's version, as its package says.
+pub fn workerd_version(tools: &Tools) -> Option<String> {
+    let package = tools.workerd.parent()?.parent()?.join("package.json");
+    let package: serde_json::Value = serde_json::from_slice(&std::fs::read(package).ok()?).ok()?;
+    package["version"].as_str().map(str::to_owned)
+}
+
 /// Installs the tools where they are missing: into a temporary folder first, so that a kill leaves nothing
 /// half-installed under the final name.
 pub async fn ensure(config: &ToolsConfig) -> Result<Tools, ToolsError> {

@@ -7,6 +7,9 @@ use crate::table;
 use astraler_control::EnvironmentReport;
 
 pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
+    if let EnvCommand::Diff { a, b, gate, json } = command {
+        return super::env_diff::run(arguments, [a, b], json.json, *gate);
+    }
     let client = super::daemon(arguments)?;
     if let EnvCommand::Credential { environment, name } = command {
         let value = super::block_on(async {
@@ -59,7 +62,7 @@ pub(super) fn run(arguments: &Arguments, command: &EnvCommand) -> Outcome {
                 show(environment);
             }
         }
-        EnvCommand::Credential { .. } | EnvCommand::Remove { .. } => {}
+        EnvCommand::Credential { .. } | EnvCommand::Remove { .. } | EnvCommand::Diff { .. } => {}
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod keys;
 mod lifecycle;
 mod pipeline;
 mod pipeline_run;
+mod plan;
 mod release;
 mod starter;
 mod support;

@@ -1,5 +1,5 @@
-//! Buckets, for the daemon on the role's own status socket: `GET /buckets`, and `DELETE /buckets/NAME` with everything
-//! in it. A bucket that the snapshot names is in use and is never removed.
+//! Buckets, for the daemon on the role's own status socket: `GET /buckets`, `PUT /buckets/NAME`, and `DELETE
+//! /buckets/NAME` with everything in it. A bucket that the snapshot names is in use and is never removed.
 
 use astraler_model::DataSnapshot;
 use astraler_storage::{ListOptions, Store, StoreError};
@@ -35,6 +35,10 @@ impl Buckets {
                     let names: Vec<String> = buckets.into_iter().map(|bucket| bucket.name).collect();
                     (StatusCode::OK, json!(names))
                 }
+                Err(error) => failed(error),
+            },
+            (&Method::PUT, name) if !name.is_empty() => match self.store.create_bucket(name).await {
+                Ok(_) | Err(StoreError::BucketExists(_)) => (StatusCode::OK, json!({})),
                 Err(error) => failed(error),
             },
             (&Method::DELETE, name) if !name.is_empty() => {
@@ -137,6 +141,15 @@ mod tests {
         );
         let (_, list) = buckets.answer(&Method::GET, "/buckets").await.unwrap();
         assert_eq!(list, json!(["staging--files"]));
+        for _ in 0..2 {
+            let (status, _) = buckets
+                .answer(&Method::PUT, "/buckets/staging--new")
+                .await
+                .unwrap();
+            assert_eq!(status, StatusCode::OK, "making twice makes one");
+        }
+        let (_, list) = buckets.answer(&Method::GET, "/buckets").await.unwrap();
+        assert_eq!(list, json!(["staging--files", "staging--new"]));
         assert!(buckets.answer(&Method::GET, "/status").await.is_none());
         assert!(buckets.answer(&Method::GET, "/bucketsful").await.is_none());
     }

@@ -409,22 +409,6 @@ pub struct SecretGrant {
     pub secret: String,
 }
 
-/// Protection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Protection {
-    /// Environments whose data takes two steps to destroy.
-    pub environments: Vec<String>,
-}
-
-impl Default for Protection {
-    fn default() -> Self {
-        Self {
-            environments: vec!["production".into()],
-        }
-    }
-}
-
 /// The console.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

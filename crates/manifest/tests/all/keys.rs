@@ -151,6 +151,31 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "keys::the_application_is_as_its_keys_say",
     ),
     (
+        "environments.development.protected",
+        "true",
+        "plan::destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps",
+    ),
+    (
+        "environments.preview.protected",
+        "true",
+        "plan::destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps",
+    ),
+    (
+        "environments.staging.protected",
+        "true",
+        "plan::destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps",
+    ),
+    (
+        "environments.production.protected",
+        "true",
+        "plan::destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps",
+    ),
+    (
+        "protection.environments",
+        "[\"staging\"]",
+        "plan::destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps",
+    ),
+    (
         "environments.preview.vars.<name>",
         "\"x\"",
         "keys::each_environment_has_its_own_variables_and_hosts",
