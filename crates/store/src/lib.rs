@@ -16,6 +16,7 @@ mod error;
 mod journal;
 mod mark;
 mod sealed;
+mod source;
 mod token;
 
 #[cfg(test)]

@@ -168,6 +168,15 @@ impl Store {
         })
     }
 
+    /// Forgets every job's token whose name begins with `prefix`: those of a run that has ended.
+    pub fn job_tokens_remove(&self, prefix: &str) -> Result<(), StoreError> {
+        self.write("forget the tokens of jobs", |t| {
+            let sql = "DELETE FROM token WHERE kind = 'job' AND substr(name, 1, length(?1)) = ?1";
+            t.prepare_cached(sql)?.execute([prefix])?;
+            Ok(())
+        })
+    }
+
     /// Forgets the tokens of sessions and jobs that have ended, and named ones that ended before `before_ms`.
     pub fn tokens_prune(&self, now_ms: u64, before_ms: u64) -> Result<u64, StoreError> {
         let (now, before) = (integer("a time", now_ms)?, integer("a time", before_ms)?);

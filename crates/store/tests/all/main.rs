@@ -11,6 +11,7 @@ mod journal;
 mod mark;
 mod open;
 mod sealed;
+mod source;
 mod token;
 
 use astraler_store::Store;

@@ -76,3 +76,23 @@ fn what_has_ended_is_forgotten() {
         Err(StoreError::Sqlite { .. })
     ));
 }
+
+#[test]
+fn the_tokens_of_a_run_go_together_and_nobody_elses() {
+    let (store, _folder) = store();
+    let names = [
+        ("a", TokenKind::Job, "run 1 job deploy"),
+        ("b", TokenKind::Job, "run 1 job e2e"),
+        ("c", TokenKind::Job, "run 12 job deploy"),
+        ("d", TokenKind::Named, "run 1 job x"),
+    ];
+    for (id, kind, name) in names {
+        store.token_create(&new(id, kind, name, Some(100)), 10).unwrap();
+    }
+    store.job_tokens_remove("run 1 job ").unwrap();
+    let left: Vec<bool> = names
+        .iter()
+        .map(|(id, _, _)| store.token(id).unwrap().is_some())
+        .collect();
+    assert_eq!(left, [false, false, true, true]);
+}
