@@ -16,7 +16,8 @@ use std::path::PathBuf;
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 manifest not valid, 4 something must be installed,
 5 another command holds the lock, 6 port taken, 7 the platform is not up, 8 a release is damaged,
 9 superseded by a newer deployment, 10 changes wanted, 11 changed by hand, 12 protected,
-13 plan does not fit any more, 14 environments differ, 130 interrupted.")]
+13 plan does not fit any more, 14 environments differ, 15 a gate has not passed,
+130 interrupted.")]
 pub(crate) struct Arguments {
     /// Folder of the application; the nearest parent with an astraler.toml by default.
     #[arg(long, global = true, value_name = "DIR")]
@@ -53,12 +54,18 @@ It ends when the new deployment serves; with --wait, when the one before has end
 to that job's own socket (ASTRALER_SOCKET, ASTRALER_TOKEN_FILE), where `--env preview` is the pull request's own.")]
     Deploy(DeployArguments),
     /// Put the release that one environment runs into another, by its digest, verified again.
-    #[command(after_help = "Example:\n  astraler promote staging production")]
+    #[command(after_help = "Examples:
+  astraler promote staging production
+  astraler promote staging production --override \"the fix of today's outage\"
+
+Production takes what has passed the gates of its manifest; exit code 15 says that something has not.")]
     Promote {
         /// Where it runs.
         from: String,
         /// Where it goes.
         to: String,
+        #[command(flatten)]
+        gates: OverrideArguments,
         #[command(flatten)]
         change: ChangeArguments,
     },
@@ -292,7 +299,17 @@ pub(crate) struct DeployArguments {
     #[arg(long)]
     pub(crate) no_build: bool,
     #[command(flatten)]
+    pub(crate) gates: OverrideArguments,
+    #[command(flatten)]
     pub(crate) change: ChangeArguments,
+}
+
+/// What goes past the gates of production.
+#[derive(Debug, Args)]
+pub(crate) struct OverrideArguments {
+    /// Deploy to production although a gate has not passed; reason and gates are audited. A job cannot.
+    #[arg(long = "override", value_name = "REASON")]
+    pub(crate) override_reason: Option<String>,
 }
 
 /// What every deployment can be told.
@@ -301,9 +318,6 @@ pub(crate) struct ChangeArguments {
     /// Why, for the record.
     #[arg(long, value_name = "REASON")]
     pub(crate) reason: Option<String>,
-    /// Deploy although a gate has not passed; the reason is audited.
-    #[arg(long = "override", value_name = "REASON")]
-    pub(crate) override_reason: Option<String>,
     /// Wait until the deployment before has ended too.
     #[arg(long)]
     pub(crate) wait: bool,

@@ -33,7 +33,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Init(init) => init::run(arguments, init),
         Command::Up(up) => up::run(arguments, up),
         Command::Deploy(deploy) => deploy::run(arguments, deploy),
-        Command::Promote { from, to, change } => deploy::promote(arguments, from, to, change),
+        Command::Promote {
+            from,
+            to,
+            gates,
+            change,
+        } => deploy::promote(arguments, from, to, gates, change),
         Command::Rollback {
             environment,
             to,

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Stale,
     /// Two environments are not the same.
     Differs,
+    /// A gate has not passed.
+    Gates,
     /// Ctrl-C.
     Interrupted,
 }
@@ -53,6 +55,7 @@ impl Kind {
             Self::Protected => 12,
             Self::Stale => 13,
             Self::Differs => 14,
+            Self::Gates => 15,
             Self::Interrupted => 130,
         }
     }

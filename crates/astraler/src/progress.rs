@@ -89,6 +89,10 @@ impl Progress {
                 self.clear();
                 line(&format!("  ✗ {}", fault.part));
             }
+            (_, Event::Blocked { environment, .. }) => {
+                self.clear();
+                line(&format!("  ✗ gates {environment}"));
+            }
             (_, Event::Superseded { deployment, by }) => {
                 self.clear();
                 line(&format!("  ✗ {deployment} superseded by {by}"));

@@ -126,7 +126,7 @@ async fn deploy(
     let wanted = Scope::Deploy(DeployTarget::One(environment));
     daemon.allow(&principal, &wanted, &format!("deploy {environment}"))?;
     Ok(lines(daemon.deploy(
-        principal.name,
+        principal,
         environment,
         request.release,
         request.origin,
@@ -141,7 +141,7 @@ async fn promote(
     let wanted = Scope::Deploy(DeployTarget::One(request.to));
     let action = format!("promote {} {}", request.from, request.to);
     daemon.allow(&principal, &wanted, &action)?;
-    Ok(lines(daemon.promote(principal.name, request)))
+    Ok(lines(daemon.promote(principal, request)))
 }
 
 async fn rollback(

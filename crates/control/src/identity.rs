@@ -80,7 +80,8 @@ impl Platform {
         Ok(self.token_of(token)?.map(|token| {
             let name = match token.kind {
                 TokenKind::Named => format!("token {}", token.name),
-                TokenKind::Session | TokenKind::Job => token.name,
+                TokenKind::Job => return Principal::job(token.name, token.scopes),
+                TokenKind::Session => token.name,
             };
             Principal::new(name, token.scopes)
         }))

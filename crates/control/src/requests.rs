@@ -8,9 +8,10 @@ use crate::words::{
     Action, Application, Event, Fault, Origin, PromoteRequest, RollbackRequest, StepOutcome, chain,
 };
 use crate::{remove, sleep, status};
-use astraler_model::Environment;
+use astraler_model::{Environment, Principal};
 use astraler_store::{Deployment, DeploymentState};
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -20,7 +21,7 @@ const PROGRESS_QUEUE: usize = 256;
 /// Deployments among which the last good one is looked for.
 const HISTORY: u32 = 200;
 
-/// What has happened, as it happens. The last event is `Done`, `Failed`, `Superseded` or `Removed`.
+/// What has happened, as it happens. The last event is `Done`, `Failed`, `Superseded`, `Blocked` or `Removed`.
 pub(crate) type Events = mpsc::Receiver<Event>;
 
 impl Daemon {
@@ -34,6 +35,8 @@ impl Daemon {
     ) -> Events {
         let origin = Origin {
             action: Action::Up,
+            override_reason: None,
+            gates: None,
             ..origin
         };
         spawn(move |events| async move {
@@ -65,20 +68,27 @@ impl Daemon {
     /// Puts a release into an environment.
     pub(crate) fn deploy(
         self: Arc<Self>,
-        actor: String,
+        principal: Principal,
         environment: Environment,
         release: String,
         origin: Origin,
     ) -> Events {
         spawn(move |events| async move {
             let application = self.application(environment, release).await?;
-            self.line_up(&actor, environment, application, origin, &events)
+            let passed = self
+                .pass_gates(&principal, environment, &application, origin, &events)
+                .await?;
+            let origin = match passed {
+                ControlFlow::Continue(origin) => origin,
+                ControlFlow::Break(blocked) => return Ok(blocked),
+            };
+            self.line_up(&principal.name, environment, application, origin, &events)
                 .await
         })
     }
 
     /// Puts the release that one environment runs into another.
-    pub(crate) fn promote(self: Arc<Self>, actor: String, request: PromoteRequest) -> Events {
+    pub(crate) fn promote(self: Arc<Self>, principal: Principal, request: PromoteRequest) -> Events {
         spawn(move |events| async move {
             let PromoteRequest { from, to, origin } = request;
             let fault = |error: &dyn std::error::Error| Fault::of("promote", error);
@@ -98,11 +108,18 @@ impl Daemon {
                 action: Action::Promote,
                 commit: origin.commit.or(source.commit),
                 branch: origin.branch.or(source.branch),
-                gates: origin.gates.or(source.gates),
                 from: Some(from.to_string()),
                 ..origin
             };
-            self.line_up(&actor, to, application, origin, &events).await
+            let passed = self
+                .pass_gates(&principal, to, &application, origin, &events)
+                .await?;
+            let origin = match passed {
+                ControlFlow::Continue(origin) => origin,
+                ControlFlow::Break(blocked) => return Ok(blocked),
+            };
+            self.line_up(&principal.name, to, application, origin, &events)
+                .await
         })
     }
 
@@ -122,6 +139,8 @@ impl Daemon {
                 action: Action::Rollback,
                 commit: source.commit,
                 branch: source.branch,
+                gates: source.gates,
+                override_reason: None,
                 from: live.map(|live| live.id.to_string()),
                 ..request.origin
             };

@@ -1,5 +1,6 @@
 //! What the command line and the daemon say to each other over the admin socket.
 
+use crate::gates::GateStanding;
 use astraler_model::{AssetConfig, Environment, UnitStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,8 +69,8 @@ pub struct Origin {
     pub reason: Option<String>,
     /// Why it was deployed although a gate had not passed.
     pub override_reason: Option<String>,
-    /// The gates' results, in the pipeline's words.
-    pub gates: Option<serde_json::Value>,
+    /// How the release's gates stood. The daemon says it, whatever was sent.
+    pub gates: Option<Vec<GateStanding>>,
     /// The environment it was promoted from, or the deployment that was rolled back.
     pub from: Option<String>,
 }
@@ -252,6 +253,17 @@ pub enum Event {
         deployment: String,
         /// The newer one.
         by: String,
+    },
+    /// The end: a gate has not passed.
+    Blocked {
+        /// The environment that it was to go to.
+        environment: Environment,
+        /// Which gates, and in which runs.
+        message: String,
+        /// What to do next.
+        hint: String,
+        /// All gates.
+        gates: Vec<GateStanding>,
     },
     /// The end: there is no such environment any more.
     Removed {

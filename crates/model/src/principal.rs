@@ -15,6 +15,8 @@ pub struct Principal {
     pub name: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// It is a job of the pipeline: it decides nothing that is for a person to decide.
+    pub job: bool,
 }
 
 /// A right, as it is granted and as it is asked for.
@@ -75,6 +77,15 @@ impl Principal {
         Self {
             name: name.into(),
             scopes,
+            job: false,
+        }
+    }
+
+    /// A job of the pipeline with these rights.
+    pub fn job(name: impl Into<String>, scopes: Vec<Scope>) -> Self {
+        Self {
+            job: true,
+            ..Self::new(name, scopes)
         }
     }
 

@@ -5,7 +5,7 @@ use astraler_workflow::{Job, Node, Step, StepAction, Template, Workflow};
 use std::collections::BTreeSet;
 
 /// The gate that measures, and only warns.
-const COVERAGE: &str = "coverage";
+pub const COVERAGE: &str = "coverage";
 
 /// How the gates stand. A job is a gate if its id or name has the gate's name as a word; where no job is, a step is.
 pub(crate) fn gates(

@@ -13,6 +13,7 @@ mod database;
 mod deployment;
 mod environment;
 mod error;
+mod gate;
 mod journal;
 mod mark;
 mod sealed;
@@ -29,6 +30,7 @@ pub use deployment::{
 };
 pub use environment::{Desired, EnvironmentRecord};
 pub use error::StoreError;
+pub use gate::{GateRecord, GateState, NewGate};
 pub use journal::{Operation, OperationId, Outcome, Step, StepDescription, StepState};
 pub use mark::EnvironmentMark;
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};

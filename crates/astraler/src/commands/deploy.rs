@@ -1,14 +1,14 @@
 //! `astraler deploy`, `promote`, `rollback`, `deployments`, and the end of a preview.
 
-use crate::cli::{Arguments, ChangeArguments, DeployArguments};
+use crate::cli::{Arguments, ChangeArguments, DeployArguments, OverrideArguments};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::place::{self, Place};
 use crate::progress::Progress;
 use crate::upload::upload;
 use crate::{assemble, table};
 use astraler_control::{
-    AdminClient, ClientError, DeployRequest, DeploymentReport, EnvironmentReport, Event, Origin,
-    PromoteRequest, RollbackRequest,
+    AdminClient, ClientError, DeployRequest, DeploymentReport, EnvironmentReport, Event, GateStanding,
+    Origin, PromoteRequest, RollbackRequest, Standing,
 };
 use astraler_model::Environment;
 use std::path::Path;
@@ -40,7 +40,10 @@ pub(super) fn run(arguments: &Arguments, deploy: &DeployArguments) -> Outcome {
         let request = DeployRequest {
             environment: deploy.environment.clone(),
             release,
-            origin: told(origin, &deploy.change),
+            origin: Origin {
+                override_reason: deploy.gates.override_reason.clone(),
+                ..told(origin, &deploy.change)
+            },
         };
         let sent = client.deploy(&request, |event| heard.hear(event)).await;
         heard.end(sent)
@@ -71,13 +74,22 @@ async fn built(
     Ok(built.release.digest)
 }
 
-pub(super) fn promote(arguments: &Arguments, from: &str, to: &str, change: &ChangeArguments) -> Outcome {
+pub(super) fn promote(
+    arguments: &Arguments,
+    from: &str,
+    to: &str,
+    gates: &OverrideArguments,
+    change: &ChangeArguments,
+) -> Outcome {
     let client = super::daemon(arguments)?;
     let mut heard = Heard::new(change);
     let request = PromoteRequest {
         from: environment(from)?,
         to: environment(to)?,
-        origin: told(Origin::default(), change),
+        origin: Origin {
+            override_reason: gates.override_reason.clone(),
+            ..told(Origin::default(), change)
+        },
     };
     super::block_on(async {
         let sent = client.promote(&request, |event| heard.hear(event)).await;
@@ -108,7 +120,6 @@ pub(super) fn remove(client: &AdminClient, name: &str, json: bool) -> Outcome {
     let environment = environment(name)?;
     let change = ChangeArguments {
         reason: None,
-        override_reason: None,
         wait: true,
         json,
     };
@@ -213,9 +224,30 @@ pub(super) async fn origin(application: &Path) -> Origin {
 fn told(origin: Origin, change: &ChangeArguments) -> Origin {
     Origin {
         reason: change.reason.clone(),
-        override_reason: change.override_reason.clone(),
         ..origin
     }
+}
+
+/// How all gates stand, those that block with a cross.
+fn gates_table(environment: Environment, gates: &[GateStanding]) -> Vec<String> {
+    let width = gates.iter().map(|gate| gate.gate.chars().count()).max();
+    let width = width.unwrap_or_default();
+    let rows = gates.iter().map(|gate| {
+        let (mark, state) = match (gate.state, gate.blocks) {
+            (Standing::Passed, _) => ("✓", "passed"),
+            (Standing::Failed, true) => ("✗", "failed"),
+            (Standing::Failed, false) => ("!", "warning"),
+            (Standing::Skipped, _) => ("✗", "skipped"),
+            (Standing::Expected, _) => ("✗", "not yet"),
+            (Standing::Missing, true) => ("✗", "missing"),
+            (Standing::Missing, false) => ("!", "missing"),
+        };
+        let run = gate.run.map_or_else(String::new, |run| format!("run {run}"));
+        format!("{mark} {:width$}  {state:8} {run:8} {}", gate.gate, gate.detail)
+    });
+    std::iter::once(format!("gates of {environment}"))
+        .chain(rows.map(|row| row.trim_end().to_owned()))
+        .collect()
 }
 
 fn environment(name: &str) -> Outcome<Environment> {
@@ -259,6 +291,17 @@ impl Heard {
                 format!("{deployment} was superseded by {by}"),
             )
             .hint("a newer deployment of this environment was asked for while this one waited")),
+            (
+                Some(Event::Blocked {
+                    environment,
+                    message,
+                    hint,
+                    gates,
+                }),
+                _,
+            ) => Err(Failure::new(Kind::Gates, message)
+                .details(gates_table(environment, &gates))
+                .hint(hint)),
             (Some(Event::Removed { environment }), _) => {
                 self.progress.say(&format!("{environment} is gone"));
                 Ok(())

@@ -146,7 +146,7 @@ fn prepare(
             job_timeout_minutes: settings.job_timeout_minutes,
             ..Limits::default()
         },
-        gates: settings.gates.clone(),
+        gates: settings.gate_names(),
         coverage_percent: settings.coverage_percent,
         trust: "local".into(),
         control: None,

@@ -11,6 +11,7 @@ mod deploy;
 mod disk;
 mod docs;
 mod faults;
+mod gates;
 mod git;
 mod keys;
 mod lifecycle;

@@ -7,6 +7,7 @@
 
 mod audit;
 mod deployment;
+mod gate;
 mod journal;
 mod mark;
 mod open;

@@ -1,0 +1,143 @@
+//! What production takes: the gates of a release, judged by what runs told of its sources.
+
+use crate::support::small;
+use astraler_store::{GateState, NewGate, Store};
+use astraler_testkit::Platform;
+use serde_json::Value;
+
+const TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
+fn newest(platform: &Platform) -> Value {
+    let listed = platform.run(&["deployments", "-n", "1", "--json"]).unwrap().ok();
+    listed.json()[0].clone()
+}
+
+/// Lets runs tell of the release that staging runs, while the daemon is down.
+fn told(platform: &Platform, release: &str, run: u64, gates: &[(&str, GateState)]) {
+    platform.run(&["down"]).unwrap().ok();
+    let store = Store::open(&platform.state().join("control/control.db")).unwrap();
+    store.release_source_add(release, TREE, run, 1).unwrap();
+    let gates: Vec<NewGate<'_>> = gates
+        .iter()
+        .map(|(name, state)| NewGate {
+            name,
+            state: *state,
+            detail: "a job",
+        })
+        .collect();
+    store.gates_put(TREE, run, &gates, 1).unwrap();
+    drop(store);
+    platform.up(&["--env", "staging"]).unwrap().ok();
+}
+
+#[test]
+fn production_takes_what_has_passed_its_gates() {
+    let platform = small();
+    platform.up(&["--env", "staging"]).unwrap().ok();
+    // Built by hand, with the gates that nobody named: that is told, and passes.
+    let promoted = platform.run(&["promote", "staging", "production"]).unwrap().ok();
+    assert!(
+        promoted.out.contains("warning: lint was not run"),
+        "{}",
+        promoted.out
+    );
+    let first = newest(&platform);
+    assert_eq!(first["gates"][4]["gate"], "e2e");
+    assert_eq!(first["gates"][4]["state"], "missing");
+    assert_eq!(first["override_reason"], Value::Null);
+
+    let manifest = platform.application().join("astraler.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let text = text.replacen(
+        "[environments.",
+        "[pipeline]\ngates = [\"lint\", \"e2e\"]\n[environments.",
+        1,
+    );
+    std::io::Write::write_all(&mut std::fs::File::create(&manifest).unwrap(), text.as_bytes()).unwrap();
+    platform.run(&["deploy", "--env", "staging"]).unwrap().ok();
+    let release = newest(&platform)["release"].as_str().unwrap().to_owned();
+    let promote = ["promote", "staging", "production"];
+    let blocked = platform.run(&promote).unwrap().failed_with(15);
+    assert!(
+        blocked.err.contains("lint was not run, e2e was not run"),
+        "{}",
+        blocked.err
+    );
+
+    told(
+        &platform,
+        &release,
+        2,
+        &[
+            ("lint", GateState::Passed),
+            ("e2e", GateState::Failed),
+            ("coverage", GateState::Failed),
+        ],
+    );
+    let blocked = platform.run(&promote).unwrap().failed_with(15);
+    for words in [
+        "e2e failed in run 2",
+        "✓ lint      passed   run 2    a job",
+        "✗ e2e       failed   run 2    a job",
+        "! coverage  warning  run 2    a job",
+        "astraler pipeline show 2",
+    ] {
+        assert!(blocked.err.contains(words), "{words}\n{}", blocked.err);
+    }
+    // By whichever way, and by whomever: the release is judged, not the command.
+    let deploy = ["deploy", "--env", "production", "--release", &release];
+    platform.run(&deploy).unwrap().failed_with(15);
+    let token = platform
+        .run(&["token", "create", "ci", "--scope", "deploy:production"])
+        .unwrap()
+        .ok();
+    let body = format!(r#"{{"environment":"production","release":"{release}","origin":{{"gates":[]}}}}"#);
+    let answer = platform
+        .api("POST", "/v1/deploy", Some(token.out.trim()), body.as_bytes())
+        .unwrap();
+    let last: Value = serde_json::from_str(answer.text().lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "blocked", "{last}");
+    let live = platform.run(&["status", "--json"]).unwrap().ok().json();
+    assert!(
+        live.to_string().contains(first["release"].as_str().unwrap()),
+        "{live}"
+    );
+
+    platform
+        .run(&[&promote[..], &["--override", " "]].concat())
+        .unwrap()
+        .failed_with(1);
+    let reason = "the outage of today";
+    platform
+        .run(&[&promote[..], &["--override", reason]].concat())
+        .unwrap()
+        .ok();
+    let overridden = newest(&platform);
+    assert_eq!(overridden["override_reason"], reason);
+    assert_eq!(overridden["gates"][1]["state"], "failed");
+    let audit = platform.run(&["audit", "list", "--json"]).unwrap().ok().json();
+    let entries = audit.as_array().unwrap();
+    let entry = |action: &str| {
+        let found = entries
+            .iter()
+            .find(|entry| entry["action"] == action && entry["subject"] == "gates production");
+        found.unwrap_or_else(|| panic!("no {action}: {audit}")).clone()
+    };
+    assert_eq!(entry("override")["detail"]["reason"], reason);
+    assert_eq!(entry("override")["detail"]["gates"][0]["gate"], "e2e");
+    assert_eq!(entry("refused")["detail"]["gates"][0]["run"], 2);
+    // Back to what had served: no gate is asked.
+    platform.run(&["rollback", "--env", "production"]).unwrap().ok();
+
+    told(&platform, &release, 3, &[("e2e", GateState::Passed)]);
+    // There is nothing to override, and so nothing is.
+    let passed = platform
+        .run(&[&deploy[..], &["--override", "just in case"]].concat())
+        .unwrap()
+        .ok();
+    assert!(passed.out.contains("lint, e2e passed"), "{}", passed.out);
+    let last = newest(&platform);
+    assert_eq!(last["override_reason"], Value::Null);
+    assert_eq!(last["gates"][1]["run"], 3);
+    platform.run(&["audit", "verify"]).unwrap().ok();
+}
