@@ -56,7 +56,7 @@ pub(crate) async fn serve_api(daemon: Arc<Daemon>, listener: TcpListener) {
     }
 }
 
-async fn accepted<S, A>(result: std::io::Result<(S, A)>) -> Option<S> {
+pub(crate) async fn accepted<S, A>(result: std::io::Result<(S, A)>) -> Option<S> {
     match result {
         Ok((stream, _)) => Some(stream),
         Err(error) => {

@@ -62,6 +62,18 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    pub(crate) fn new(platform: Platform) -> Self {
+        Self {
+            platform,
+            changes: Arc::default(),
+            turns: Turns::default(),
+            stale: Notify::new(),
+            uploads: Semaphore::new(MAX_UPLOADS),
+            exchanges: crate::git::Exchanges::default(),
+            healed: StdMutex::default(),
+        }
+    }
+
     /// Whether the environment was brought back since the last `up`; asked once.
     pub(crate) fn take_healed(&self, environment: Environment) -> bool {
         self.healed
@@ -90,15 +102,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let platform = Platform::open(installation).map_err(PlatformErrorOpaque)?;
     platform.note_interrupted().map_err(PlatformErrorOpaque)?;
-    let daemon = Arc::new(Daemon {
-        platform,
-        changes: Arc::default(),
-        turns: Turns::default(),
-        stale: Notify::new(),
-        uploads: Semaphore::new(MAX_UPLOADS),
-        exchanges: crate::git::Exchanges::default(),
-        healed: StdMutex::default(),
-    });
+    let daemon = Arc::new(Daemon::new(platform));
     let admin = UnixListener::from_std(listening.admin).map_err(DaemonError::Socket)?;
     let tcp = TcpListener::from_std(listening.api).map_err(DaemonError::Socket)?;
     let wake = UnixListener::from_std(listening.wake).map_err(DaemonError::Socket)?;

@@ -75,16 +75,24 @@ impl Platform {
         self.mint(TokenKind::Session, &principal.name, &principal.scopes, Some(ends))
     }
 
-    /// Whose token it is; `None` for one that is unknown, expired or revoked.
+    /// Whose token it is; `None` for one that is unknown, expired or revoked, and for those of jobs, which open their
+    /// own sockets alone.
     pub(crate) fn authenticate(&self, token: &str) -> Result<Option<Principal>, StoreError> {
-        Ok(self.token_of(token)?.map(|token| {
+        Ok(self.token_of(token)?.and_then(|token| {
             let name = match token.kind {
                 TokenKind::Named => format!("token {}", token.name),
-                TokenKind::Job => return Principal::job(token.name, token.scopes),
                 TokenKind::Session => token.name,
+                TokenKind::Job => return None,
             };
-            Principal::new(name, token.scopes)
+            Some(Principal::new(name, token.scopes))
         }))
+    }
+
+    /// The job whose token it is, on the socket of the job with the token of this id.
+    pub(crate) fn authenticate_job(&self, token: &str, id: &str) -> Result<Option<Principal>, StoreError> {
+        let found = self.token_of(token)?;
+        let own = found.filter(|token| token.kind == TokenKind::Job && token.id == id);
+        Ok(own.map(|token| Principal::job(token.name, token.scopes)))
     }
 
     fn token_of(&self, text: &str) -> Result<Option<Token>, StoreError> {

@@ -1,19 +1,18 @@
 //! Releases come in here: `POST /v1/releases?key=KEY` with a tar of an OCI image layout, and
 //! `GET /v1/releases/key/{key}`, which says whether that is needed. The daemon alone writes the folder of releases.
 
+use crate::admin::ApiError;
 use crate::daemon::Daemon;
 use crate::words::chain;
-use astraler_release::{Key, limits};
+use astraler_release::{Key, ParseKeyError, limits};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -48,9 +47,9 @@ impl Read for Pieces {
 }
 
 #[derive(Deserialize)]
-struct KeyQuery {
+pub(crate) struct KeyQuery {
     #[serde(default)]
-    key: Option<String>,
+    pub(crate) key: Option<String>,
 }
 
 /// The routes.
@@ -60,15 +59,32 @@ pub(crate) fn router() -> Router<Arc<Daemon>> {
         .route("/v1/releases/key/{key}", get(find))
 }
 
-/// Streamed to disk, bounded by [`limits`], checked against its digests before it takes its place.
-async fn receive(State(daemon): State<Arc<Daemon>>, Query(query): Query<KeyQuery>, body: Body) -> Response {
-    let key = match query.key.as_deref().map(str::parse::<Key>).transpose() {
-        Ok(key) => key,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
-    };
-    let Ok(_place) = daemon.uploads.acquire().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
+async fn receive(
+    State(daemon): State<Arc<Daemon>>,
+    Query(query): Query<KeyQuery>,
+    body: Body,
+) -> Result<Json<Received>, ApiError> {
+    let key = query.key.as_deref().map(str::parse).transpose();
+    let digest = take(&daemon, key.map_err(bad_key)?, body).await?;
+    Ok(Json(Received { digest }))
+}
+
+async fn find(
+    State(daemon): State<Arc<Daemon>>,
+    Path(key): Path<String>,
+) -> Result<Json<Received>, ApiError> {
+    let digest = look(&daemon, key.parse().map_err(bad_key)?).await?;
+    Ok(Json(Received { digest }))
+}
+
+fn bad_key(error: ParseKeyError) -> ApiError {
+    ApiError::bad_request(error)
+}
+
+/// Takes a release in, under a key where there is one: streamed to disk, bounded by [`limits`], checked against its
+/// digests before it takes its place.
+pub(crate) async fn take(daemon: &Daemon, key: Option<Key>, body: Body) -> Result<String, ApiError> {
+    let _place = daemon.uploads.acquire().await.map_err(ApiError::internal)?;
     let (pieces, received) = mpsc::channel(PIECES_QUEUE);
     let releases = daemon.platform.releases.clone();
     let importing = tokio::task::spawn_blocking(move || {
@@ -90,19 +106,12 @@ async fn receive(State(daemon): State<Arc<Daemon>>, Query(query): Query<KeyQuery
         }
     }
     drop(pieces);
-    let imported = importing.await;
-    match imported {
-        Ok(Ok(digest)) => Json(Received { digest }).into_response(),
-        Ok(Err(error)) => failure(StatusCode::UNPROCESSABLE_ENTITY, error.as_ref()),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+    let imported = importing.await.map_err(ApiError::internal)?;
+    imported.map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, chain(error.as_ref())))
 }
 
-async fn find(State(daemon): State<Arc<Daemon>>, Path(key): Path<String>) -> Response {
-    let key = match key.parse::<Key>() {
-        Ok(key) => key,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
-    };
+/// The release that was built from what the key stands for.
+pub(crate) async fn look(daemon: &Daemon, key: Key) -> Result<String, ApiError> {
     let releases = daemon.platform.releases.clone();
     let wanted = key.clone();
     let looked = tokio::task::spawn_blocking(move || {
@@ -110,20 +119,8 @@ async fn find(State(daemon): State<Arc<Daemon>>, Path(key): Path<String>) -> Res
         // What was changed since it was stored is not known: it is built and uploaded again, which mends it.
         Ok::<_, astraler_release::StoreError>(found.filter(|digest| releases.verify(digest).is_ok()))
     });
-    let found = match looked.await {
-        Ok(found) => found,
-        Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    };
-    match found {
-        Ok(Some(digest)) => Json(Received { digest }).into_response(),
-        Ok(None) => {
-            let message = json!({ "message": format!("no release was built from {key}") });
-            (StatusCode::NOT_FOUND, Json(message)).into_response()
-        }
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
-}
-
-fn failure(status: StatusCode, error: &dyn std::error::Error) -> Response {
-    (status, Json(json!({ "message": chain(error) }))).into_response()
+    let found = looked.await.map_err(ApiError::internal)?;
+    found
+        .map_err(ApiError::internal)?
+        .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("no release was built from {key}")))
 }

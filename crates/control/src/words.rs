@@ -65,6 +65,9 @@ pub struct Origin {
     pub commit: Option<String>,
     /// Git branch.
     pub branch: Option<String>,
+    /// The run of the pipeline whose job asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
     /// Why, in a person's words.
     pub reason: Option<String>,
     /// Why it was deployed although a gate had not passed.
