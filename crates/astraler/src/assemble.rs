@@ -51,7 +51,9 @@ pub(crate) async fn assemble(
     let tools = install_tools(place, progress).await?;
     let folder = tempfile::Builder::new().prefix("release-").tempdir()?;
     if !no_build {
-        build(place, manifest, &tools, folder.path(), progress).await?;
+        let path = tool_path(folder.path(), &tools)?;
+        packages(place, &path, progress).await?;
+        build(place, manifest, &path, progress).await?;
     }
     let began = Instant::now();
     progress.begin("release");
@@ -203,24 +205,27 @@ async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools>
     Ok(tools)
 }
 
-/// Installs the application's packages when its lock file changed, then runs its build command.
-async fn build(
-    place: &Place,
-    manifest: &Manifest,
-    tools: &Tools,
-    folder: &Path,
-    progress: &mut Progress,
-) -> Outcome {
+/// Installs the application's packages when its lock file changed.
+async fn packages(place: &Place, path: &OsString, progress: &mut Progress) -> Outcome {
+    if !place.application.join("pnpm-lock.yaml").is_file() || !packages_are_stale(&place.application) {
+        return Ok(());
+    }
+    let command = "pnpm install --frozen-lockfile";
+    let began = Instant::now();
+    progress.begin("packages");
+    run(place, command, path).await?;
+    progress.end("packages", StepOutcome::Changed, command.to_owned(), began);
+    Ok(())
+}
+
+/// Runs the application's build command.
+async fn build(place: &Place, manifest: &Manifest, path: &OsString, progress: &mut Progress) -> Outcome {
     let Some(command) = &manifest.config.build.command else {
         return Ok(());
     };
     let began = Instant::now();
     progress.begin("build");
-    let path = tool_path(folder, tools)?;
-    if place.application.join("pnpm-lock.yaml").is_file() && packages_are_stale(&place.application) {
-        run(place, "pnpm install --frozen-lockfile", &path).await?;
-    }
-    run(place, command, &path).await?;
+    run(place, command, path).await?;
     progress.end("build", StepOutcome::Unchanged, command.clone(), began);
     Ok(())
 }

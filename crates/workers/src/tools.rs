@@ -50,6 +50,13 @@ pub struct Tools {
     pub bundle_script: PathBuf,
 }
 
+impl Tools {
+    /// [`ToolsConfig::directory`], in which they were found.
+    pub fn directory(&self) -> Option<&Path> {
+        self.bundle_script.parent()?.parent()
+    }
+}
+
 /// The tools cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolsError {

@@ -2,7 +2,6 @@
 
 use astraler_pipeline::Tools;
 use astraler_workers as workers;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,7 +31,12 @@ pub fn runner_tools(found: &workers::tools::Tools, program: &Path) -> Tools {
             .unwrap_or_else(|| "/usr/bin/bwrap".into()),
         node: node.map(|version| (found.node.clone(), version)),
         pnpm: pnpm.and_then(|folder| Some((folder.clone(), version(folder.join("package.json"))?))),
-        deploy: BTreeMap::new(),
+        // What `astraler deploy` bundles and builds with.
+        deploy: found
+            .directory()
+            .map(|folder| ("ASTRALER_TOOLS".to_owned(), folder.to_owned()))
+            .into_iter()
+            .collect(),
         program: Some(program.to_owned()),
     }
 }
