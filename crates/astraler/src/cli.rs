@@ -496,6 +496,16 @@ Exit code 8 says that a release is not what its digest says; the message names t
         #[command(flatten)]
         json: Json,
     },
+    /// Take in what `export` wrote, here or on another machine: checked against its digests, then kept.
+    #[command(
+        after_help = "Example:\n  astraler release import board.tar && astraler deploy --release 3f2a91c0"
+    )]
+    Import {
+        /// A tar of an OCI image layout.
+        file: PathBuf,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Write a release as a tar of an OCI image layout, as skopeo and podman read it (`oci-archive:FILE`).
     #[command(after_help = "Examples:
   astraler release export 3f2a91c0 board.tar && skopeo inspect oci-archive:board.tar

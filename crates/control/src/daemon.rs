@@ -2,6 +2,7 @@
 
 use crate::installation::Installation;
 use crate::platform::{Platform, PlatformError};
+use crate::retention::{self, Wanted};
 use crate::sleep::{self, Due};
 use crate::turns::Turns;
 use crate::words::{Fault, chain};
@@ -53,6 +54,10 @@ pub(crate) struct Daemon {
     pub(crate) turns: Turns,
     /// Says that the golden copy of staging is to be made anew.
     pub(crate) stale: Notify,
+    /// Says that a deployment has ended: releases that nobody needs may go.
+    pub(crate) deployed: Notify,
+    /// Releases that somebody is about to deploy.
+    pub(crate) wanted: Wanted,
     /// Uploads of releases at once.
     pub(crate) uploads: Semaphore,
     /// Fetches and pushes under way.
@@ -68,6 +73,8 @@ impl Daemon {
             changes: Arc::default(),
             turns: Turns::default(),
             stale: Notify::new(),
+            deployed: Notify::new(),
+            wanted: Wanted::default(),
             uploads: Semaphore::new(MAX_UPLOADS),
             exchanges: crate::git::Exchanges::default(),
             healed: StdMutex::default(),
@@ -110,6 +117,7 @@ pub async fn run(
     let first_change = Arc::clone(&daemon.changes).write_owned().await;
     tokio::spawn(reconcile(Arc::clone(&daemon), first_change));
     tokio::spawn(keep_golden(Arc::clone(&daemon)));
+    tokio::spawn(retention::keep_releases(Arc::clone(&daemon)));
     tokio::spawn(look_after_previews(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;

@@ -31,6 +31,7 @@ mod releases;
 mod removal;
 mod remove;
 mod requests;
+mod retention;
 mod runs;
 mod services;
 mod sleep;

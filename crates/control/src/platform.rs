@@ -56,6 +56,8 @@ pub(crate) enum PlatformError {
     File(#[from] FileError),
     #[error("the folder of releases cannot be used")]
     Releases(#[from] astraler_release::StoreError),
+    #[error("work of the daemon's own broke")]
+    Task(#[source] tokio::task::JoinError),
 }
 
 impl Platform {

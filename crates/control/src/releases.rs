@@ -75,6 +75,17 @@ impl ReleaseError {
         }
     }
 
+    /// There is no such release.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Resolve(ResolveError::Unknown { .. }) => true,
+            Self::Open(error) | Self::Verify(VerifyError::Open(error)) => {
+                matches!(error, OpenError::Unknown { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// The release is not what its digest says.
     pub fn is_damage(&self) -> bool {
         match self {

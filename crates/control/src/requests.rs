@@ -4,6 +4,7 @@
 use crate::change::{self, Change, Changed};
 use crate::daemon::Daemon;
 use crate::platform::{Platform, PlatformError, application_of, origin_of};
+use crate::releases::ReleaseError;
 use crate::words::{
     Action, Application, Event, Fault, Origin, PromoteRequest, RollbackRequest, StepOutcome, chain,
 };
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 const PROGRESS_QUEUE: usize = 256;
 
 /// Deployments among which the last good one is looked for.
-const HISTORY: u32 = 200;
+pub(crate) const HISTORY: u32 = 200;
 
 /// What has happened, as it happens. The last event is `Done`, `Failed`, `Superseded`, `Blocked` or `Removed`.
 pub(crate) type Events = mpsc::Receiver<Event>;
@@ -54,8 +55,9 @@ impl Daemon {
                 events: &events,
                 deployment: None,
             };
-            let changed = Box::pin(change::run(change)).await?;
-            self.after(environment, &changed);
+            let changed = Box::pin(change::run(change)).await;
+            self.after(environment, changed.as_ref().ok());
+            let changed = changed?;
             let report = status::environment_report(&self.platform, environment, &application)
                 .map_err(|error| Fault::of("status", &error))?;
             Ok(Event::Done {
@@ -129,7 +131,9 @@ impl Daemon {
             let environment = request.environment;
             let target = target(&self.platform, &request)?;
             let application = application_of(&target).map_err(|error| Fault::of("rollback", &error))?;
-            self.verified(target.release.clone()).await?;
+            self.verified(target.release.clone())
+                .await
+                .map_err(|fault| gone(fault, &target))?;
             let live = self
                 .platform
                 .live_deployment(environment)
@@ -238,8 +242,9 @@ impl Daemon {
             events,
             deployment: Some(deployment),
         };
-        let changed = Box::pin(change::run(change)).await?;
-        self.after(environment, &changed);
+        let changed = Box::pin(change::run(change)).await;
+        self.after(environment, changed.as_ref().ok());
+        changed?;
         let report = status::environment_report(platform, environment, &application)
             .map_err(|error| Fault::of("status", &error))?;
         Ok(Event::Done {
@@ -248,9 +253,10 @@ impl Daemon {
         })
     }
 
-    /// What follows from a change, in the background.
-    fn after(&self, environment: Environment, changed: &Changed) {
-        if environment == Environment::Staging && changed.switched {
+    /// What follows from a change, in the background. None: it failed.
+    fn after(&self, environment: Environment, changed: Option<&Changed>) {
+        self.deployed.notify_one();
+        if environment == Environment::Staging && changed.is_some_and(|changed| changed.switched) {
             self.stale.notify_one();
         }
     }
@@ -265,23 +271,45 @@ impl Daemon {
     /// Every byte of the release is what its digest says.
     async fn verified(&self, digest: String) -> Result<astraler_release::Release, Fault> {
         let releases = self.platform.releases.clone();
-        let verified = tokio::task::spawn_blocking(move || {
-            let digest = releases.resolve(&digest).map_err(crate::ReleaseError::from)?;
-            releases.verify(&digest).map_err(crate::ReleaseError::from)
-        })
-        .await
-        .map_err(|error| Fault::of("release", &error))?;
-        verified.map_err(|error| {
-            let mut fault = Fault::of("release", &error);
-            if error.is_damage() {
-                fault.hint = Some(
-                    "it was changed after it had been built, and is not deployed: build it again with `astraler deploy`"
-                        .into(),
-                );
-            }
-            fault
-        })
+        let resolved = blocking(move || releases.resolve(&digest)).await?;
+        let digest = resolved.map_err(|error| unusable(&error.into()))?;
+        self.wanted.note(&digest).await;
+        let releases = self.platform.releases.clone();
+        let verified = blocking(move || releases.verify(&digest)).await?;
+        verified.map_err(|error| unusable(&error.into()))
     }
+}
+
+/// Reads files of releases on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::of("release", &error))
+}
+
+/// The release of an earlier deployment is not here any more: its sources make the same one again.
+fn gone(fault: Fault, target: &Deployment) -> Fault {
+    let Some(commit) = origin_of(target).commit else {
+        return fault;
+    };
+    let hint = fault
+        .hint
+        .map(|hint| format!("{} was built from commit {commit}; {hint}", target.id));
+    Fault { hint, ..fault }
+}
+
+/// A release cannot be deployed, and what to do about it.
+fn unusable(error: &ReleaseError) -> Fault {
+    let mut fault = Fault::of("release", error);
+    let hint = if error.is_damage() {
+        "it was changed after it had been built, and is not deployed: build it again with `astraler deploy`"
+    } else if error.is_unknown() {
+        "`astraler release list` shows those that are here; old ones go (`release.keep`): `astraler deploy` on its \
+         commit builds it again, `astraler release import` brings back what was exported"
+    } else {
+        return fault;
+    };
+    fault.hint = Some(hint.to_owned());
+    fault
 }
 
 /// Makes the live deployment run as it should: after a restart, or from sleep.
@@ -337,6 +365,11 @@ fn target(platform: &Platform, request: &RollbackRequest) -> Result<Deployment, 
 
 /// Of a history, newest first: the newest that served before the live one, was not rolled back from, and differs from it.
 fn last_good(history: &[Deployment]) -> Option<&Deployment> {
+    good(history).next()
+}
+
+/// As [`last_good`], with those before it.
+pub(crate) fn good(history: &[Deployment]) -> impl Iterator<Item = &Deployment> {
     let bad: BTreeSet<String> = history
         .iter()
         .map(origin_of)
@@ -346,7 +379,7 @@ fn last_good(history: &[Deployment]) -> Option<&Deployment> {
     let live = history
         .iter()
         .find(|deployment| deployment.state == DeploymentState::Live);
-    history.iter().find(|deployment| {
+    history.iter().filter(move |deployment| {
         deployment.switched_ms.is_some()
             && matches!(
                 deployment.state,

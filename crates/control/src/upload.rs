@@ -120,7 +120,9 @@ pub(crate) async fn look(daemon: &Daemon, key: Key) -> Result<String, ApiError> 
         Ok::<_, astraler_release::StoreError>(found.filter(|digest| releases.verify(digest).is_ok()))
     });
     let found = looked.await.map_err(ApiError::internal)?;
-    found
+    let found = found
         .map_err(ApiError::internal)?
-        .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("no release was built from {key}")))
+        .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("no release was built from {key}")))?;
+    daemon.wanted.note(&found).await;
+    Ok(found)
 }

@@ -5,9 +5,11 @@
 
 mod pipeline;
 mod planned;
+mod release;
 
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
+pub(crate) use release::ReleaseSettings;
 
 use astraler_model::{Environment, HtmlHandling, NotFoundHandling};
 use schemars::JsonSchema;
@@ -62,7 +64,6 @@ pub struct Config {
     pub pipeline: Pipeline,
     /// How releases are kept and verified.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub release: ReleaseSettings,
     /// Metrics, logs and errors.
     #[serde(default)]

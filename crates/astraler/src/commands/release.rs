@@ -14,6 +14,8 @@ use serde_json::json;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+const IMPORT_PIECE_BYTES: usize = 64 << 10;
+
 /// Where releases are read.
 enum Source {
     Daemon(AdminClient),
@@ -48,6 +50,14 @@ pub(super) fn run(arguments: &Arguments, command: &ReleaseCommand) -> Outcome {
                     }
                 };
                 verify(&source, digests, json.json).await
+            }
+            ReleaseCommand::Import { file, json } => {
+                let digest = source.import(file).await?;
+                if json.json {
+                    return Ok(table::print_json(&json!({ "digest": digest, "file": file }))?);
+                }
+                line(&format!("{} → {digest}", file.display()));
+                Ok(())
             }
             ReleaseCommand::Export { digest, file, json } => {
                 let digest = source.show(checked(digest)?).await?.stored.digest;
@@ -191,6 +201,24 @@ impl Source {
                 .map_err(|error| of_client(&error)),
             Self::Folder(releases) => verify_release(releases, digest).map_err(|error| of_folder(&error)),
         }
+    }
+
+    /// Sends an archive to the daemon, which alone writes where releases are.
+    async fn import(&self, file: &Path) -> Outcome<String> {
+        let Self::Daemon(client) = self else {
+            return Err(Failure::new(Kind::NotUp, "the platform is not up")
+                .hint("`astraler up`, then import: its daemon alone writes where releases are kept"));
+        };
+        let unreadable =
+            |error: io::Error| Failure::of(&error).context(format!("{} cannot be read", file.display()));
+        let archive = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let pieces = tokio_util::io::ReaderStream::with_capacity(archive, IMPORT_PIECE_BYTES);
+        client.upload(None, pieces).await.map_err(|error| match error {
+            ClientError::Refused { .. } => {
+                of_client(&error).hint("export it again, or build it again from its sources")
+            }
+            error => of_client(&error),
+        })
     }
 
     /// Writes the archive beside its place, and gives it its name when it is whole and on disk.

@@ -1,9 +1,11 @@
 //! `astraler release`, with the platform up and without.
 
-use crate::support::small;
+use crate::support::{eventually, small};
+use astraler_testkit::Platform;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 #[test]
 fn releases_are_shown_checked_and_exported_and_a_changed_one_is_named() {
@@ -143,4 +145,80 @@ fn skopeo_digest(archive: &Path) -> String {
     );
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
     seen["Digest"].as_str().unwrap().to_owned()
+}
+
+/// The digest that an environment runs.
+fn running(platform: &Platform) -> String {
+    let listed = platform.run(&["deployments", "-n", "1", "--json"]).unwrap().ok();
+    listed.json()[0]["release"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn old_releases_go_and_what_can_be_gone_back_to_stays() {
+    let platform = small();
+    let manifest = platform.application().join("astraler.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let (before, _) = text.split_once("GREETING = ").unwrap();
+    let deploy = |version: u32| {
+        let text = before.replacen("[environments.", "[release]\nkeep = 1\n[environments.", 1);
+        replace(
+            &manifest,
+            format!("{text}GREETING = \"version {version}\"\n").as_bytes(),
+        );
+        platform.run(&["deploy", "--wait"]).unwrap().ok();
+        running(&platform)
+    };
+    platform.up(&[]).unwrap().ok();
+    let first = running(&platform);
+    let archive = platform.application().join("first.tar");
+    let archive = archive.to_str().unwrap();
+    platform
+        .run(&["release", "export", &first, archive])
+        .unwrap()
+        .ok();
+    let middle: Vec<String> = (1..=4).map(deploy).collect();
+    let list = || {
+        let list = platform.run(&["release", "list", "--json"]).unwrap().ok().json();
+        let all = list.as_array().unwrap().clone().into_iter();
+        all.map(|release| release["digest"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(list().len(), 5, "somebody may be about to deploy what is young");
+
+    platform.run(&["down"]).unwrap().ok();
+    for digest in list() {
+        let folder = platform.state().join("releases").join(digest.replace(':', "-"));
+        let touched = Command::new("touch")
+            .args(["-d", "1 hour ago"])
+            .arg(&folder)
+            .status();
+        assert!(touched.unwrap().success());
+    }
+    platform.up(&[]).unwrap().ok();
+    let last = deploy(5);
+    eventually("the oldest goes", Duration::from_secs(20), || {
+        !list().contains(&first)
+    });
+    assert_eq!(list(), [&middle[1..], &[last]].concat());
+    platform.run(&["rollback"]).unwrap().ok();
+    assert_eq!(running(&platform), middle[3]);
+
+    let gone = platform.run(&["rollback", "--to", "d-1"]).unwrap().failed_with(1);
+    assert!(gone.err.contains("there is no release"), "{}", gone.err);
+    assert!(gone.err.contains("astraler release import"), "{}", gone.err);
+    let imported = platform
+        .run(&["release", "import", archive, "--json"])
+        .unwrap()
+        .ok();
+    assert_eq!(imported.json()["digest"], first.as_str());
+    platform.run(&["rollback", "--to", "d-1"]).unwrap().ok();
+    assert_eq!(running(&platform), first);
+    // What is not one is refused, and nothing of it stays.
+    replace(Path::new(archive), b"no archive");
+    let refused = platform
+        .run(&["release", "import", archive])
+        .unwrap()
+        .failed_with(8);
+    assert!(refused.err.contains("export it again"), "{}", refused.err);
+    assert_eq!(list().len(), 5);
 }

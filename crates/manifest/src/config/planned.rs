@@ -222,22 +222,6 @@ impl Default for Storage {
     }
 }
 
-/// Releases.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReleaseSettings {
-    /// Releases kept for a rollback.
-    pub keep: u32,
-    /// Sign provenance.
-    pub sign: bool,
-}
-
-impl Default for ReleaseSettings {
-    fn default() -> Self {
-        Self { keep: 20, sign: true }
-    }
-}
-
 /// Metrics, logs and errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

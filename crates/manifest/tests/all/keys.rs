@@ -391,6 +391,11 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "1",
         "pipeline_run::the_manifest_says_what_jobs_may_and_must",
     ),
+    (
+        "release.keep",
+        "1",
+        "release::old_releases_go_and_what_can_be_gone_back_to_stays",
+    ),
 ];
 
 #[test]
