@@ -463,13 +463,14 @@ impl Platform {
         Ok(())
     }
 
-    /// The application that was made live last, anywhere.
+    /// The application that was made live last, anywhere but in a preview: a pull request's code is nobody else's.
     pub(crate) fn newest_live(&self) -> Result<Option<Application>, PlatformError> {
         let newest = self
             .live()?
-            .into_values()
-            .max_by_key(|(deployment, _)| deployment.switched_ms);
-        Ok(newest.map(|(_, application)| application))
+            .into_iter()
+            .filter(|(environment, _)| !matches!(environment, Environment::Preview(_)))
+            .max_by_key(|(_, (deployment, _))| deployment.switched_ms);
+        Ok(newest.map(|(_, (_, application))| application))
     }
 }
 

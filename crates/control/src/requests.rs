@@ -231,6 +231,7 @@ impl Daemon {
             Action::Deploy => "deploy",
             Action::Promote => "promote",
             Action::Rollback => "rollback",
+            Action::Apply => "apply",
         };
         let change = Change {
             platform,

@@ -4,7 +4,7 @@ use crate::engines::{self, Step};
 use crate::platform::Platform;
 use crate::platform::{application_of, origin_of};
 use crate::publish::{self, store_bucket};
-use crate::words::{Application, Fault, Origin, StepOutcome};
+use crate::words::{Action, Application, Fault, Origin, StepOutcome};
 use crate::{change, deploy, preview};
 use astraler_model::Environment;
 
@@ -93,11 +93,14 @@ pub(crate) async fn deploy(
             (live, false)
         }
         live => {
+            // The release stays, and with it what is known of it.
             let source = live.as_ref().map(origin_of).unwrap_or_default();
             let origin = Origin {
+                action: Action::Apply,
                 commit: source.commit,
                 branch: source.branch,
-                reason: Some("apply".into()),
+                gates: source.gates,
+                override_reason: source.override_reason,
                 ..Origin::default()
             };
             let new = platform

@@ -91,6 +91,8 @@ pub enum Action {
     Promote,
     /// `astraler rollback`.
     Rollback,
+    /// `astraler apply`: the release that runs, with the manifest's configuration.
+    Apply,
 }
 
 /// A deployment as a list shows it.

@@ -4,8 +4,8 @@
 use super::{ManifestWords, PlanRequest, Question};
 use crate::credentials::{CredentialError, EnvironmentSecrets};
 use crate::engines::{self, owner_role};
-use crate::platform::{Platform, PlatformError};
-use crate::words::{Application, WorkerPlan};
+use crate::platform::{Platform, PlatformError, application_of, origin_of};
+use crate::words::{Action, Application, WorkerPlan};
 use astraler_manifest::Config;
 use astraler_model::{Cluster, Environment};
 use astraler_plan::{Address, Attributes, Desired, EnvironmentWanted, PROTECTED, Part, SharedWanted};
@@ -28,8 +28,10 @@ pub(crate) enum WantedError {
     Platform(#[from] PlatformError),
     #[error("a credential cannot be opened")]
     Credential(#[from] CredentialError),
-    #[error("no environment runs a release yet, so {0} has none to begin with: deploy one there first")]
+    #[error("{0} runs no release yet, and there is none to begin with: deploy one there first")]
     NoRelease(Environment),
+    #[error("production runs no release yet: `astraler promote staging production` puts one there")]
+    NothingPromoted,
     #[error(
         "the manifest names worker `{worker}`, which release {release} of {environment} does not hold: deploy a release that has it"
     )]
@@ -138,8 +140,8 @@ pub(crate) fn wanted(platform: &Platform, question: &Question<'_>) -> Result<Wan
     })
 }
 
-/// The environments that a request is about: those that are named, or all that should be up, also where an `apply` that
-/// was stopped has not come to their deployment.
+/// The environments that a request is about: those that are named, or all that are up, with those that an `apply` which
+/// was stopped was to bring up. What a deployment could not bring up waits for the next deployment.
 fn in_scope(
     platform: &Platform,
     request: &PlanRequest,
@@ -149,15 +151,28 @@ fn in_scope(
         return Ok(request.environments.clone());
     }
     let mut all: BTreeSet<Environment> = live.keys().copied().collect();
-    if !live.is_empty() {
-        let records = platform.environments()?.into_iter();
-        all.extend(
-            records
-                .filter(|record| record.desired == astraler_store::Desired::Up)
-                .map(|record| record.environment),
-        );
+    for record in platform.environments()? {
+        if record.desired == astraler_store::Desired::Up
+            && !all.contains(&record.environment)
+            && begun(platform, record.environment)?.is_some()
+        {
+            all.insert(record.environment);
+        }
     }
     Ok(all)
+}
+
+/// What an `apply` that was stopped was to bring up in an environment in which nothing runs.
+fn begun(platform: &Platform, environment: Environment) -> Result<Option<Application>, PlatformError> {
+    if environment == Environment::Production {
+        return Ok(None);
+    }
+    match platform.deployments(Some(environment), 1)?.first() {
+        // It had not come to the deployment.
+        None => platform.newest_live(),
+        Some(newest) if origin_of(newest).action == Action::Apply => application_of(newest).map(Some),
+        Some(_) => Ok(None),
+    }
 }
 
 /// Whether a manifest protects an environment.
@@ -187,8 +202,8 @@ fn kind(environment: Environment) -> &'static str {
     }
 }
 
-/// The configuration of a manifest with the code of the release that runs there, or of the one that was made live last
-/// where nothing runs yet.
+/// The configuration of a manifest with the code of the release that runs there. Where nothing runs yet, it is that of the
+/// one that was made live last anywhere; but production gets its first by a promotion, which asks for its gates.
 fn described(
     platform: &Platform,
     manifest: &ManifestWords,
@@ -197,9 +212,13 @@ fn described(
 ) -> Result<Application, WantedError> {
     let mut base = match live.get(&environment) {
         Some((_, application)) => application.clone(),
-        None => platform
-            .newest_live()?
-            .ok_or(WantedError::NoRelease(environment))?,
+        None if environment == Environment::Production => return Err(WantedError::NothingPromoted),
+        None => match begun(platform, environment)? {
+            Some(begun) => begun,
+            None => platform
+                .newest_live()?
+                .ok_or(WantedError::NoRelease(environment))?,
+        },
     };
     let words = manifest
         .workers
