@@ -236,7 +236,9 @@ async fn previews(daemon: &Daemon) -> Result<(), sleep::SleepError> {
     }
     let asleep = platform.asleep()?;
     for (environment, deployment, application, idle_ms) in sleep::idle_times(platform).await? {
-        match sleep::due(environment, &application, idle_ms, asleep.contains(&environment)) {
+        let asleep = asleep.contains(&environment);
+        let protected = platform.is_protected(environment)?;
+        match sleep::due(environment, &application, idle_ms, asleep, protected) {
             Due::Nothing => {}
             Due::Removal => {
                 end(

@@ -35,15 +35,22 @@ pub(crate) enum Due {
     Removal,
 }
 
-/// What the manifest says about an environment that has had no request for some time.
-pub(crate) fn due(environment: Environment, application: &Application, idle_ms: u64, asleep: bool) -> Due {
+/// What the manifest says about an environment that has had no request for some time. One that is protected sleeps and
+/// stays.
+pub(crate) fn due(
+    environment: Environment,
+    application: &Application,
+    idle_ms: u64,
+    asleep: bool,
+    protected: bool,
+) -> Due {
     if !matches!(environment, Environment::Preview(_)) {
         return Due::Nothing;
     }
     let settings = &application.config.environments.preview;
     let hours = |hours: u32| u64::from(hours) * 3_600_000;
     let minutes = |minutes: u32| u64::from(minutes) * 60_000;
-    if settings.ttl_hours.is_some_and(|ttl| idle_ms >= hours(ttl)) {
+    if !protected && settings.ttl_hours.is_some_and(|ttl| idle_ms >= hours(ttl)) {
         Due::Removal
     } else if !asleep && settings.idle_sleep_minutes > 0 && idle_ms >= minutes(settings.idle_sleep_minutes) {
         Due::Sleep
@@ -124,6 +131,9 @@ mod tests {
         let preview = Environment::Preview(7);
         let minute = 60_000;
         let standard = application(serde_json::json!({}));
+        let due = |environment, application: &Application, idle_ms, asleep| {
+            due(environment, application, idle_ms, asleep, false)
+        };
         assert_eq!(due(preview, &standard, 15 * minute - 1, false), Due::Nothing);
         assert_eq!(due(preview, &standard, 15 * minute, false), Due::Sleep);
         assert_eq!(due(preview, &standard, u64::MAX, true), Due::Nothing);
@@ -134,5 +144,6 @@ mod tests {
         let own = application(serde_json::json!({ "ttl_hours": 2, "idle_sleep_minutes": 0 }));
         assert_eq!(due(preview, &own, 120 * minute - 1, false), Due::Nothing);
         assert_eq!(due(preview, &own, 120 * minute, true), Due::Removal);
+        assert_eq!(super::due(preview, &own, u64::MAX, true, true), Due::Nothing);
     }
 }

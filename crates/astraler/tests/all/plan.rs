@@ -139,7 +139,11 @@ fn a_plan_is_shown_applied_and_kept_and_what_is_changed_by_hand_is_mended() {
     assert!(plan.out.contains("nothing to change"), "{}", plan.out);
     run(&platform, "drift").failed_with(NOTHING);
     let refused = run(&platform, "plan --env production").failed_with(1);
-    assert!(refused.err.contains("promote staging production"), "{}", refused.err);
+    assert!(
+        refused.err.contains("promote staging production"),
+        "{}",
+        refused.err
+    );
 
     // What the manifest wants.
     append(
