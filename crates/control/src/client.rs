@@ -91,22 +91,7 @@ pub(crate) async fn ask(socket: &Path, method: Method, path: &str) -> Result<Ans
 
 /// One GET on a socket.
 pub(crate) async fn get(socket: &Path, path: &str) -> Result<Answer, ClientError> {
-    let response = send(socket, Method::GET, path, None, whole(Bytes::new())).await?;
-    let status = response.status().as_u16();
-    Ok(Answer {
-        status,
-        body: collect(socket, response.into_body()).await?,
-    })
-}
-
-/// One DELETE on a socket.
-pub(crate) async fn delete(socket: &Path, path: &str) -> Result<Answer, ClientError> {
-    let response = send(socket, Method::DELETE, path, None, whole(Bytes::new())).await?;
-    let status = response.status().as_u16();
-    Ok(Answer {
-        status,
-        body: collect(socket, response.into_body()).await?,
-    })
+    ask(socket, Method::GET, path).await
 }
 
 /// The admin API, as the command line uses it.

@@ -237,17 +237,6 @@ pub(crate) async fn sleep(platform: &Platform, deployment: &Deployment) -> Resul
     Ok(())
 }
 
-/// Ends the live deployment of an environment that goes.
-pub(crate) async fn end_live(platform: &Platform, live: &Deployment) -> Result<(), SupervisorError> {
-    end(
-        platform,
-        live,
-        DeploymentState::Failed,
-        Some("its environment was removed"),
-    )
-    .await
-}
-
 /// The first twelve characters of a digest: enough to recognise it.
 pub(crate) fn short(digest: &str) -> &str {
     let hex = digest.strip_prefix("sha256:").unwrap_or(digest);

@@ -233,6 +233,11 @@ pub(crate) fn redis_config(
     })
 }
 
+/// Name of a cluster's server.
+pub(crate) fn cluster_unit(cluster: Cluster) -> Result<UnitName, astraler_model::UnitNameError> {
+    UnitName::new(format!("postgres-{cluster}"))
+}
+
 /// Name of an environment's Redis.
 pub(crate) fn redis_unit(environment: Environment) -> Result<UnitName, astraler_model::UnitNameError> {
     UnitName::new(format!("redis-{environment}"))

@@ -33,6 +33,8 @@ pub(crate) struct Platform {
     pub(crate) shared: Mutex<()>,
     /// Held while a snapshot is made and published, so that none is made of less than the one before.
     pub(crate) publishing: Mutex<()>,
+    /// The golden copy of staging: made by one at a time.
+    pub(crate) golden: crate::preview::Golden,
     pub(crate) store: Arc<Store>,
     version: AtomicU64,
 }
@@ -75,6 +77,7 @@ impl Platform {
             releases,
             shared: Mutex::default(),
             publishing: Mutex::default(),
+            golden: crate::preview::Golden::default(),
             credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
             supervisor,
             machine: machine(),

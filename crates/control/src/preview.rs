@@ -6,15 +6,35 @@ use crate::platform::{Platform, application_of};
 use crate::words::Fault;
 use astraler_model::{Cluster, Environment};
 use astraler_postgres as postgres;
+use std::path::PathBuf;
+use tokio::sync::{Mutex, Notify};
 
 /// Database and role of the golden copy: no environment's identifier.
 const GOLDEN: &str = "staging_golden";
 const PART: &str = "golden copy";
 
+/// Who works on the golden copy.
+#[derive(Debug, Default)]
+pub(crate) struct Golden {
+    turn: Mutex<()>,
+    /// Staging goes: whoever makes a copy of it stops.
+    ends: Notify,
+}
+
 /// Makes the golden copy anew. Staging is read in one snapshot and notices nothing; previews that are made meanwhile are
 /// copies of the one before.
 pub(crate) async fn refresh(platform: &Platform) -> Result<(), Fault> {
+    let _turn = platform.golden.turn.lock().await;
+    let ends = platform.golden.ends.notified();
+    tokio::select! {
+        made = Box::pin(make(platform)) => made,
+        () = ends => Ok(()),
+    }
+}
+
+async fn make(platform: &Platform) -> Result<(), Fault> {
     let fault = |error: &dyn std::error::Error| Fault::of(PART, error);
+    // Asked in its turn: a destruction that came first has left nothing to copy.
     let live = platform
         .live_deployment(Environment::Staging)
         .map_err(|error| fault(&error))?;
@@ -30,18 +50,27 @@ pub(crate) async fn refresh(platform: &Platform) -> Result<(), Fault> {
         mask: application.mask.clone(),
     };
     let file = password_file(platform, &admin)?;
-    let made = postgres::refresh_golden(&admin, &binaries, &spec, &file).await;
-    std::fs::remove_file(&file).ok();
-    made.map_err(|error| fault(&error))
+    postgres::refresh_golden(&admin, &binaries, &spec, &file.0)
+        .await
+        .map_err(|error| fault(&error))
+}
+
+/// A file that goes with its value.
+struct PasswordFile(PathBuf);
+
+impl Drop for PasswordFile {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
 }
 
 /// The superuser's password, for `pg_dump` alone and as long as it runs.
-fn password_file(platform: &Platform, admin: &postgres::Access) -> Result<std::path::PathBuf, Fault> {
+fn password_file(platform: &Platform, admin: &postgres::Access) -> Result<PasswordFile, Fault> {
     let path = platform.installation.layout.secret("golden.pgpass");
     let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
     let line = format!("*:*:*:{}:{}\n", escaped(&admin.user), escaped(&admin.password));
     astraler_host::file::replace(&path, line.as_bytes(), 0o600).map_err(|error| Fault::of(PART, &error))?;
-    Ok(path)
+    Ok(PasswordFile(path))
 }
 
 /// Makes a preview's database a copy of the golden one, unless it is there. Says so when it was made.
@@ -67,23 +96,10 @@ pub(crate) async fn copy(
 /// Removes the golden copy: staging goes, and no trace of its data may stay.
 pub(crate) async fn drop_golden(platform: &Platform) -> Result<(), Fault> {
     let fault = |error: &dyn std::error::Error| Fault::of(PART, error);
+    platform.golden.ends.notify_waiters();
+    let _turn = platform.golden.turn.lock().await;
     let admin = engines::admin_access(platform, Cluster::Shared).map_err(|error| fault(&error))?;
     postgres::drop_golden(&admin, GOLDEN)
-        .await
-        .map_err(|error| fault(&error))
-}
-
-/// Removes a preview's database and roles.
-pub(crate) async fn drop_database(platform: &Platform, environment: Environment) -> Result<(), Fault> {
-    let part = format!("database {environment}");
-    let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
-    let secrets = platform
-        .credentials
-        .environment(environment)
-        .map_err(|error| fault(&error))?;
-    let admin = engines::admin_access(platform, environment.cluster()).map_err(|error| fault(&error))?;
-    let spec = engines::database_spec(environment, &secrets, 0);
-    postgres::drop_database(&admin, &spec)
         .await
         .map_err(|error| fault(&error))
 }

@@ -22,9 +22,6 @@ pub(crate) const REDIS_URL: &str = "http://redis.astraler.internal";
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Objects of an environment are removed within this, or the removal goes on later.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// A snapshot could not be made, written, or was not taken up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
@@ -42,8 +39,10 @@ pub(crate) enum PublishError {
     NotTakenUp { role: &'static str, after_s: u64 },
     #[error("the data role does not answer")]
     Asked(#[from] crate::client::ClientError),
-    #[error("bucket {bucket} cannot be removed: {reason}")]
-    Bucket { bucket: String, reason: String },
+    #[error("the data role does not answer within {after_s} s")]
+    Silent { after_s: u64 },
+    #[error("the data role answers with something else than its buckets")]
+    Answer(#[source] serde_json::Error),
 }
 
 /// The names that egress answers by itself.
@@ -123,34 +122,15 @@ pub(crate) async fn data(platform: &Platform) -> Result<(), PublishError> {
     confirm(platform, "data", version).await
 }
 
-/// Removes every bucket of an environment that is on its way out, with all that is in it. The data role does it, once
-/// its snapshot names them no more.
-pub(crate) async fn remove_buckets(
-    platform: &Platform,
-    environment: Environment,
-) -> Result<(), PublishError> {
-    data(platform).await?;
+/// Names of all buckets, as the data role has them.
+pub(crate) async fn buckets(platform: &Platform) -> Result<Vec<String>, PublishError> {
     let socket = platform.installation.layout.status_socket("data");
-    let asked = crate::client::get(&socket, "/buckets").await?;
-    let names: Vec<String> = serde_json::from_slice(&asked.body).unwrap_or_default();
-    let prefix = store_bucket(environment, "");
-    for name in names.into_iter().filter(|name| name.starts_with(&prefix)) {
-        let path = format!("/buckets/{name}");
-        let removing = crate::client::delete(&socket, &path);
-        let answer = tokio::time::timeout(REMOVE_TIMEOUT, removing)
-            .await
-            .map_err(|_| PublishError::Bucket {
-                bucket: name.clone(),
-                reason: "it takes too long; it goes on later".into(),
-            })??;
-        if answer.status != 200 {
-            return Err(PublishError::Bucket {
-                bucket: name,
-                reason: String::from_utf8_lossy(&answer.body).into_owned(),
-            });
-        }
-    }
-    Ok(())
+    let asked = tokio::time::timeout(CONFIRM_TIMEOUT, crate::client::get(&socket, "/buckets"));
+    let silent = PublishError::Silent {
+        after_s: CONFIRM_TIMEOUT.as_secs(),
+    };
+    let answer = asked.await.map_err(|_| silent)??;
+    serde_json::from_slice(&answer.body).map_err(PublishError::Answer)
 }
 
 /// What the data role shall know, of version 0.

@@ -2,10 +2,11 @@
 //! and journaled; a removal that was interrupted goes on by itself, because the record says `down`.
 
 use crate::platform::Platform;
+use crate::removal;
 use crate::words::{Event, Fault, StepOutcome};
-use crate::{deploy, engines, preview, publish, sleep};
 use astraler_model::Environment;
-use astraler_store::{DeploymentState, Outcome, StepDescription};
+use astraler_plan::Part as Of;
+use astraler_store::{Outcome, StepDescription};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -127,46 +128,20 @@ pub(crate) async fn remove(
 
 async fn make(platform: &Platform, part: Part, environment: Environment) -> Result<(), Fault> {
     let fault = |error: &dyn std::error::Error| Fault::of(&format!("remove {environment}"), error);
+    let removed = |part| removal::part(platform, environment, part);
     match part {
         Part::Routes => {
             platform.want_gone(environment).map_err(|error| fault(&error))?;
-            publish::edge(platform).await.map_err(|error| fault(&error))
+            removed(&Of::Routes).await
         }
-        Part::Workers => {
-            if let Some(live) = platform
-                .live_deployment(environment)
-                .map_err(|error| fault(&error))?
-            {
-                sleep::stop(platform, &live)
-                    .await
-                    .map_err(|error| fault(&error))?;
-                deploy::end_live(platform, &live)
-                    .await
-                    .map_err(|error| fault(&error))?;
-            }
-            let left = platform.unsettled_deployments().map_err(|error| fault(&error))?;
-            for deployment in left {
-                if deployment.environment == environment {
-                    deploy::sleep(platform, &deployment)
-                        .await
-                        .map_err(|error| fault(&error))?;
-                    platform.set_deployment_state(&deployment, DeploymentState::Failed, Some("removed"));
-                }
-            }
-            Ok(())
-        }
-        Part::Redis => engines::remove_redis(platform, environment).await,
-        Part::Database => preview::drop_database(platform, environment).await,
-        Part::Buckets => publish::remove_buckets(platform, environment)
-            .await
-            .map_err(|error| fault(&error)),
+        Part::Workers => removed(&Of::Workers).await,
+        Part::Redis => removed(&Of::Redis).await,
+        Part::Database => removed(&Of::Database).await,
+        Part::Buckets => removal::buckets(platform, environment).await,
         Part::Record => {
-            platform
-                .credentials
-                .forget(environment)
-                .map_err(|error| fault(&error))?;
-            platform.forget(environment).map_err(|error| fault(&error))?;
-            publish::data(platform).await.map_err(|error| fault(&error))
+            removed(&Of::Secrets).await?;
+            removed(&Of::Record).await?;
+            removed(&Of::Pool).await
         }
     }
 }

@@ -7,6 +7,10 @@ use crate::publish::{self, store_bucket};
 use crate::words::{Action, Application, Fault, Origin, StepOutcome};
 use crate::{change, deploy, preview};
 use astraler_model::Environment;
+use std::time::Duration;
+
+/// A bucket with its objects is gone within this, or the removal goes on with the next try.
+const BUCKET_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Our own processes, with these limits.
 pub(crate) async fn data_plane(
@@ -162,8 +166,15 @@ async fn bucket_request(
     let part = format!("bucket {bucket} of {environment}");
     let socket = platform.installation.layout.status_socket("data");
     let path = format!("/buckets/{}", store_bucket(environment, bucket));
-    let answer = crate::client::ask(&socket, method, &path)
+    let asked = tokio::time::timeout(BUCKET_TIMEOUT, crate::client::ask(&socket, method, &path));
+    let answer = asked
         .await
+        .map_err(|_| Fault {
+            part: part.clone(),
+            message: format!("it takes longer than {} s", BUCKET_TIMEOUT.as_secs()),
+            log: vec![],
+            hint: Some("the same command again goes on with what is left".into()),
+        })?
         .map_err(|error| Fault::of(&part, &error))?;
     if answer.status == 200 {
         return Ok(());

@@ -291,8 +291,7 @@ async fn cluster_settings(
     let wanted = application.config.database.max_connections;
     let replaced = touches(&action.changes, &["process"]);
     if !state.pending_restart.is_empty() || state.max_connections != wanted || replaced {
-        let unit =
-            astraler_model::UnitName::new(format!("postgres-{cluster}")).map_err(|error| fault(&error))?;
+        let unit = engines::cluster_unit(cluster).map_err(|error| fault(&error))?;
         platform
             .supervisor
             .stop(&unit)

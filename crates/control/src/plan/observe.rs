@@ -78,7 +78,7 @@ pub(super) async fn observe(platform: &Platform, wanted: &Wanted) -> Result<Obse
     for cluster in [Cluster::Shared, Cluster::Production] {
         look.cluster(cluster).await?;
     }
-    look.buckets().await;
+    look.buckets().await?;
     look.snapshots()?;
     Ok(look.observed)
 }
@@ -187,7 +187,9 @@ impl Look<'_> {
             // Nobody can be asked; what was recorded is assumed, so that the end of the process is what is shown.
             self.assume_recorded(&address, attributes);
             for environment in self.wanted.looked_at.clone() {
-                if environment.cluster() == cluster && self.wanted.live.contains_key(&environment) {
+                // What goes and cannot be seen is taken to be there: else it would stay for good.
+                let there = self.wanted.live.contains_key(&environment) || !self.stays(environment);
+                if environment.cluster() == cluster && there {
                     let database = Address::Environment(environment, Part::Database);
                     self.assume_recorded(&database, Attributes::new());
                 }
@@ -407,13 +409,17 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Buckets as the data role has them; when it is down, those that were recorded.
-    async fn buckets(&mut self) {
-        let socket = self.platform.installation.layout.status_socket("data");
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, crate::client::get(&socket, "/buckets")).await;
-        let names: Option<Vec<String>> = match asked {
-            Ok(Ok(answer)) if answer.status == 200 => serde_json::from_slice(&answer.body).ok(),
-            _ => None,
+    /// Buckets as the data role has them; when it is down, those that were recorded. What goes must be seen: a bucket
+    /// that is overlooked would stay for good.
+    async fn buckets(&mut self) -> Result<(), Fault> {
+        let names = match publish::buckets(self.platform).await {
+            Ok(names) => Some(names),
+            Err(_) if self.wanted.looked_at.iter().all(|known| self.stays(*known)) => None,
+            Err(error) => {
+                let mut fault = Fault::of("buckets", &error);
+                fault.hint = Some("`astraler logs data` says why; try again when it answers".into());
+                return Err(fault);
+            }
         };
         for environment in self.wanted.looked_at.clone() {
             let Some(names) = &names else {
@@ -441,6 +447,12 @@ impl Look<'_> {
                 self.add(environment, Part::Bucket(bucket), Attributes::new());
             }
         }
+        Ok(())
+    }
+
+    /// Whether the environment is wanted.
+    fn stays(&self, environment: Environment) -> bool {
+        self.wanted.applications.contains_key(&environment)
     }
 
     /// What the data plane was told, as the files have it now.
