@@ -12,6 +12,7 @@
 //! - `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{name}`, `POST /v1/session`: `admin`
 //! - `/git/APP.git/…`: fetching needs `read`, pushing `push:BRANCH`; `POST /v1/git/decide`, of its hook: `admin`
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
+//! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 
 use crate::daemon::Daemon;
@@ -64,6 +65,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/environments/{environment}", delete(remove_environment))
         .route("/v1/git/decide", post(git::decide))
         .route("/git/{*path}", any(git::exchange))
+        .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .merge(crate::upload::router().route_layer(from_fn_with_state(Arc::clone(&daemon), uploaders)))
@@ -283,6 +285,16 @@ impl ApiError {
     /// It is ours to mend.
     pub(crate) fn internal(error: impl std::error::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, crate::words::chain(&error))
+    }
+
+    /// A step, or a look, failed as its fault says.
+    pub(crate) fn fault(fault: &crate::words::Fault) -> Self {
+        let mut message = format!("{}: {}", fault.part, fault.message);
+        if let Some(hint) = &fault.hint {
+            message.push_str("; ");
+            message.push_str(hint);
+        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
     pub(crate) fn bad_request(error: impl std::error::Error) -> Self {

@@ -1,15 +1,23 @@
 //! Parity: what two environments have in common and what not. Facts are collected from the real machine, the comparison
 //! is pure. No value of a variable or secret is in them: names, and digests of variables.
 
+use crate::admin::ApiError;
+use crate::daemon::Daemon;
 use crate::engines::admin_access;
 use crate::platform::Platform;
 use crate::words::{Application, Fault};
 use astraler_model::Environment;
 use astraler_postgres as postgres;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::Digest;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What an environment is, by group and name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +42,31 @@ pub struct Difference {
     pub b: Option<Value>,
     /// It belongs to being another environment: it does not count.
     pub expected: bool,
+}
+
+/// `GET /v1/environments/{environment}/facts` → [`EnvironmentFacts`].
+pub(crate) fn router() -> Router<Arc<Daemon>> {
+    Router::new().route("/v1/environments/{environment}/facts", get(read_facts))
+}
+
+async fn read_facts(
+    State(daemon): State<Arc<Daemon>>,
+    Path(environment): Path<String>,
+) -> Result<Response, ApiError> {
+    let environment: Environment = environment.parse().map_err(ApiError::bad_request)?;
+    // In the middle of its change an environment is half-way.
+    let _change = daemon.changes.read().await;
+    let _turn = daemon.turns.take(environment).await;
+    let facts = Box::pin(facts(&daemon.platform, environment))
+        .await
+        .map_err(|fault| ApiError::fault(&fault))?;
+    let missing = || {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("environment {environment} is not up"),
+        )
+    };
+    Ok(Json(facts.ok_or_else(missing)?).into_response())
 }
 
 /// Every difference, by group and name.

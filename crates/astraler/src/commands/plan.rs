@@ -30,6 +30,9 @@ struct SavedPlan {
 
 const FORMAT: u32 = 1;
 
+/// Why an `apply` does nothing.
+const NOTHING_WANTED: &str = "everything is as the manifest wants it";
+
 /// Larger files are no plans.
 const MAX_PLAN_BYTES: u64 = 16 << 20;
 
@@ -84,7 +87,7 @@ pub(super) fn apply(arguments: &Arguments, asked: &ApplyArguments) -> Outcome {
     }
     // A saved plan goes to the daemon even when it is empty: whether it still fits is for the daemon to say.
     if plan.is_empty() && asked.plan.is_none() {
-        return finish(0, asked.json);
+        return finish(0, asked.json, NOTHING_WANTED);
     }
     refuse_protected(&plan)?;
     if !asked.yes && !plan.is_empty() {
@@ -118,7 +121,7 @@ pub(super) fn destroy(arguments: &Arguments, asked: &DestroyArguments) -> Outcom
         return found(&plan);
     }
     if plan.is_empty() {
-        return finish(0, asked.json);
+        return finish(0, asked.json, "nothing of it is there");
     }
     refuse_protected(&plan)?;
     let name = match environments.iter().next() {
@@ -351,7 +354,7 @@ fn carry_out(json: bool, again: &str, work: impl FnOnce(&mut dyn FnMut(ApplyEven
     match last {
         Some(ApplyEvent::Applied { steps }) => {
             if !json {
-                finish(steps, false)?;
+                finish(steps, false, NOTHING_WANTED)?;
             }
             Ok(())
         }
@@ -373,11 +376,12 @@ fn carry_out(json: bool, again: &str, work: impl FnOnce(&mut dyn FnMut(ApplyEven
     }
 }
 
-fn finish(steps: usize, json: bool) -> Outcome {
+/// Says how much was done, or why nothing was.
+fn finish(steps: usize, json: bool, nothing: &str) -> Outcome {
     if json {
         line(&serde_json::to_string(&ApplyEvent::Applied { steps })?);
     } else if steps == 0 {
-        line("nothing was done: everything is as the manifest wants it");
+        line(&format!("nothing was done: {nothing}"));
     } else {
         line(&format!("{steps} steps done"));
     }

@@ -4,16 +4,14 @@
 //! - `GET /v1/drift` → the same, of what was changed by hand.
 //! - `POST /v1/apply` ([`ApplyRequest`]) → [`ApplyEvent`], one JSON object a line
 //! - `POST /v1/destroy` ([`DestroyRequest`]) → the plan when none was agreed to, [`ApplyEvent`] lines else
-//! - `GET /v1/environments/{environment}/facts` → [`crate::EnvironmentFacts`], for `env diff`
 
 use super::{ApplyEvent, ApplyRequest, DestroyRequest, PlanRequest, Question, answer, apply};
-use crate::admin::lines;
+use crate::admin::{ApiError, lines};
 use crate::daemon::Daemon;
 use crate::words::Fault;
-use astraler_model::{Environment, Principal};
+use astraler_model::Principal;
 use astraler_plan::Plan;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -30,24 +28,26 @@ pub(crate) fn router() -> Router<Arc<Daemon>> {
         .route("/v1/drift", get(read_drift))
         .route("/v1/apply", post(apply_plan))
         .route("/v1/destroy", post(destroy))
-        .route("/v1/environments/{environment}/facts", get(read_facts))
 }
 
-async fn read_plan(State(daemon): State<Arc<Daemon>>, Json(request): Json<PlanRequest>) -> Response {
+async fn read_plan(
+    State(daemon): State<Arc<Daemon>>,
+    Json(request): Json<PlanRequest>,
+) -> Result<Response, ApiError> {
     shown(&daemon, &Question::Manifest(&request)).await
 }
 
-async fn read_drift(State(daemon): State<Arc<Daemon>>) -> Response {
+async fn read_drift(State(daemon): State<Arc<Daemon>>) -> Result<Response, ApiError> {
     shown(&daemon, &Question::Recorded).await
 }
 
-async fn shown(daemon: &Daemon, question: &Question<'_>) -> Response {
+async fn shown(daemon: &Daemon, question: &Question<'_>) -> Result<Response, ApiError> {
     // In the middle of a change everything is half-way: the look waits for its end.
     let _change = daemon.changes.write().await;
-    match Box::pin(answer(&daemon.platform, question)).await {
-        Ok(answer) => Json(answer.plan).into_response(),
-        Err(fault) => failed(&fault),
-    }
+    let answer = Box::pin(answer(&daemon.platform, question))
+        .await
+        .map_err(|fault| ApiError::fault(&fault))?;
+    Ok(Json(answer.plan).into_response())
 }
 
 async fn apply_plan(
@@ -64,17 +64,17 @@ async fn destroy(
     State(daemon): State<Arc<Daemon>>,
     Extension(principal): Extension<Principal>,
     Json(DestroyRequest { environments, plan }): Json<DestroyRequest>,
-) -> Response {
+) -> Result<Response, ApiError> {
     let Some(plan) = plan else {
         return shown(&daemon, &Question::Without(&environments)).await;
     };
-    carried_out(
+    Ok(carried_out(
         daemon,
         "destroy",
         principal.name,
         plan,
         move |daemon| async move { Box::pin(answer(&daemon.platform, &Question::Without(&environments))).await },
-    )
+    ))
 }
 
 /// Looks again under the lock of changes, compares with what was agreed to, and does it. It goes on when nobody reads.
@@ -108,32 +108,4 @@ where
         events.send(last).await.ok();
     });
     lines(received)
-}
-
-async fn read_facts(State(daemon): State<Arc<Daemon>>, Path(environment): Path<String>) -> Response {
-    let environment: Environment = match environment.parse() {
-        Ok(environment) => environment,
-        Err(error) => {
-            let error: astraler_model::ParseEnvironmentError = error;
-            return refused(StatusCode::BAD_REQUEST, &error.to_string());
-        }
-    };
-    let _change = daemon.changes.write().await;
-    match Box::pin(crate::parity::facts(&daemon.platform, environment)).await {
-        Ok(Some(facts)) => Json(facts).into_response(),
-        Ok(None) => refused(
-            StatusCode::NOT_FOUND,
-            &format!("environment {environment} is not up"),
-        ),
-        Err(fault) => failed(&fault),
-    }
-}
-
-fn failed(fault: &Fault) -> Response {
-    let message = format!("{}: {}", fault.part, fault.message);
-    refused(StatusCode::INTERNAL_SERVER_ERROR, &message)
-}
-
-fn refused(status: StatusCode, message: &str) -> Response {
-    (status, Json(serde_json::json!({ "message": message }))).into_response()
 }
