@@ -262,6 +262,10 @@ fn previews_are_copies_that_sleep_wake_and_go() {
             .iter()
             .any(|(_, command)| command.contains(&workers) || command.contains(&format!("redis/{name}/")))
     });
+    for look in ["plan", "drift"] {
+        let seen = platform.run(&[look]).unwrap().ok();
+        assert!(asleep(), "a look wakes nobody: {}", seen.out);
+    }
     assert_eq!(count(&host), 3, "woken by the request, with its data");
     assert!(!asleep());
 

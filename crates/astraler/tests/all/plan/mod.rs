@@ -1,16 +1,18 @@
-//! Plan, apply, drift and destroy on real engines; SIGKILL of the control process at every step.
+//! Plan, apply, drift, destroy and the difference of two environments, on real engines.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "a person's editor does not write durably either"
 )]
 
-use crate::support::{eventually, kill, small};
+mod crash;
+
+use crate::support::{eventually, small};
 use astraler_testkit::{Finished, Platform};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -82,12 +84,16 @@ fn runtime(platform: &Platform) -> PathBuf {
 
 /// A statement as the superuser of the shared cluster, who is not bound by any role.
 fn superuser(platform: &Platform, database: &str, statement: &str) -> String {
-    let secret = runtime(platform).join("secrets/postgres-shared-superuser");
-    let status = run(platform, "env show development --json").ok().json();
-    let url = status["endpoints"]["postgres"].as_str().unwrap();
-    let port = url.split(':').nth(2).unwrap().split('/').next().unwrap();
+    ask(platform, "shared", database, statement)
+}
+
+fn ask(platform: &Platform, cluster: &str, database: &str, statement: &str) -> String {
+    let secret = runtime(platform).join(format!("secrets/postgres-{cluster}-superuser"));
+    let ports = std::fs::read(platform.state().join("ports.json")).unwrap();
+    let ports: Value = serde_json::from_slice(&ports).unwrap();
+    let port = ports[format!("postgres_{cluster}")].to_string();
     let output = Command::new("psql")
-        .args(["--no-psqlrc", "-At", "-h", "127.0.0.1", "-p", port])
+        .args(["--no-psqlrc", "-At", "-h", "127.0.0.1", "-p", &port])
         .args(["-U", "astraler", "-d", database, "-c", statement])
         .env("PGPASSWORD", std::fs::read_to_string(secret).unwrap())
         .output()
@@ -208,6 +214,27 @@ fn a_plan_is_shown_applied_and_kept_and_what_is_changed_by_hand_is_mended() {
         "{}",
         stale.err
     );
+
+    // What does not come up: the deployment before serves on, and the manifest as it was wants nothing.
+    let good = std::fs::read_to_string(manifest(&platform)).unwrap();
+    append(
+        &manifest(&platform),
+        "\n[deploy]\nhealth_path = \"/api/nothing\"\nhealth_timeout_ms = 300\n",
+    );
+    let failed = run(&platform, "apply --env development --yes").failed_with(1);
+    assert!(
+        failed.err.contains("it answered 404 to the probe"),
+        "{}",
+        failed.err
+    );
+    assert!(
+        failed.err.contains("the old deployment serves on"),
+        "{}",
+        failed.err
+    );
+    assert_eq!(platform.get("/api/health").unwrap().status, 200);
+    std::fs::write(manifest(&platform), good).unwrap();
+    run(&platform, "plan").failed_with(NOTHING);
 
     // What people did.
     for statement in [
@@ -374,9 +401,28 @@ fn destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps(
     run(&platform, "apply --yes").ok();
     let name = run(&platform, "destroy").failed_with(1);
     assert!(name.err.contains("--yes small"), "{}", name.err);
-    run(&platform, "destroy --yes small").ok();
+    // The power goes when it has begun, and the next `up` needs no cluster of production's.
+    let all = ["destroy", "--yes", "small", "--json"];
+    crash::kill_at(&platform, &all, r#""event":"begin""#);
+    run(&platform, "down").ok();
+    platform.up(&[]).unwrap().ok();
+    assert_eq!(platform.pid("postgres-production").unwrap(), None);
+    let plan = run(&platform, "plan").failed_with(WANTED);
+    assert!(
+        plan.out.contains("destruction of its environment was begun"),
+        "{}",
+        plan.out
+    );
+    run(&platform, "apply --yes").ok();
     let status = run(&platform, "status --json").ok().json();
-    assert_eq!(status["environments"], json!([]));
+    let left: Vec<&Value> = status["environments"].as_array().unwrap().iter().collect();
+    assert_eq!(left.len(), 1, "{status:#}");
+    assert_eq!(left[0]["environment"], "development");
+    let databases = "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname NOT LIKE 'template%'";
+    assert_eq!(ask(&platform, "production", "postgres", databases), "postgres");
+    run(&platform, "plan").failed_with(NOTHING);
+    let nothing = run(&platform, "destroy --env production --yes production").ok();
+    assert!(nothing.out.contains("nothing of it is there"), "{}", nothing.out);
     run(&platform, "audit verify").ok();
 }
 
@@ -427,97 +473,4 @@ fn the_difference_of_two_environments_is_shown_without_values() {
         gate.out
     );
     run(&platform, "env diff staging development").failed_with(7);
-}
-
-/// The control process is killed when each step of an `apply` that makes an environment begins, at each of the `destroy`
-/// that takes it away, and after the last of each: the points are those of a whole run's journal. That a step has ended
-/// is seen together with the beginning of the next.
-#[test]
-fn killing_the_daemon_at_every_step_of_apply_and_destroy_is_healed_by_the_next() {
-    let platform = small();
-    platform.up(&[]).unwrap().ok();
-    let apply = ["apply", "--env", "staging", "--yes", "--json"];
-    let destroy = ["destroy", "--env", "staging", "--yes", "staging", "--json"];
-    let points = [&apply[..], &destroy[..]].map(|words| points(&platform, words));
-    for (of, steps) in points.iter().zip(["apply", "destroy"]) {
-        assert!(of.len() >= 10, "{steps} has its steps and its end: {of:?}");
-    }
-    for index in 0..points[0].len().max(points[1].len()) {
-        // `keep` gives up on what ends ten times in a minute: a platform that starts anew counts anew.
-        if index % 4 == 3 {
-            run(&platform, "down").ok();
-            platform.up(&[]).unwrap().ok();
-        }
-        if let Some(point) = points[0].get(index) {
-            kill_at(&platform, &apply, point);
-            // On record with its first step, from where it is wanted whether or not it is named.
-            let again = match index % 2 {
-                0 => "apply --env staging --yes",
-                _ => "apply --yes",
-            };
-            let again = run(&platform, again);
-            assert_eq!(again.code, 0, "killed at {point}\n{}\n{}", again.out, again.err);
-            let plan = run(&platform, "plan");
-            assert_eq!(plan.code, NOTHING, "killed at {point}\n{}", plan.out);
-            let health = platform
-                .request("GET", "staging.localhost", "/api/health", b"")
-                .unwrap();
-            assert_eq!(health.status, 200, "killed at {point}");
-            assert_settled(&platform, 2, point);
-        }
-        if let Some(point) = points[1].get(index) {
-            kill_at(&platform, &destroy, point);
-            // Either goes on with what was begun.
-            let again = match index % 2 {
-                0 => "apply --yes",
-                _ => "destroy --env staging --yes staging",
-            };
-            let again = run(&platform, again);
-            assert_eq!(again.code, 0, "killed at {point}\n{}\n{}", again.out, again.err);
-            let plan = run(&platform, "plan");
-            assert_eq!(plan.code, NOTHING, "killed at {point}\n{}", plan.out);
-            assert!(!platform.state().join("redis/staging").exists(), "{point}");
-            assert_settled(&platform, 1, point);
-        }
-    }
-    run(&platform, "audit verify").ok();
-}
-
-/// Nothing is half-done, and development was there all the time.
-#[track_caller]
-fn assert_settled(platform: &Platform, environments: usize, point: &str) {
-    let status = run(platform, "status --json").ok().json();
-    assert_eq!(status["interrupted"], json!([]), "killed at {point}");
-    let up = status["environments"].as_array().unwrap();
-    assert_eq!(up.len(), environments, "killed at {point}: {status:#}");
-    assert_eq!(platform.get("/api/health").unwrap().status, 200);
-}
-
-/// The beginnings of all steps of a whole run, and the end of the last.
-fn points(platform: &Platform, words: &[&str]) -> Vec<String> {
-    let whole = platform.run(words).unwrap().ok();
-    let events: Vec<&str> = whole.out.lines().collect();
-    let (applied, steps) = events.split_last().unwrap();
-    assert!(applied.contains(r#""event":"applied""#), "{applied}");
-    let begins = steps.iter().filter(|event| event.contains(r#""event":"begin""#));
-    let mut points: Vec<String> = begins.map(|event| (*event).to_owned()).collect();
-    let end: Value = serde_json::from_str(steps.last().unwrap()).unwrap();
-    points.push(format!(r#""event":"end","part":{}"#, end["part"]));
-    points
-}
-
-/// Runs a command and kills the daemon when this event is seen.
-fn kill_at(platform: &Platform, words: &[&str], point: &str) {
-    let daemon = platform.pid("daemon").unwrap().unwrap();
-    let mut child = platform.command(words).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
-    assert!(
-        lines.by_ref().any(|line| line.contains(point)),
-        "the run has the steps of the first: {point}"
-    );
-    kill(daemon);
-    lines.for_each(drop);
-    child.wait().unwrap();
 }
