@@ -204,9 +204,14 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
         /// What git asks for: get, store or erase.
         operation: String,
     },
-    /// The hook of the platform's repository: see githooks(5).
+    /// A hook of the platform's repository: see githooks(5).
     #[command(hide = true)]
-    GitHook(ProcessArguments),
+    GitHook {
+        #[command(flatten)]
+        process: ProcessArguments,
+        /// pre-receive or post-receive.
+        hook: String,
+    },
     /// The control process.
     #[command(hide = true)]
     Daemon(ProcessArguments),
@@ -421,6 +426,54 @@ pub(crate) enum PipelineCommand {
   astraler pipeline run test
   astraler pipeline run --event pull_request --ref feature/cards --json")]
     Run(PipelineRunArguments),
+    /// The runs that pushes asked for, newest first.
+    #[command(after_help = "Examples:
+  astraler pipeline list
+  astraler pipeline list --branch develop -n 5 --json")]
+    List {
+        /// Only those of a branch.
+        #[arg(long)]
+        branch: Option<String>,
+        /// So many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: u32,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// A run: its jobs, its gates, why it failed.
+    #[command(after_help = "Examples:
+  astraler pipeline show 12
+  astraler pipeline show 12 --json")]
+    Show {
+        /// Its number.
+        run: u64,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// What a run said.
+    #[command(after_help = "Examples:
+  astraler pipeline logs 12
+  astraler pipeline logs 12 -f
+  astraler pipeline logs 12 --job test")]
+    Logs {
+        /// Its number.
+        run: u64,
+        /// Go on until it ends.
+        #[arg(short, long)]
+        follow: bool,
+        /// Only one job.
+        #[arg(long)]
+        job: Option<String>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// End a run; steps that clean up still run.
+    #[command(after_help = "Example:
+  astraler pipeline cancel 12")]
+    Cancel {
+        /// Its number.
+        run: u64,
+    },
     /// Check the workflows in .github/workflows; all errors at once, and what is refused by name.
     #[command(after_help = "Examples:
   astraler pipeline check

@@ -13,6 +13,7 @@ mod manifest;
 mod open;
 mod pipeline;
 mod pipeline_run;
+mod pipeline_runs;
 mod plan;
 mod reference;
 mod release;
@@ -79,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
         Command::Keep { process, standby } => processes::keep(process, *standby),
         Command::GitCredential { process, operation } => git::credential(process, operation),
-        Command::GitHook(process) => git::hook(process),
+        Command::GitHook { process, hook } => git::hook(process, hook),
         Command::Runner { spec, events } => pipeline_run::runner(spec, events.as_deref()),
         Command::SandboxInit => std::process::exit(astraler_pipeline::sandbox_init()),
         Command::Launch => Err(processes::launch()),

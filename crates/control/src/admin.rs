@@ -11,6 +11,8 @@
 //! - `GET /v1/audit?limit=N`, `GET /v1/audit/verify`: `admin`
 //! - `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{name}`, `POST /v1/session`: `admin`
 //! - `/git/APP.git/…`: fetching needs `read`, pushing `push:BRANCH`; `POST /v1/git/decide`, of its hook: `admin`
+//!   `POST /v1/git/taken`, of the other one: `admin`
+//! - `/v1/runs…`: `read`, but `push:BRANCH` to cancel; see [`crate::runs`]
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
@@ -64,6 +66,8 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/deployments", get(read_deployments))
         .route("/v1/environments/{environment}", delete(remove_environment))
         .route("/v1/git/decide", post(git::decide))
+        .route("/v1/git/taken", post(git::taken))
+        .merge(crate::runs::router())
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))

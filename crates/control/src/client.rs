@@ -4,7 +4,7 @@ use crate::releases::{ReleaseSummary, Verified};
 use crate::upload::Received;
 use crate::words::{
     DeployRequest, DeploymentReport, Event, NewTokenReport, NewTokenRequest, PromoteRequest, PushRequest,
-    PushVerdict, RollbackRequest, StatusReport, UpRequest,
+    PushTaken, PushVerdict, RollbackRequest, RunLine, RunSummary, StatusReport, UpRequest,
 };
 use astraler_model::Environment;
 use astraler_release::Description;
@@ -207,6 +207,45 @@ impl AdminClient {
     pub async fn push_verdict(&self, request: &PushRequest) -> Result<PushVerdict, ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| self.protocol(&error))?;
         self.ask(Method::POST, "/v1/git/decide", body.into()).await
+    }
+
+    /// Tells that a push was taken, and hears what its runs say: for the other hook.
+    pub async fn push_taken(
+        &self,
+        request: &PushTaken,
+        on_line: impl FnMut(RunLine) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/git/taken", request, on_line).await
+    }
+
+    /// The newest runs, newest first, without their reports.
+    pub async fn runs(&self, branch: Option<&str>, limit: u32) -> Result<Vec<RunSummary>, ClientError> {
+        let of = branch.map_or_else(String::new, |branch| format!("&branch={}", encoded(branch)));
+        self.read(&format!("/v1/runs?limit={limit}{of}")).await
+    }
+
+    /// One run.
+    pub async fn run(&self, number: u64) -> Result<RunSummary, ClientError> {
+        self.read(&format!("/v1/runs/{number}")).await
+    }
+
+    /// What a run said; with `follow` also what it says until it ends.
+    pub async fn run_events(
+        &self,
+        number: u64,
+        follow: bool,
+        on_line: impl FnMut(RunLine) -> bool,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/runs/{number}/events?follow={follow}");
+        self.change(Method::GET, &path, &serde_json::Value::Null, on_line)
+            .await
+    }
+
+    /// Asks that a run end.
+    pub async fn run_cancel(&self, number: u64) -> Result<(), ClientError> {
+        let path = format!("/v1/runs/{number}/cancel");
+        let _: serde_json::Value = self.ask(Method::POST, &path, Bytes::new()).await?;
+        Ok(())
     }
 
     /// Tells the daemon that the platform is about to stop, so that it is recorded.
@@ -440,6 +479,17 @@ impl AdminClient {
             reason: reason.to_string(),
         }
     }
+}
+
+/// A query's value (RFC 3986 section 2.1).
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    text.bytes()
+        .map(|byte| match byte {
+            byte if plain(byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 /// A digest has hex digits, a colon or a hyphen: whatever else was given is no part of a path.

@@ -62,6 +62,8 @@ pub(crate) struct Daemon {
     pub(crate) uploads: Semaphore,
     /// Fetches and pushes under way.
     pub(crate) exchanges: crate::git::Exchanges,
+    /// Runs of the pipeline.
+    pub(crate) runs: crate::runs::Runs,
     /// Environments that this process brought back after they had been down.
     healed: StdMutex<BTreeSet<Environment>>,
 }
@@ -77,6 +79,7 @@ impl Daemon {
             wanted: Wanted::default(),
             uploads: Semaphore::new(MAX_UPLOADS),
             exchanges: crate::git::Exchanges::default(),
+            runs: crate::runs::Runs::default(),
             healed: StdMutex::default(),
         }
     }
@@ -119,6 +122,7 @@ pub async fn run(
     tokio::spawn(keep_golden(Arc::clone(&daemon)));
     tokio::spawn(retention::keep_releases(Arc::clone(&daemon)));
     tokio::spawn(look_after_previews(Arc::clone(&daemon)));
+    tokio::spawn(crate::runs::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {

@@ -86,10 +86,6 @@ impl GateStanding {
 }
 
 /// What a run is told of by whoever follows it.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the runs of a push call these; they land beside this")
-)]
 impl Platform {
     /// A run begins that has jobs or steps of these names, see [`astraler_pipeline::gates_of`].
     pub(crate) fn gates_expected(

@@ -5,10 +5,13 @@
 //! are thrown away when any of it is refused. The hook is this program; it names the push by a number that only the
 //! daemon knows the bearer of, so that no token reaches a process's environment.
 
-use crate::admin::ApiError;
+use crate::admin::{self, ApiError};
 use crate::daemon::Daemon;
 use crate::platform::Platform;
-use crate::words::{PushRequest, PushVerdict, RefUpdate};
+use crate::push_options::PushOptions;
+use crate::repository;
+use crate::runs::{self, Rules};
+use crate::words::{PushRequest, PushTaken, PushVerdict, RefUpdate, RunLine};
 use astraler_model::{Principal, Scope};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -24,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Fetches and pushes at once; more wait.
 const MAX_EXCHANGES: usize = 8;
@@ -37,20 +40,39 @@ const MAX_HEAD_BYTES: u64 = 16 << 10;
 const PIECE_BYTES: usize = 64 << 10;
 /// Branches that one push may change.
 const MAX_UPDATES: usize = 100;
-/// Staging and production are deployed from these: their history stays.
-const PROTECTED: [&str; 2] = ["main", "develop"];
+/// Pushers who watch their runs at once; more are told how to.
+const MAX_WATCHING: usize = 24;
 
 /// Pushes under way, and how many exchanges there may be.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
     places: Arc<Semaphore>,
-    pushes: Mutex<BTreeMap<u64, Principal>>,
+    watching: Arc<Semaphore>,
+    pushes: Mutex<BTreeMap<u64, Pushing>>,
+}
+
+/// A push under way.
+#[derive(Debug)]
+struct Pushing {
+    principal: Principal,
+    /// Given back when the push was taken: who watches a run takes nobody's place.
+    place: Option<OwnedSemaphorePermit>,
+    /// What the hook asked for, once it has.
+    asked: Option<Asked>,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    updates: Vec<RefUpdate>,
+    options: PushOptions,
+    runs: Vec<u64>,
 }
 
 impl Default for Exchanges {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(MAX_EXCHANGES)),
+            watching: Arc::new(Semaphore::new(MAX_WATCHING)),
             pushes: Mutex::default(),
         }
     }
@@ -87,7 +109,7 @@ pub(crate) async fn exchange(
         .await
         .map_err(ApiError::internal)?;
     prepare(&daemon.platform).await?;
-    let push = Push::begin(&daemon, principal);
+    let push = Push::begin(&daemon, principal, place);
     let mut child = backend(&daemon.platform, &request, &path, push.number)
         .spawn()
         .map_err(ApiError::internal)?;
@@ -106,7 +128,7 @@ pub(crate) async fn exchange(
     let output = child.stdout.take().ok_or_else(silent)?;
     let mut output = BufReader::with_capacity(PIECE_BYTES, output);
     let mut response = head(&mut output).await?;
-    *response.body_mut() = Body::from_stream(pieces(output, (child, push, place)));
+    *response.body_mut() = Body::from_stream(pieces(output, (child, push)));
     Ok(response)
 }
 
@@ -114,7 +136,7 @@ pub(crate) async fn exchange(
 /// the exchange.
 fn pieces(
     output: BufReader<ChildStdout>,
-    held: (Child, Push, tokio::sync::OwnedSemaphorePermit),
+    held: (Child, Push),
 ) -> impl futures_util::Stream<Item = std::io::Result<Bytes>> {
     let deadline = tokio::time::Instant::now() + EXCHANGE_TIMEOUT;
     stream::unfold((output, held), move |(mut output, held)| async move {
@@ -215,16 +237,8 @@ fn backend(platform: &Platform, request: &Request, path: &str, push: u64) -> Com
     command
 }
 
-/// No configuration but the repository's own decides what it does.
 fn git(platform: &Platform) -> Command {
-    let mut command = Command::new("git");
-    command
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("HOME", folder(platform))
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null");
-    command
+    repository::plain(&folder(platform)).into()
 }
 
 fn folder(platform: &Platform) -> PathBuf {
@@ -233,7 +247,10 @@ fn folder(platform: &Platform) -> PathBuf {
 
 /// Makes the repository when there is none, and brings its settings and its hook up to date.
 async fn prepare(platform: &Platform) -> Result<(), ApiError> {
-    let repository = folder(platform).join(format!("{}.git", platform.installation.application));
+    let repository = platform
+        .installation
+        .layout
+        .repository(&platform.installation.application);
     if !repository.join("HEAD").is_file() {
         let mut init = git(platform);
         init.args(["init", "--quiet", "--bare", "--initial-branch=main"])
@@ -253,12 +270,15 @@ async fn prepare(platform: &Platform) -> Result<(), ApiError> {
     let installation = &platform.installation;
     // Paths of ours; a quote in one would end the text.
     let quoted = |path: &Path| path.display().to_string().replace('\'', r"'\''");
-    let hook = format!(
-        "#!/bin/sh\nexec '{}' git-hook --installation '{}'\n",
-        quoted(&installation.program),
-        quoted(&installation.layout.installation_file())
-    );
-    written(&repository.join("hooks/pre-receive"), &hook, 0o700)
+    for name in ["pre-receive", "post-receive"] {
+        let hook = format!(
+            "#!/bin/sh\nexec '{}' git-hook --installation '{}' {name}\n",
+            quoted(&installation.program),
+            quoted(&installation.layout.installation_file())
+        );
+        written(&repository.join("hooks").join(name), &hook, 0o700)?;
+    }
+    Ok(())
 }
 
 fn written(path: &Path, contents: &str, mode: u32) -> Result<(), ApiError> {
@@ -275,9 +295,15 @@ struct Push {
 }
 
 impl Push {
-    fn begin(daemon: &Arc<Daemon>, principal: Principal) -> Self {
-        let number = rand::random();
-        daemon.exchanges.pushes().insert(number, principal);
+    fn begin(daemon: &Arc<Daemon>, principal: Principal, place: OwnedSemaphorePermit) -> Self {
+        // Kept as JSON, whose readers know 53 bits.
+        let number = rand::random::<u64>() >> 11;
+        let pushing = Pushing {
+            principal,
+            place: Some(place),
+            asked: None,
+        };
+        daemon.exchanges.pushes().insert(number, pushing);
         Self {
             daemon: Arc::clone(daemon),
             number,
@@ -288,11 +314,18 @@ impl Push {
 impl Drop for Push {
     fn drop(&mut self) {
         self.daemon.exchanges.pushes().remove(&self.number);
+        // What it had asked for is settled by what became of it.
+        self.daemon.runs.wake();
     }
 }
 
 impl Exchanges {
-    fn pushes(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Principal>> {
+    /// Whether a push has not ended yet.
+    pub(crate) fn under_way(&self, push: u64) -> bool {
+        self.pushes().contains_key(&push)
+    }
+
+    fn pushes(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Pushing>> {
         self.pushes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -305,26 +338,112 @@ pub(crate) async fn decide(
 ) -> Result<Response, ApiError> {
     daemon.allow(&asking, &Scope::Admin, "git decide")?;
     let request: PushRequest = serde_json::from_slice(&body).map_err(ApiError::bad_request)?;
-    let pusher = daemon.exchanges.pushes().get(&request.push).cloned();
-    let pusher = pusher.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "there is no such push"))?;
-    let refused = refusals(&pusher, &request.updates);
+    let no_push = || ApiError::new(StatusCode::NOT_FOUND, "there is no such push");
+    let pusher = daemon
+        .exchanges
+        .pushes()
+        .get(&request.push)
+        .map(|pushing| pushing.principal.clone())
+        .ok_or_else(no_push)?;
+    let platform = &daemon.platform;
+    let rules = Rules::of(platform).map_err(ApiError::internal)?;
+    let (refused, options) = match PushOptions::parse(&request.options) {
+        Ok(options) => {
+            let mut refused = refusals(&pusher, &rules, &request.updates);
+            let meant = runs::refusal(platform, &request.updates, &options).map_err(ApiError::internal)?;
+            refused.extend(meant);
+            (refused, options)
+        }
+        Err(words) => (vec![words], PushOptions::default()),
+    };
     let action = if refused.is_empty() { "git push" } else { "refused" };
     for update in request.updates.iter().take(MAX_UPDATES) {
-        let detail = json!({ "old": update.old, "new": update.new, "why_not": refused });
+        let detail =
+            json!({ "old": update.old, "new": update.new, "options": request.options, "why_not": refused });
         let subject = match action {
             "refused" => format!("git push {}", update.name),
             _ => update.name.clone(),
         };
-        daemon
-            .platform
+        platform
             .audit(&pusher.name, action, &subject, &detail)
             .map_err(ApiError::internal)?;
+    }
+    if refused.is_empty() {
+        let asked = runs::received(platform, request.push, &pusher.name, &request.updates, &options)
+            .map_err(ApiError::internal)?;
+        let mut pushes = daemon.exchanges.pushes();
+        // Whoever pushed may have gone: then what was written down is forgotten, or run if git has taken it.
+        let pushing = pushes.get_mut(&request.push).ok_or_else(no_push)?;
+        pushing.asked = Some(Asked {
+            updates: request.updates,
+            options,
+            runs: asked,
+        });
     }
     Ok(Json(PushVerdict { refused }).into_response())
 }
 
+/// `POST /v1/git/taken`, from the other hook: the branches are moved. Answers with what the runs say, to their end.
+pub(crate) async fn taken(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(asking): Extension<Principal>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    daemon.allow(&asking, &Scope::Admin, "git taken")?;
+    let request: PushTaken = serde_json::from_slice(&body).map_err(ApiError::bad_request)?;
+    let found = {
+        let mut pushes = daemon.exchanges.pushes();
+        pushes.get_mut(&request.push).and_then(|pushing| {
+            pushing.place = None;
+            Some((pushing.principal.name.clone(), pushing.asked.take()?))
+        })
+    };
+    let (pusher, asked) =
+        found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "there is no such push"))?;
+    let shared = Arc::clone(&daemon);
+    let of = asked.clone();
+    let notes = tokio::task::spawn_blocking(move || {
+        runs::taken(&shared, &pusher, &of.runs, &of.updates, &of.options)
+    })
+    .await
+    .map_err(ApiError::internal)?
+    .map_err(ApiError::internal)?;
+    Ok(admin::lines(watch(daemon, asked.runs, notes)))
+}
+
+/// What the pusher hears: notes first, then the runs.
+fn watch(daemon: Arc<Daemon>, numbers: Vec<u64>, mut notes: Vec<String>) -> mpsc::Receiver<RunLine> {
+    let (lines, received) = mpsc::channel(1);
+    let open: Vec<u64> = numbers
+        .into_iter()
+        .filter(|number| daemon.platform.store.run(*number).is_ok())
+        .collect();
+    let place = Arc::clone(&daemon.exchanges.watching).try_acquire_owned();
+    if place.is_err() {
+        let follow = open
+            .iter()
+            .map(|number| format!("run {number} is queued; `astraler pipeline logs -f {number}` follows it"));
+        notes.extend(follow);
+    }
+    tokio::spawn(async move {
+        for note in notes {
+            if lines.send(RunLine::Note(note)).await.is_err() {
+                return;
+            }
+        }
+        let Ok(_place) = place else { return };
+        let mut runs = runs::stream(daemon, open, true);
+        while let Some(line) = runs.recv().await {
+            if lines.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    received
+}
+
 /// Why a push is refused, in words for its pusher; empty when it is not.
-fn refusals(pusher: &Principal, updates: &[RefUpdate]) -> Vec<String> {
+fn refusals(pusher: &Principal, rules: &Rules, updates: &[RefUpdate]) -> Vec<String> {
     if updates.len() > MAX_UPDATES {
         return vec![format!(
             "one push may change {MAX_UPDATES} branches, and this changes {}",
@@ -333,18 +452,18 @@ fn refusals(pusher: &Principal, updates: &[RefUpdate]) -> Vec<String> {
     }
     updates
         .iter()
-        .filter_map(|update| refusal(pusher, update))
+        .filter_map(|update| refusal(pusher, rules, update))
         .collect()
 }
 
-fn refusal(pusher: &Principal, update: &RefUpdate) -> Option<String> {
-    let Some(branch) = update.name.strip_prefix("refs/heads/") else {
+fn refusal(pusher: &Principal, rules: &Rules, update: &RefUpdate) -> Option<String> {
+    let Some(branch) = update.branch() else {
         return Some(format!("{}: only branches are kept here", update.name));
     };
     if let Err(forbidden) = pusher.require(&Scope::push(branch)) {
         return Some(format!("{branch}: {forbidden}"));
     }
-    let protected = PROTECTED.contains(&branch);
+    let protected = rules.protected(branch);
     if protected && update.is_deletion() {
         return Some(format!(
             "{branch}: an environment is deployed from it, it cannot be deleted"
@@ -362,6 +481,12 @@ fn refusal(pusher: &Principal, update: &RefUpdate) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn platform(folder: &Path) -> Platform {
+        use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
+        let supervisor = SimSupervisor::new(7, SimFaults::NONE, SimClock::automatic(1_000));
+        Platform::simulated(folder, Arc::new(supervisor))
+    }
+
     fn update(name: &str, new: &str, fast_forward: bool) -> RefUpdate {
         RefUpdate {
             name: name.into(),
@@ -376,8 +501,11 @@ mod tests {
         let (new, gone) = ("2".repeat(40), "0".repeat(40));
         let scopes = ["push:feature/*", "push:main"].map(|scope| scope.parse().unwrap());
         let anna = Principal::new("token anna", scopes.to_vec());
-        let taken =
-            |name: &str, new: &str, forward| refusals(&anna, &[update(name, new, forward)]).is_empty();
+        let folder = tempfile::tempdir().unwrap();
+        let rules = Rules::of(&platform(folder.path())).unwrap();
+        let taken = |name: &str, new: &str, forward| {
+            refusals(&anna, &rules, &[update(name, new, forward)]).is_empty()
+        };
         assert!(taken("refs/heads/feature/x", &new, true));
         assert!(
             taken("refs/heads/feature/x", &new, false),
@@ -394,11 +522,11 @@ mod tests {
             update("refs/heads/develop", &new, true),
         ];
         assert_eq!(
-            refusals(&anna, &both),
+            refusals(&anna, &rules, &both),
             ["develop: token anna may not do this: the scope `push:develop` is needed"]
         );
         let many = vec![update("refs/heads/feature/x", &new, true); MAX_UPDATES + 1];
-        assert_eq!(refusals(&anna, &many).len(), 1);
+        assert_eq!(refusals(&anna, &rules, &many).len(), 1);
     }
 
     #[test]

@@ -27,9 +27,11 @@ mod plan;
 mod platform;
 mod preview;
 mod publish;
+mod push_options;
 mod releases;
 mod removal;
 mod remove;
+mod repository;
 mod requests;
 mod retention;
 mod runs;
@@ -57,6 +59,6 @@ pub use runs::runner_tools;
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
     Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,
-    NewTokenRequest, Origin, PartReport, PromoteRequest, PushRequest, PushVerdict, RefUpdate,
-    RollbackRequest, StatusReport, StepOutcome, UpRequest, WorkerPlan,
+    NewTokenRequest, Origin, PartReport, PromoteRequest, PushRequest, PushTaken, PushVerdict, RefUpdate,
+    RollbackRequest, RunLine, RunSummary, StatusReport, StepOutcome, UpRequest, WorkerPlan,
 };

@@ -48,9 +48,9 @@ pub(crate) enum PlatformError {
     RootKey(#[from] astraler_secrets::RootKeyError),
     #[error("the parent process `keep` does not answer")]
     Supervisor(#[source] SupervisorError),
-    #[error("the record of deployment {deployment} is not of this version")]
+    #[error("the record of {record} is not of this version")]
     Record {
-        deployment: String,
+        record: String,
         #[source]
         source: serde_json::Error,
     },
@@ -309,7 +309,7 @@ impl Platform {
         origin: &Origin,
     ) -> Result<Deployment, PlatformError> {
         let record = |source| PlatformError::Record {
-            deployment: environment.to_string(),
+            record: format!("a deployment of {environment}"),
             source,
         };
         let configuration = serde_json::to_value(application).map_err(record)?;
@@ -480,7 +480,7 @@ impl Platform {
 /// The application that a deployment was made with.
 pub(crate) fn application_of(deployment: &Deployment) -> Result<Application, PlatformError> {
     serde_json::from_value(deployment.configuration.clone()).map_err(|source| PlatformError::Record {
-        deployment: deployment.id.to_string(),
+        record: format!("deployment {}", deployment.id),
         source,
     })
 }

@@ -196,6 +196,16 @@ pub struct PushRequest {
     pub push: u64,
     /// What it would change.
     pub updates: Vec<RefUpdate>,
+    /// Push options, as git passes them on.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// What the hook of a push that was taken tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushTaken {
+    /// The push.
+    pub push: u64,
 }
 
 /// One reference that a push would change.
@@ -219,10 +229,65 @@ pub struct PushVerdict {
 }
 
 impl RefUpdate {
+    /// The branch; none for another kind of reference.
+    pub fn branch(&self) -> Option<&str> {
+        self.name.strip_prefix("refs/heads/")
+    }
+
     /// The reference would be deleted.
     pub fn is_deletion(&self) -> bool {
         self.new.bytes().all(|digit| digit == b'0')
     }
+}
+
+/// A run of the pipeline, as others see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its number.
+    pub number: u64,
+    /// `queued`, `running` or `ended`.
+    pub state: String,
+    /// `success`, `failure`, `cancelled`, `skipped` or `superseded`.
+    pub conclusion: Option<String>,
+    /// `push` or `pull_request`.
+    pub event: String,
+    /// The branch that was pushed.
+    pub branch: String,
+    /// The commit that was pushed.
+    pub commit: String,
+    /// Number of the pull request.
+    pub pull_request: Option<u32>,
+    /// Where it deploys to.
+    pub environment: Option<Environment>,
+    /// Who pushed.
+    pub actor: String,
+    /// Somebody asked that it end.
+    pub cancelling: bool,
+    /// Why it could not be run, or was superseded.
+    pub error: Option<String>,
+    /// When it was asked for, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When it began.
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+    /// Where its environment is seen.
+    pub urls: Vec<String>,
+    /// The report, once it has ended; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<astraler_pipeline::RunReport>,
+}
+
+/// One line of what a run says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunLine {
+    /// How a run stands: the first line, whenever that changes, and the last.
+    Run(Box<RunSummary>),
+    /// What the pipeline says.
+    Event(astraler_pipeline::RunEvent),
+    /// A word of the platform's.
+    Note(String),
 }
 
 /// One line of the answer to a request that changes something, as it happens.

@@ -11,7 +11,7 @@ pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
 
-use astraler_model::{Environment, HtmlHandling, NotFoundHandling};
+use astraler_model::{BranchPattern, Environment, HtmlHandling, NotFoundHandling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -124,6 +124,31 @@ pub struct Environments {
 }
 
 impl Environments {
+    /// The environment that a branch is deployed to.
+    pub fn of_branch(&self, branch: &str) -> Option<Environment> {
+        [
+            Environment::Production,
+            Environment::Staging,
+            Environment::Development,
+        ]
+        .into_iter()
+        .find(|environment| self.takes(*environment, branch))
+    }
+
+    /// Whether a branch is deployed to an environment; for a preview, whether its pull requests get one.
+    pub fn takes(&self, environment: Environment, branch: &str) -> bool {
+        let (named, usual) = match environment {
+            Environment::Development => (&self.development.branches, "feature/**"),
+            Environment::Staging => (&self.staging.branches, "develop"),
+            Environment::Production => (&self.production.branches, "main"),
+            Environment::Preview(_) => (&self.preview.branches, "**"),
+        };
+        match named {
+            Some(named) => named.iter().any(|pattern| pattern.matches(branch)),
+            None => BranchPattern::new(usual).is_ok_and(|pattern| pattern.matches(branch)),
+        }
+    }
+
     /// The settings of one, as far as every kind has them.
     pub fn of(&self, environment: Environment) -> Common<'_> {
         let settings = match environment {
@@ -134,14 +159,12 @@ impl Environments {
                 return Common {
                     vars: &self.preview.vars,
                     hosts: &self.preview.hosts,
-                    branches: &self.preview.branches,
                 };
             }
         };
         Common {
             vars: &settings.vars,
             hosts: &settings.hosts,
-            branches: &settings.branches,
         }
     }
 }
@@ -154,9 +177,10 @@ pub struct EnvironmentSettings {
     pub vars: BTreeMap<String, String>,
     /// Further host names by which it is reached.
     pub hosts: Vec<String>,
-    /// Branches that are deployed here, with `*`.
-    #[schemars(extend("x-astraler-status" = "planned"))]
-    pub branches: Vec<String>,
+    /// Branches that a push deploys here, with `*` (no `/`) and `**`. Absent: `feature/**` for development, `develop` for
+    /// staging, `main` for production. A branch that several have goes to the last of these.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub branches: Option<Vec<BranchPattern>>,
     /// Where it runs: `local` or `cloud`.
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub target: Target,
@@ -172,9 +196,9 @@ pub struct PreviewSettings {
     pub vars: BTreeMap<String, String>,
     /// Further host names by which it is reached; `{number}` stands for the pull request's number.
     pub hosts: Vec<String>,
-    /// Branches that are deployed here, with `*`.
-    #[schemars(extend("x-astraler-status" = "planned"))]
-    pub branches: Vec<String>,
+    /// Branches whose pull requests get a preview, with `*` (no `/`) and `**`. Absent: all.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub branches: Option<Vec<BranchPattern>>,
     /// Where it runs: `local` or `cloud`.
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub target: Target,
@@ -192,7 +216,7 @@ impl Default for PreviewSettings {
         Self {
             vars: BTreeMap::new(),
             hosts: vec![],
-            branches: vec![],
+            branches: None,
             target: Target::default(),
             protected: false,
             ttl_hours: None,
@@ -208,8 +232,6 @@ pub struct Common<'a> {
     pub vars: &'a BTreeMap<String, String>,
     /// Further host names.
     pub hosts: &'a [String],
-    /// Branches, with `*`.
-    pub branches: &'a [String],
 }
 
 /// The edge.

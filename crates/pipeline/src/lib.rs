@@ -48,7 +48,7 @@ pub use control::{
     Answering, ControlDeploys, DeployAccess, Deploys, JobAnswer, JobNotice, JobRequest, MAX_CONTROL_LINE,
     NoDeploys,
 };
-pub use engine::{PipelineError, check, run};
+pub use engine::{PipelineError, check, concurrency, run};
 pub use event::{
     Annotation, Conclusion, Coverage, GateReport, GateState, JobReport, Level, RunEvent, RunReport,
     StepReport,

@@ -1,4 +1,4 @@
-//! The control plane's database: the journal of steps, the audit chain, deployments, environments, tokens'
+//! The control plane's database: the journal of steps, the audit chain, deployments, environments, runs, tokens'
 //! hashes and sealed secrets, in one SQLite file that works while PostgreSQL is down.
 //!
 //! For: `control`, its only writer, and read-only for commands such as `astraler audit verify`. Every change is
@@ -16,6 +16,8 @@ mod error;
 mod gate;
 mod journal;
 mod mark;
+mod pull_request;
+mod run;
 mod sealed;
 mod source;
 mod token;
@@ -33,6 +35,8 @@ pub use error::StoreError;
 pub use gate::{GateRecord, GateState, NewGate};
 pub use journal::{Operation, OperationId, Outcome, Step, StepDescription, StepState};
 pub use mark::EnvironmentMark;
+pub use pull_request::PullRequest;
+pub use run::{NewRun, Run, RunConclusion, RunState};
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
 pub use token::{NewToken, Token, TokenKind};
 

@@ -1,9 +1,9 @@
-//! Git's side: the remote that `up` adds, the credential helper of the owner, the hook of the repository.
+//! Git's side: the remote that `up` adds, the credential helper of the owner, the hooks of the repository.
 
 use crate::cli::ProcessArguments;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::place::Place;
-use astraler_control::{AdminClient, Installation, PushRequest, RefUpdate};
+use astraler_control::{AdminClient, Installation, PushRequest, PushTaken, RefUpdate};
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 const REMOTE: &str = "astraler";
 /// What git tells a helper, or a hook about the branches of a push.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
+/// Options that are passed on; the daemon refuses so many.
+const MAX_OPTIONS: usize = 64;
 
 /// In a work tree whose top is the application, adds the remote and the helper that signs its owner in. A remote of
 /// the name that exists is never changed. Returns the name of the remote when it was added.
@@ -67,13 +69,26 @@ pub(super) fn credential(process: &ProcessArguments, operation: &str) -> Outcome
     Ok(std::io::stdout().lock().write_all(answer.as_bytes())?)
 }
 
-/// The `pre-receive` hook: asks the daemon; what it writes reaches the pusher.
-pub(super) fn hook(process: &ProcessArguments) -> Outcome {
+/// A hook of the platform's repository. What it writes reaches the pusher.
+pub(super) fn hook(process: &ProcessArguments, hook: &str) -> Outcome {
     let installation = Installation::load(&process.installation)?;
     let push = std::env::var("ASTRALER_PUSH")
         .ok()
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| Failure::new(Kind::General, "this is a hook of the platform's repository"))?;
+    let client = AdminClient::new(installation.layout.admin_socket());
+    match hook {
+        "pre-receive" => decide(&client, push),
+        "post-receive" => taken(&client, push),
+        other => Err(Failure::new(
+            Kind::General,
+            format!("there is no hook {other} here"),
+        )),
+    }
+}
+
+/// Asks the daemon whether the push may be taken.
+fn decide(client: &AdminClient, push: u64) -> Outcome {
     let mut updates = Vec::new();
     for line in std::io::stdin().lock().take(MAX_INPUT_BYTES).lines() {
         let line = line?;
@@ -90,8 +105,11 @@ pub(super) fn hook(process: &ProcessArguments) -> Outcome {
             name: name.to_owned(),
         });
     }
-    let client = AdminClient::new(installation.layout.admin_socket());
-    let request = PushRequest { push, updates };
+    let request = PushRequest {
+        push,
+        updates,
+        options: options(),
+    };
     let verdict = super::block_on(async {
         client
             .push_verdict(&request)
@@ -102,4 +120,34 @@ pub(super) fn hook(process: &ProcessArguments) -> Outcome {
         return Ok(());
     }
     Err(Failure::new(Kind::General, "this push is refused, nothing of it was taken").details(verdict.refused))
+}
+
+/// The options of `git push -o`, as githooks(5) says.
+fn options() -> Vec<String> {
+    let count = std::env::var("GIT_PUSH_OPTION_COUNT").ok();
+    let count: usize = count.and_then(|count| count.parse().ok()).unwrap_or(0);
+    (0..count.min(MAX_OPTIONS))
+        .filter_map(|index| std::env::var(format!("GIT_PUSH_OPTION_{index}")).ok())
+        .collect()
+}
+
+/// Tells the daemon that the branches are moved, and shows what their runs say. The push is taken whatever they do.
+fn taken(client: &AdminClient, push: u64) -> Outcome {
+    let mut shown = super::pipeline_runs::Shown::brief();
+    let request = PushTaken { push };
+    super::block_on(async {
+        let told = client
+            .push_taken(&request, |line| {
+                shown
+                    .line(&line)
+                    .iter()
+                    .for_each(|text| crate::progress::line(text));
+                true
+            })
+            .await;
+        told.map_err(|error| {
+            super::not_up(&error)
+                .hint("the push was taken, and is run all the same: `astraler pipeline list` shows its runs")
+        })
+    })
 }

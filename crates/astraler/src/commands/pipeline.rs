@@ -23,6 +23,17 @@ const MAX_WORKFLOWS: usize = 1000;
 pub(super) fn run(arguments: &Arguments, command: &PipelineCommand) -> Outcome {
     match command {
         PipelineCommand::Run(run) => super::pipeline_run::run(arguments, run),
+        PipelineCommand::List { branch, lines, json } => {
+            super::pipeline_runs::list(arguments, branch.as_deref(), *lines, json.json)
+        }
+        PipelineCommand::Show { run, json } => super::pipeline_runs::show(arguments, *run, json.json),
+        PipelineCommand::Logs {
+            run,
+            follow,
+            job,
+            json,
+        } => super::pipeline_runs::logs(arguments, *run, *follow, job.as_deref(), json.json),
+        PipelineCommand::Cancel { run } => super::pipeline_runs::cancel(arguments, *run),
         PipelineCommand::Check { files, json } => check(arguments, files, json.json),
         PipelineCommand::Eval {
             contexts,

@@ -4,7 +4,7 @@ use crate::support::small;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn git(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Output {
     Command::new("git")
         .args(["-c", "user.name=Anna", "-c", "user.email=anna@small.example"])
         .args(arguments)
@@ -17,7 +17,7 @@ fn git(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn done(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn done(folder: &Path, arguments: &[&str]) -> String {
     let output = git(folder, arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -50,7 +50,15 @@ fn the_owner_pushes_without_a_password_and_others_as_far_as_their_tokens_go() {
     // The owner: the helper that `up` has set asks the daemon.
     done(
         &folder,
-        &["push", "astraler", "main", "HEAD:develop", "HEAD:feature/one"],
+        &[
+            "push",
+            "-o",
+            "skip-ci",
+            "astraler",
+            "main",
+            "HEAD:develop",
+            "HEAD:feature/one",
+        ],
     );
     let url = done(&folder, &["remote", "get-url", "astraler"]);
     let refs = done(&folder, &["ls-remote", "astraler"]);
@@ -81,7 +89,15 @@ fn the_owner_pushes_without_a_password_and_others_as_far_as_their_tokens_go() {
     // Over git's buffer of 1 MiB: the body comes in chunks, after a probe.
     done(
         &copy,
-        &["-c", "http.postBuffer=65536", "push", &anna, "HEAD:feature/two"],
+        &[
+            "-c",
+            "http.postBuffer=65536",
+            "push",
+            "-o",
+            "skip-ci",
+            &anna,
+            "HEAD:feature/two",
+        ],
     );
     refused(
         &copy,
@@ -105,7 +121,10 @@ fn the_owner_pushes_without_a_password_and_others_as_far_as_their_tokens_go() {
         "history cannot be rewritten",
     );
     refused(&folder, &["push", "astraler", ":develop"], "cannot be deleted");
-    done(&folder, &["push", "--force", "astraler", "HEAD:feature/one"]);
+    done(
+        &folder,
+        &["push", "-o", "skip-ci", "--force", "astraler", "HEAD:feature/one"],
+    );
 
     // Who may not read reads nothing; who is nobody gets nowhere.
     let deployer = token("deployer", &["deploy:staging"]);

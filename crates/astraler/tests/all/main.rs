@@ -18,6 +18,7 @@ mod lifecycle;
 mod pipeline;
 mod pipeline_run;
 mod plan;
+mod push;
 mod release;
 mod starter;
 mod support;

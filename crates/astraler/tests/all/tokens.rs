@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every route of the API with each method that it answers, and what a bearer without the scope sends: `{}` where it is
 /// refused before anything is read.
-const ROUTES: [(&str, &str, &str); 29] = [
+const ROUTES: [(&str, &str, &str); 34] = [
     ("GET", "/v1/status", "{}"),
     ("POST", "/v1/up", "{}"),
     ("POST", "/v1/down", "{}"),
@@ -39,6 +39,11 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("DELETE", "/v1/tokens/reader", "{}"),
     ("POST", "/v1/session", "{}"),
     ("POST", "/v1/git/decide", "{}"),
+    ("POST", "/v1/git/taken", "{}"),
+    ("GET", "/v1/runs", "{}"),
+    ("GET", "/v1/runs/1", "{}"),
+    ("GET", "/v1/runs/1/events", "{}"),
+    ("POST", "/v1/runs/1/cancel", "{}"),
     ("GET", "/git/small.git/info/refs?service=git-upload-pack", "{}"),
     ("POST", "/git/small.git/git-upload-pack", "{}"),
     ("GET", "/v1/releases", "{}"),

@@ -6,8 +6,6 @@
 //! runtime folder, so that a daemon that was killed takes them up again: the sandbox has the folder of the socket, and
 //! finds the new one in it.
 
-#![allow(dead_code, unused_imports, reason = "runs, which call this, are under way")]
-
 mod live;
 mod routes;
 #[cfg(test)]
@@ -21,7 +19,7 @@ use crate::daemon::Daemon;
 use crate::installation::Installation;
 use crate::words::chain;
 use astraler_host::file::{self, FileError};
-use astraler_model::{Environment, Scope};
+use astraler_model::Environment;
 use astraler_pipeline::{DeployAccess, JobAnswer, JobNotice, JobRequest, MAX_CONTROL_LINE};
 use astraler_store::StoreError;
 use live::Live;

@@ -146,6 +146,26 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "keys::the_application_is_as_its_keys_say",
     ),
     (
+        "environments.development.branches",
+        "[\"work/*\"]",
+        "push::branches_go_where_the_manifest_says",
+    ),
+    (
+        "environments.preview.branches",
+        "[\"work/a*\"]",
+        "push::branches_go_where_the_manifest_says",
+    ),
+    (
+        "environments.staging.branches",
+        "[\"next\"]",
+        "push::branches_go_where_the_manifest_says",
+    ),
+    (
+        "environments.production.branches",
+        "[\"release\"]",
+        "push::branches_go_where_the_manifest_says",
+    ),
+    (
         "environments.development.hosts",
         "[\"dev.example\"]",
         "keys::the_application_is_as_its_keys_say",

@@ -105,8 +105,9 @@ pub(super) async fn run(job: &mut Job, inputs: &Inputs, context: &Context<'_>) -
         ("BRANCH", &branch),
         ("DEPTH", &depth),
         ("CLEAN", &clean),
-        // What an earlier step wrote into its home is not for us.
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        // What an earlier step wrote into its home is not for us; ours says that any owner of the repository is fine,
+        // wherever this git looks for the system's own.
+        ("GIT_CONFIG_GLOBAL", "/etc/gitconfig"),
         ("GIT_TERMINAL_PROMPT", "0"),
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
     ] {

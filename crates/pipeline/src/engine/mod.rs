@@ -3,6 +3,7 @@
 mod contexts;
 mod given;
 mod graph;
+mod groups;
 mod job;
 mod line;
 mod plan;
@@ -11,6 +12,7 @@ mod scope;
 mod shell;
 mod step;
 
+pub use groups::concurrency;
 pub(crate) use job::{Frame, Job};
 pub(crate) use plan::Native;
 pub(crate) use post::{Post, STORE};

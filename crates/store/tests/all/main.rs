@@ -11,6 +11,7 @@ mod gate;
 mod journal;
 mod mark;
 mod open;
+mod run;
 mod sealed;
 mod source;
 mod token;
