@@ -38,9 +38,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 const MAX_OUTPUT: u64 = 64 << 20;
 /// Parts of the system that a step sees.
 const SYSTEM: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
-const ETC: [&str; 14] = [
+const ETC: [&str; 15] = [
     "/etc/alternatives",
     "/etc/ca-certificates",
+    "/etc/chromium.d",
     "/etc/crypto-policies",
     "/etc/debian_version",
     "/etc/fonts",

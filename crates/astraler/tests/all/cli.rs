@@ -158,7 +158,7 @@ fn init_takes_up_the_workers_scripts_and_package_manager_that_are_there() {
     write("pnpm-lock.yaml", "");
     write(
         "package.json",
-        r#"{ "scripts": { "lint": "eslint .", "test": "vitest run", "build": "vite build" } }"#,
+        r#"{ "scripts": { "lint": "eslint .", "test": "vitest run", "build": "vite build", "e2e": "x" } }"#,
     );
     let shown = dir.display().to_string();
     let (code, _, err) = run(&["init", "--dir", &shown]);
@@ -179,11 +179,15 @@ fn init_takes_up_the_workers_scripts_and_package_manager_that_are_there() {
         "  lint:",
         "      - run: pnpm run test",
         "    needs: [lint, test, build]",
+        "    needs: deploy-staging",
+        "      - run: pnpm run e2e",
         "      - run: astraler deploy --env production",
     ] {
         assert!(workflow.lines().any(|found| found == line), "{line}: {workflow}");
     }
     assert!(!workflow.contains("typecheck"), "no such script: {workflow}");
+    let (code, _, err) = run(&["pipeline", "check", "--dir", &shown]);
+    assert_eq!(code, 0, "{err}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ const HEAD: &str = r#"# Runs on GitHub Actions and in Astraler's own pipeline as
 #
 # The deploy jobs need the program `astraler`: set the repository variable ASTRALER_RUNNER to the label of a runner on
 # which it is installed. Each environment (Settings → Environments) holds the variable ASTRALER_URL and the secret
-# ASTRALER_TOKEN.
+# ASTRALER_TOKEN; staging's also ASTRALER_ENVIRONMENT_URL, where it is seen.
 name: CI
 
 on:
@@ -31,6 +31,9 @@ const GATES: &[(&str, &[&str])] = &[
     ("test", &["test:ci", "test"]),
     ("build", &["build"]),
 ];
+
+/// Scripts that test what runs on staging, of which the first one that there is runs after its deployment.
+const E2E: &[&str] = &["test:e2e", "e2e"];
 
 /// Environment, and the event on which it is deployed.
 const DEPLOYS: &[(&str, &str)] = &[
@@ -73,6 +76,13 @@ pub(super) fn workflow(project: &Project) -> String {
             "    if: {condition}\n    runs-on: ${{{{ vars.ASTRALER_RUNNER || 'ubuntu-latest' }}}}\n    timeout-minutes: 20\n    environment: {environment}\n    steps:\n{}      - run: astraler deploy --env {environment}\n        env:\n          ASTRALER_URL: ${{{{ vars.ASTRALER_URL }}}}\n          ASTRALER_TOKEN: ${{{{ secrets.ASTRALER_TOKEN }}}}\n\n",
             setup(project)
         ));
+        if let ("staging", Some(script)) = (*environment, project.script(E2E)) {
+            text.push_str(&format!(
+                "  e2e:\n    needs: deploy-staging\n    runs-on: ${{{{ vars.ASTRALER_RUNNER || 'ubuntu-latest' }}}}\n    timeout-minutes: 15\n    environment: staging\n    steps:\n{}      - run: {}\n        env:\n          BASE_URL: ${{{{ vars.ASTRALER_ENVIRONMENT_URL }}}}\n\n",
+                setup(project),
+                project.run(script)
+            ));
+        }
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
