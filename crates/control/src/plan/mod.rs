@@ -6,9 +6,10 @@
 pub(crate) mod api;
 mod apply;
 mod observe;
+mod scope;
 mod wanted;
 
-pub(crate) use wanted::is_protected;
+pub(crate) use scope::is_protected;
 
 use crate::words::{Application, Fault, StepOutcome, WorkerPlan};
 use astraler_model::Environment;

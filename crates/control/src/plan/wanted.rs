@@ -1,11 +1,12 @@
 //! What is wanted and what was recorded, as attributes. Both follow from an application: the one that a manifest
 //! describes, and the one that the live deployment was made with.
 
-use super::{ManifestWords, PlanRequest, Question};
+use super::Question;
+use super::scope::{described, in_scope, is_protected};
 use crate::credentials::{CredentialError, EnvironmentSecrets};
 use crate::engines::{self, owner_role};
-use crate::platform::{Platform, PlatformError, application_of, origin_of};
-use crate::words::{Action, Application, WorkerPlan};
+use crate::platform::{Platform, PlatformError};
+use crate::words::Application;
 use astraler_manifest::Config;
 use astraler_model::{Cluster, Environment};
 use astraler_plan::{Address, Attributes, Desired, EnvironmentWanted, PROTECTED, Part, SharedWanted};
@@ -138,116 +139,6 @@ pub(crate) fn wanted(platform: &Platform, question: &Question<'_>) -> Result<Wan
         scope,
         recorded,
     })
-}
-
-/// The environments that a request is about: those that are named, or all that are up, with those that an `apply` which
-/// was stopped was to bring up. What a deployment could not bring up waits for the next deployment.
-fn in_scope(
-    platform: &Platform,
-    request: &PlanRequest,
-    live: &BTreeMap<Environment, (String, Application)>,
-) -> Result<BTreeSet<Environment>, PlatformError> {
-    if !request.environments.is_empty() {
-        return Ok(request.environments.clone());
-    }
-    let mut all: BTreeSet<Environment> = live.keys().copied().collect();
-    for record in platform.environments()? {
-        if record.desired == astraler_store::Desired::Up
-            && !all.contains(&record.environment)
-            && begun(platform, record.environment)?.is_some()
-        {
-            all.insert(record.environment);
-        }
-    }
-    Ok(all)
-}
-
-/// What an `apply` that was stopped was to bring up in an environment in which nothing runs.
-fn begun(platform: &Platform, environment: Environment) -> Result<Option<Application>, PlatformError> {
-    if environment == Environment::Production {
-        return Ok(None);
-    }
-    match platform.deployments(Some(environment), 1)?.first() {
-        // It had not come to the deployment.
-        None => platform.newest_live(),
-        Some(newest) if origin_of(newest).action == Action::Apply => application_of(newest).map(Some),
-        Some(_) => Ok(None),
-    }
-}
-
-/// Whether a manifest protects an environment.
-pub(crate) fn is_protected(config: &Config, environment: Environment) -> bool {
-    use astraler_manifest::ProtectedEnvironment as Named;
-    let named = match environment {
-        Environment::Development => Named::Development,
-        Environment::Preview(_) => Named::Preview,
-        Environment::Staging => Named::Staging,
-        Environment::Production => Named::Production,
-    };
-    let own = match environment {
-        Environment::Development => config.environments.development.protected,
-        Environment::Preview(_) => config.environments.preview.protected,
-        Environment::Staging => config.environments.staging.protected,
-        Environment::Production => config.environments.production.protected,
-    };
-    own || config.protection.environments.contains(&named)
-}
-
-fn kind(environment: Environment) -> &'static str {
-    match environment {
-        Environment::Development => "development",
-        Environment::Preview(_) => "preview",
-        Environment::Staging => "staging",
-        Environment::Production => "production",
-    }
-}
-
-/// The configuration of a manifest with the code of the release that runs there. Where nothing runs yet, it is that of the
-/// one that was made live last anywhere; but production gets its first by a promotion, which asks for its gates.
-fn described(
-    platform: &Platform,
-    manifest: &ManifestWords,
-    environment: Environment,
-    live: &BTreeMap<Environment, (String, Application)>,
-) -> Result<Application, WantedError> {
-    let mut base = match live.get(&environment) {
-        Some((_, application)) => application.clone(),
-        None if environment == Environment::Production => return Err(WantedError::NothingPromoted),
-        None => match begun(platform, environment)? {
-            Some(begun) => begun,
-            None => platform
-                .newest_live()?
-                .ok_or(WantedError::NoRelease(environment))?,
-        },
-    };
-    let words = manifest
-        .workers
-        .get(kind(environment))
-        .map_or(&[][..], Vec::as_slice);
-    base.workers = words
-        .iter()
-        .map(|worker| {
-            let present = base.workers.iter().find(|present| present.name == worker.name);
-            let present = present.ok_or_else(|| WantedError::NoWorker {
-                environment,
-                worker: worker.name.clone(),
-                release: base.release.clone(),
-            })?;
-            // Compatibility goes with the bundle: it was made for it.
-            Ok(WorkerPlan {
-                modules: present.modules.clone(),
-                compatibility_date: present.compatibility_date.clone(),
-                compatibility_flags: present.compatibility_flags.clone(),
-                ..worker.clone()
-            })
-        })
-        .collect::<Result<_, WantedError>>()?;
-    if let Some(assets) = &mut base.assets {
-        assets.html_handling = manifest.config.assets.html_handling;
-        assets.not_found_handling = manifest.config.assets.not_found_handling;
-    }
-    base.config = manifest.config.clone();
-    Ok(base)
 }
 
 /// The configuration that decides for what environments share: production's before staging's before development's
