@@ -24,12 +24,15 @@ pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, Platform
     for (environment, (_, application)) in platform.live()? {
         environments.push(environment_report(platform, environment, &application)?);
     }
+    let marks = platform.marks()?.into_iter();
+    let destroying = marks.filter(|mark| mark.destroying);
     Ok(StatusReport {
         application: platform.installation.application.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         environments,
         parts,
         interrupted: platform.interrupted()?,
+        destroying: destroying.map(|mark| mark.environment).collect(),
         isolation: platform.installation.isolation.clone(),
     })
 }

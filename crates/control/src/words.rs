@@ -389,6 +389,9 @@ pub struct StatusReport {
     pub parts: Vec<PartReport>,
     /// Operations that were interrupted and have not been finished since.
     pub interrupted: Vec<String>,
+    /// Environments whose destruction was begun and has not ended.
+    #[serde(default)]
+    pub destroying: Vec<Environment>,
     /// Which process isolation is in force, in words.
     pub isolation: Vec<String>,
 }

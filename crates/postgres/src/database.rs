@@ -110,7 +110,13 @@ pub(crate) async fn ensure_owner(server: &Session, spec: &DatabaseSpec) -> Resul
     Ok(changes)
 }
 
-/// Removes the environment's database and roles with everything in them; for previews. Sessions are ended.
+/// Name of a preview's database until its copy is whole.
+pub(crate) fn copying(environment: Environment) -> String {
+    format!("{}_copying", environment.identifier())
+}
+
+/// Removes the environment's database and roles with everything in them, and a copy that was interrupted. Sessions are
+/// ended.
 pub async fn drop_database(admin: &Access, spec: &DatabaseSpec) -> Result<(), DatabaseError> {
     let server = Session::open(admin).await?;
     server
@@ -119,13 +125,15 @@ pub async fn drop_database(admin: &Access, spec: &DatabaseSpec) -> Result<(), Da
             &format!("SELECT pg_advisory_lock({LOCK})"),
         )
         .await?;
-    let database = identifier(&spec.environment.identifier());
-    server
-        .run(
-            "dropping the database",
-            &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"),
-        )
-        .await?;
+    for database in [spec.environment.identifier(), copying(spec.environment)] {
+        let database = identifier(&database);
+        server
+            .run(
+                "dropping the database",
+                &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"),
+            )
+            .await?;
+    }
     for role in [&spec.service, &spec.owner] {
         server
             .run(

@@ -195,7 +195,7 @@ pub async fn copy_golden(
     if has_database(&server, &name).await? || !has_database(&server, golden).await? {
         return Ok(None);
     }
-    let copying = format!("{name}_copying");
+    let copying = crate::database::copying(spec.environment);
     server
         .run(STEP, &format!("SELECT pg_advisory_lock({LOCK})"))
         .await?;

@@ -1,7 +1,7 @@
 //! What is there: asked in read-only transactions, compared by the planner.
 
 use crate::access::{Access, connect};
-use crate::database::{DatabaseError, DatabaseSpec, RIGHTS, failed};
+use crate::database::{DatabaseError, DatabaseSpec, RIGHTS, copying, failed};
 use crate::scram;
 use std::collections::BTreeMap;
 use tokio_postgres::types::ToSql;
@@ -112,6 +112,22 @@ pub async fn reset_altered(admin: &Access) -> Result<(), DatabaseError> {
             .map_err(failed(admin, STEP))?;
     }
     Ok(())
+}
+
+/// Whether anything of the environment is in the cluster: its database, a copy that was interrupted, a role.
+pub async fn has_traces(admin: &Access, spec: &DatabaseSpec) -> Result<bool, DatabaseError> {
+    const STEP: &str = "looking for what is left of an environment";
+    let client = read_only(admin, STEP).await?;
+    let names = [spec.environment.identifier(), copying(spec.environment)];
+    let found = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_database WHERE datname IN ($1, $2))
+                 OR EXISTS (SELECT FROM pg_roles WHERE rolname IN ($3, $4))",
+            &[&names[0], &names[1], &spec.owner, &spec.service],
+        )
+        .await
+        .map_err(failed(admin, STEP))?;
+    Ok(found.get(0))
 }
 
 /// Reads an environment's database and roles; `None` when the database is not there.

@@ -24,7 +24,7 @@ pub use configuration::configuration_files;
 pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database, service_settings};
 pub use golden::{GoldenError, GoldenSpec, copy_golden, drop_golden, golden_exists, refresh_golden};
 pub use inspect::{
-    ClusterState, DatabaseState, RoleLimits, RoleState, applied_migrations, inspect_cluster,
+    ClusterState, DatabaseState, RoleLimits, RoleState, applied_migrations, has_traces, inspect_cluster,
     inspect_database, reset_altered, role_limits, schema,
 };
 pub use migrate::{

@@ -2,7 +2,7 @@
 
 use crate::cluster::TestCluster;
 use astraler_model::Environment;
-use astraler_postgres::{Access, connect, drop_database, ensure_database};
+use astraler_postgres::{Access, connect, drop_database, ensure_database, has_traces};
 use std::fs;
 use tokio_postgres::Client;
 
@@ -110,7 +110,16 @@ async fn ensuring_twice_changes_nothing_and_repairs_what_was_bent() {
         "one of them did all the work"
     );
 
+    // A copy that was interrupted belongs to the owner too.
+    connect(&admin)
+        .await
+        .unwrap()
+        .batch_execute("CREATE DATABASE pr_3_copying OWNER pr_3_owner")
+        .await
+        .unwrap();
+    assert!(has_traces(&admin, &spec).await.unwrap());
     drop_database(&admin, &spec).await.unwrap();
+    assert!(!has_traces(&admin, &spec).await.unwrap());
     assert!(refused_entry(&admin.with("pr_3", &spec.service, &spec.service_password)).await);
     drop_database(&admin, &spec).await.unwrap();
 

@@ -59,6 +59,11 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             report.interrupted.join(", ")
         ));
     }
+    for environment in &report.destroying {
+        line(&format!(
+            "the destruction of {environment} was begun: `astraler destroy --env {environment}` goes on"
+        ));
+    }
     Ok(())
 }
 

@@ -407,6 +407,11 @@ fn destroying_takes_all_of_an_environment_and_what_is_protected_takes_two_steps(
     run(&platform, "down").ok();
     platform.up(&[]).unwrap().ok();
     assert_eq!(platform.pid("postgres-production").unwrap(), None);
+    let status = run(&platform, "status").ok().out;
+    assert!(
+        status.contains("the destruction of production was begun"),
+        "{status}"
+    );
     let plan = run(&platform, "plan").failed_with(WANTED);
     assert!(
         plan.out.contains("destruction of its environment was begun"),

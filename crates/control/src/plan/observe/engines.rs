@@ -120,6 +120,14 @@ impl Look<'_> {
             .await
             .map_err(|error| Fault::of(&part, &error))?;
         let Some(state) = found else {
+            // Roles, or a copy that was interrupted: who goes leaves none of it.
+            let left = !self.stays(environment)
+                && postgres::has_traces(admin, &spec)
+                    .await
+                    .map_err(|error| Fault::of(&part, &error))?;
+            if left {
+                self.add(environment, Part::Database, Attributes::new());
+            }
             return Ok(());
         };
         let mut attributes = Attributes::from([
