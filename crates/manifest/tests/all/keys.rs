@@ -446,7 +446,9 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
             "{key}: not the default"
         );
         let (module, name) = test.split_once("::").unwrap();
-        let code = std::fs::read_to_string(tests.join(format!("{module}.rs"))).unwrap_or_default();
+        let read = |file: String| std::fs::read_to_string(tests.join(file)).ok();
+        let code = read(format!("{module}.rs")).or_else(|| read(format!("{module}/mod.rs")));
+        let code = code.unwrap_or_default();
         assert!(
             code.contains(&format!("fn {name}()")),
             "{key}: there is no test {test}"
