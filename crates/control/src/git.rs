@@ -48,6 +48,8 @@ const MAX_WATCHING: usize = 24;
 pub(crate) struct Exchanges {
     places: Arc<Semaphore>,
     watching: Arc<Semaphore>,
+    /// Held while the repository is made or brought up to date: two who do it at once would break it.
+    preparing: tokio::sync::Mutex<()>,
     pushes: Mutex<BTreeMap<u64, Pushing>>,
 }
 
@@ -73,6 +75,7 @@ impl Default for Exchanges {
         Self {
             places: Arc::new(Semaphore::new(MAX_EXCHANGES)),
             watching: Arc::new(Semaphore::new(MAX_WATCHING)),
+            preparing: tokio::sync::Mutex::default(),
             pushes: Mutex::default(),
         }
     }
@@ -108,7 +111,10 @@ pub(crate) async fn exchange(
         .acquire_owned()
         .await
         .map_err(ApiError::internal)?;
-    prepare(&daemon.platform).await?;
+    {
+        let _alone = daemon.exchanges.preparing.lock().await;
+        prepare(&daemon.platform).await?;
+    }
     let push = Push::begin(&daemon, principal, place);
     let mut child = backend(&daemon.platform, &request, &path, push.number)
         .spawn()
