@@ -1,6 +1,7 @@
-//! Runs a spec from a file, for the tests that kill the runner.
+//! Runs a spec from a file and says what happens, for the tests that kill the runner, or run it as another user.
 
 use astraler_pipeline::{NoDeploys, RunSpec, run};
+use std::io::Write;
 use std::sync::Arc;
 
 #[tokio::main]
@@ -14,7 +15,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         sender,
         tokio_util::sync::CancellationToken::new(),
     ));
-    while events.recv().await.is_some() {}
+    while let Some(event) = events.recv().await {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&event)?)?;
+    }
     running.await??;
     Ok(())
 }

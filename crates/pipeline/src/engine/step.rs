@@ -551,10 +551,10 @@ impl Job {
 fn fault(ended: Ended, most: Duration) -> Failed {
     match ended {
         Ended::Exit(code) => {
-            let why = if code == 153 {
-                " (a file grew over the limit of the job)"
-            } else {
-                ""
+            let why = match code {
+                153 => " (a file grew over the limit of the job)",
+                137 => " (it was killed: did it need more memory than the run may take?)",
+                _ => "",
             };
             Failed::Because(format!("Process completed with exit code {code}.{why}"))
         }

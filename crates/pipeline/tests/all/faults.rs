@@ -2,6 +2,7 @@
 
 use crate::support::{Fixture, helper, job};
 use astraler_pipeline::{Conclusion, PipelineError};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -150,6 +151,63 @@ async fn files_for_commands_that_are_links_are_not_followed() {
     let ran = Fixture::new(&job(steps), &[]).run().await;
     assert_eq!(ran.job("job"), Conclusion::Failure);
     assert!(!ran.all().contains("root:"), "{}", ran.all());
+}
+
+/// Root's processes have no bound: the runner is another user then, as in the product.
+#[test]
+fn a_step_that_forks_without_end_fails_and_leaves_nothing() {
+    let marker = format!("{}.75", 60_000 + std::process::id() % 10_000);
+    let steps = format!(
+        "
+      - shell: sh -e {{0}}
+        run: |
+          cat /proc/self/oom_score_adj
+          while true; do sleep {marker} & done
+      - if: always()
+        run: echo the next one has all of them again; (true | true | true)
+"
+    );
+    let mut fixture = Fixture::new(&job(&steps), &[]);
+    fixture.spec.limits.processes = 100;
+    let folder = fixture.folder.path().to_owned();
+    let own = |name: &str| {
+        let copy = folder.join(name);
+        std::fs::copy(helper().with_file_name(name), &copy).unwrap();
+        copy
+    };
+    let (init, runner) = (own("sandbox-init"), own("run-spec"));
+    fixture.spec.tools.helper = vec![init.display().to_string()];
+    let file = folder.join("spec.json");
+    std::fs::write(&file, serde_json::to_vec(&fixture.spec).unwrap()).unwrap();
+    let mut command = std::process::Command::new(runner);
+    command.arg(&file);
+    if nix::unistd::geteuid().is_root() {
+        use std::os::unix::process::CommandExt;
+        let nobody = 65_534;
+        give(&folder, nobody);
+        command.uid(nobody).gid(nobody);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for words in [
+        "1000",
+        "Cannot fork",
+        "the next one has all of them again",
+        "\"conclusion\":\"failure\"",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    assert_eq!(sleepers(&marker), 0, "a process outlived its step");
+}
+
+fn give(path: &Path, uid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(uid)).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), uid);
+        }
+    }
 }
 
 /// A run in a process of its own, so that it can be killed.
