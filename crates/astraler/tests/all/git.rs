@@ -47,6 +47,13 @@ fn the_owner_pushes_without_a_password_and_others_as_far_as_their_tokens_go() {
     let up = platform.up(&[]).unwrap().ok();
     assert!(up.out.contains("git push astraler"), "{}", up.out);
 
+    // The repository is made by whoever comes first, and there for all who come with them.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| done(&folder, &["ls-remote", "astraler"]));
+        }
+    });
+
     // The owner: the helper that `up` has set asks the daemon.
     done(
         &folder,
