@@ -100,12 +100,16 @@ fn daemon(arguments: &Arguments) -> Outcome<AdminClient> {
     Ok(AdminClient::new(place.layout.admin_socket()))
 }
 
+/// How long a job waits for a daemon that starts anew.
+const JOB_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The socket that a pipeline job is given, with its token.
 fn job() -> Outcome<Option<AdminClient>> {
     let Some(socket) = std::env::var_os("ASTRALER_SOCKET") else {
         return Ok(None);
     };
-    let client = AdminClient::new(std::path::PathBuf::from(socket));
+    // A run outlives its daemon: what one of its jobs asks for waits for the next one.
+    let client = AdminClient::new(std::path::PathBuf::from(socket)).patient(JOB_PATIENCE);
     let Some(file) = std::env::var_os("ASTRALER_TOKEN_FILE") else {
         return Ok(Some(client));
     };

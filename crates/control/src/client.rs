@@ -17,8 +17,14 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+/// Between looks for somebody who listens.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers are read up to this size.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -81,7 +87,7 @@ pub(crate) struct Answer {
 
 /// One request without a body on a socket.
 pub(crate) async fn ask(socket: &Path, method: Method, path: &str) -> Result<Answer, ClientError> {
-    let response = send(socket, method, path, None, whole(Bytes::new())).await?;
+    let response = send(socket, method, path).await?;
     let status = response.status().as_u16();
     Ok(Answer {
         status,
@@ -100,6 +106,8 @@ pub struct AdminClient {
     socket: PathBuf,
     /// `Authorization: Bearer`, on a socket where the peer's user says nothing.
     token: Option<String>,
+    /// How long it waits for somebody to listen.
+    patience: Duration,
 }
 
 impl AdminClient {
@@ -108,7 +116,13 @@ impl AdminClient {
         Self {
             socket: socket.into(),
             token: None,
+            patience: Duration::ZERO,
         }
+    }
+
+    /// The same, which waits so long for a daemon that starts anew. What was sent already is not sent again.
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The same with a bearer token, for a job's socket.
@@ -117,6 +131,11 @@ impl AdminClient {
             token: Some(token.into()),
             ..self
         }
+    }
+
+    /// Whether it waits for a daemon that starts anew.
+    pub fn is_patient(&self) -> bool {
+        !self.patience.is_zero()
     }
 
     /// Asks for the state of the platform.
@@ -383,7 +402,20 @@ impl AdminClient {
         path: &str,
         body: Body,
     ) -> Result<http::Response<Incoming>, ClientError> {
-        send(&self.socket, method, path, self.token.as_deref(), body).await
+        let until = Instant::now() + self.patience;
+        let stream = loop {
+            match UnixStream::connect(&self.socket).await {
+                Ok(stream) => break stream,
+                Err(source) => {
+                    let nobody = matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+                    if !nobody || Instant::now() >= until {
+                        return Err(unconnected(&self.socket, source));
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        exchange(stream, &self.socket, method, path, self.token.as_deref(), body).await
     }
 
     /// What a manifest would change. Nothing is changed.
@@ -511,19 +543,28 @@ fn refused(status: u16, body: &[u8]) -> ClientError {
     ClientError::Refused { status, message }
 }
 
-async fn send(
+/// A request without a body, on a socket where the peer's user says who asks.
+async fn send(socket: &Path, method: Method, path: &str) -> Result<http::Response<Incoming>, ClientError> {
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|source| unconnected(socket, source))?;
+    exchange(stream, socket, method, path, None, whole(Bytes::new())).await
+}
+
+fn unconnected(socket: &Path, source: std::io::Error) -> ClientError {
+    ClientError::Connect {
+        path: socket.to_owned(),
+        source,
+    }
+}
+
+async fn exchange(
+    stream: UnixStream,
     socket: &Path,
     method: Method,
     path: &str,
     token: Option<&str>,
     body: Body,
 ) -> Result<http::Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| ClientError::Connect {
-            path: socket.to_owned(),
-            source,
-        })?;
     let broken = |source| ClientError::Broken {
         path: socket.to_owned(),
         source,

@@ -15,6 +15,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
+/// How often a job asks for one deployment.
+const MAX_ASKED: u32 = 4;
+
 /// What a command has heard.
 struct Heard {
     progress: Progress,
@@ -45,9 +48,29 @@ pub(super) fn run(arguments: &Arguments, deploy: &DeployArguments) -> Outcome {
                 ..told(origin, &deploy.change)
             },
         };
-        let sent = client.deploy(&request, |event| heard.hear(event)).await;
+        let sent = ask(&client, &request, &mut heard).await;
         heard.end(sent)
     })
+}
+
+/// Asks for a deployment. In a job, where nobody sits before it, the daemon that comes after one that was killed is
+/// asked again: it has ended what that one left half-done.
+async fn ask(client: &AdminClient, request: &DeployRequest, heard: &mut Heard) -> Result<(), ClientError> {
+    for _ in 1..MAX_ASKED {
+        match client.deploy(request, |event| heard.hear(event)).await {
+            Err(ClientError::Broken { .. }) if client.is_patient() => {
+                if heard.live.is_some() {
+                    return Ok(());
+                }
+                heard.progress.clear();
+                heard
+                    .progress
+                    .say("the daemon has ended meanwhile: the next one is asked");
+            }
+            sent => return sent,
+        }
+    }
+    client.deploy(request, |event| heard.hear(event)).await
 }
 
 /// The digest of the working folder's release, which the daemon has.

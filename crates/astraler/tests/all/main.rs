@@ -13,6 +13,7 @@ mod docs;
 mod faults;
 mod gates;
 mod git;
+mod jobs;
 mod keys;
 mod lifecycle;
 mod pipeline;

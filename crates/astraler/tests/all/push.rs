@@ -11,7 +11,7 @@ use std::time::Duration;
 const NOWHERE: &str = "\n[environments.development]\nbranches = []\n[environments.staging]\nbranches = []\n\
                        [environments.production]\nbranches = []\n[environments.preview]\nbranches = []\n";
 
-fn write(folder: &Path, name: &str, text: &str) {
+pub(crate) fn write(folder: &Path, name: &str, text: &str) {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
@@ -30,14 +30,14 @@ fn repository(workflow: &str) -> Platform {
     platform
 }
 
-fn commit(folder: &Path, message: &str) {
+pub(crate) fn commit(folder: &Path, message: &str) {
     done(folder, &["add", "."]);
     done(folder, &["commit", "--quiet", "--allow-empty", "-m", message]);
 }
 
 /// Pushes; what the pusher saw.
 #[track_caller]
-fn push(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn push(folder: &Path, arguments: &[&str]) -> String {
     let mut words = vec!["push", "astraler"];
     words.extend(arguments);
     let output = git(folder, &words);
@@ -52,7 +52,7 @@ fn runs(platform: &Platform) -> Vec<Value> {
 }
 
 /// The state or, once it has ended, the conclusion of a run.
-fn state(platform: &Platform, number: u64) -> String {
+pub(crate) fn state(platform: &Platform, number: u64) -> String {
     let run = run(platform, number);
     let word = match &run["conclusion"] {
         Value::Null => &run["state"],
@@ -61,7 +61,7 @@ fn state(platform: &Platform, number: u64) -> String {
     word.as_str().unwrap().to_owned()
 }
 
-fn run(platform: &Platform, number: u64) -> Value {
+pub(crate) fn run(platform: &Platform, number: u64) -> Value {
     let number = number.to_string();
     platform
         .run(&["pipeline", "show", &number, "--json"])
@@ -125,17 +125,17 @@ const WAITS: &str = "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    s
                      while [ ! -e \"$RUNNER_TOOL_CACHE/go\" ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done; echo done\n      \
                      - if: always()\n        run: echo cleaned up\n";
 
-fn began(platform: &Platform, number: u64) -> bool {
+pub(crate) fn began(platform: &Platform, number: u64) -> bool {
     let events = platform.state().join(format!("runs/{number}/events.jsonl"));
     std::fs::read_to_string(events).is_ok_and(|said| said.contains("began"))
 }
 
-fn go(platform: &Platform) {
+pub(crate) fn go(platform: &Platform) {
     write(&platform.state().join("pipeline/tools"), "go", "");
 }
 
 /// A push whose pusher leaves at once: the run goes on.
-fn push_and_leave(folder: &Path, branch: &str) {
+pub(crate) fn push_and_leave(folder: &Path, branch: &str) {
     let mut child = std::process::Command::new("git")
         .args(["push", "--quiet", "astraler", branch])
         .current_dir(folder)
