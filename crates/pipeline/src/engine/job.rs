@@ -142,10 +142,7 @@ pub(super) async fn run(shared: Arc<Shared>, leg: Leg, cancel: CancellationToken
                 .await;
         }
     }
-    // The next job may need the space.
-    tokio::task::spawn_blocking(move || crate::work::remove(&at))
-        .await
-        .ok();
+    shared.sweep(at);
     if let Some(notice) = &notice {
         shared.deploys.ended(notice).await;
     }

@@ -37,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Why nothing was run.
@@ -99,6 +100,7 @@ pub(crate) struct Shared {
     pub(crate) cancel: CancellationToken,
     events: mpsc::Sender<RunEvent>,
     slots: Arc<Semaphore>,
+    sweeping: Mutex<JoinSet<()>>,
     next_job: AtomicU64,
     groups: Mutex<HashMap<String, Arc<graph::Group>>>,
     found: Mutex<Findings>,
@@ -146,6 +148,18 @@ impl Shared {
 
     fn found(&self) -> std::sync::MutexGuard<'_, Findings> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweeping(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.sweeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the folder of a job that has ended, while others go on: some ten thousand files take seconds. What cannot
+    /// be removed goes with the run's folder.
+    fn sweep(&self, folder: PathBuf) {
+        self.sweeping().spawn_blocking(move || {
+            crate::work::remove(&folder).ok();
+        });
     }
 
     /// The next job's number, and its folder.
@@ -201,6 +215,7 @@ pub async fn run(
     );
     let shared = Arc::new(Shared {
         slots: Arc::new(Semaphore::new(spec.limits.jobs.max(1))),
+        sweeping: Mutex::default(),
         folder: folder.path().to_owned(),
         plan,
         masks,
@@ -222,12 +237,15 @@ pub async fn run(
         .await;
     let conclusion = workflows(&shared).await;
     let report = report(&shared, conclusion, begun);
-    tokio::task::spawn_blocking(move || drop(folder)).await.ok();
     shared
         .send(RunEvent::RunEnded {
             report: Box::new(report.clone()),
         })
         .await;
+    // Nobody has to wait for this but the process.
+    let mut sweeping = std::mem::take(&mut *shared.sweeping());
+    while sweeping.join_next().await.is_some() {}
+    tokio::task::spawn_blocking(move || drop(folder)).await.ok();
     Ok(report)
 }
 
@@ -237,7 +255,7 @@ async fn workflows(shared: &Arc<Shared>) -> Conclusion {
     for after in [false, true] {
         let well = |result: &Conclusion| matches!(result, Conclusion::Success | Conclusion::Skipped);
         let begins = results.iter().all(well);
-        let mut all = tokio::task::JoinSet::new();
+        let mut all = JoinSet::new();
         for workflow in &shared.plan.workflows {
             if shared.plan.after.contains(&workflow.file) == after {
                 all.spawn(graph::run_top(Arc::clone(shared), Arc::clone(workflow), begins));
