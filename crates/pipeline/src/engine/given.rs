@@ -1,7 +1,7 @@
 //! What a job is given before its first step: variables, secrets, programs, the way to the registries, and, where it has an
 //! `environment:`, its way to the platform.
 
-use super::graph::Leg;
+use super::legs::Leg;
 use super::{Shared, write};
 use crate::control::{DeployAccess, JobNotice};
 use crate::proxy::Reach;

@@ -2,7 +2,7 @@
 
 use super::contexts::{self, Github};
 use super::given::{self, Given};
-use super::graph::Leg;
+use super::legs::Leg;
 use super::post::Post;
 use super::scope::{StepFunctions, object};
 use super::{Shared, millis, write};

@@ -5,6 +5,7 @@ mod given;
 mod graph;
 mod groups;
 mod job;
+mod legs;
 mod line;
 mod plan;
 mod post;
@@ -102,7 +103,7 @@ pub(crate) struct Shared {
     slots: Arc<Semaphore>,
     sweeping: Mutex<JoinSet<()>>,
     next_job: AtomicU64,
-    groups: Mutex<HashMap<String, Arc<graph::Group>>>,
+    groups: Mutex<HashMap<String, Arc<legs::Group>>>,
     found: Mutex<Findings>,
     gates: Mutex<Watch>,
 }
