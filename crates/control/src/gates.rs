@@ -5,12 +5,14 @@
 
 use crate::daemon::Daemon;
 use crate::platform::{Platform, PlatformError, now_ms};
+use crate::runs::Rules;
 use crate::words::{Application, Event, Fault, Origin, StepOutcome};
 use astraler_model::{Environment, Principal};
 use astraler_pipeline::{COVERAGE, GateReport, GateState as Reported};
 use astraler_store::{GateRecord, GateState, NewGate};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use tokio::sync::mpsc;
 
@@ -158,13 +160,12 @@ fn elsewhere(name: &str) -> NewGate<'_> {
 }
 
 impl Platform {
-    /// How the gates of a release stand, by the manifest that is in it.
-    pub(crate) fn production_gate(
-        &self,
-        application: &Application,
-    ) -> Result<Vec<GateStanding>, PlatformError> {
-        let pipeline = &application.config.pipeline;
-        let records = self.store.gates_of_release(&application.release)?;
+    /// How the gates of a release stand. Which there are is for the manifest to say whose words count, as in the runs
+    /// that told; never for the one that is judged.
+    pub(crate) fn production_gate(&self, release: &str) -> Result<Vec<GateStanding>, PlatformError> {
+        let rules = Rules::of(self)?;
+        let pipeline = &rules.config().pipeline;
+        let records = self.store.gates_of_release(release)?;
         Ok(standing(
             &pipeline.gate_names(),
             pipeline.gates.is_some(),
@@ -231,8 +232,15 @@ impl Daemon {
         origin: Origin,
         events: &mpsc::Sender<Event>,
     ) -> Result<ControlFlow<Event, Origin>, Fault> {
-        // CATCH UP HERE: what runs that are under way have told is to be recorded before it is judged.
         let platform = &self.platform;
+        let release = &application.release;
+        let known = platform.production_gate(release).unwrap_or_default();
+        let expected = known.iter().filter(|gate| gate.state == Standing::Expected);
+        let runs: BTreeSet<u64> = expected.filter_map(|gate| gate.run).collect();
+        for run in runs {
+            // It may have told already, and not be heard yet.
+            self.catch_up(run).await;
+        }
         platform
             .pass_gates(principal, environment, application, origin, events)
             .await
@@ -251,7 +259,9 @@ impl Platform {
         let part = format!("gates {environment}");
         let fault = |error: &dyn std::error::Error| Fault::of(&part, error);
         let reason = self.may_override(principal, &part, origin.override_reason.as_deref())?;
-        let gates = self.production_gate(application).map_err(|error| fault(&error))?;
+        let gates = self
+            .production_gate(&application.release)
+            .map_err(|error| fault(&error))?;
         let origin = Origin {
             gates: Some(gates.clone()),
             override_reason: None,

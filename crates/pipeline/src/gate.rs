@@ -37,10 +37,10 @@ pub(crate) fn gates(
     all
 }
 
-/// Of these gates, those that a job or a step of the workflows is. Matrices and expressions are taken as they stand.
-pub fn gates_of(names: &[String], workflows: &[Workflow]) -> Vec<String> {
+/// Of these gates, those that a job or a step of the workflows, or of what they call, is. Matrices and expressions are
+/// taken as they stand.
+pub(crate) fn gates_of<'w>(names: &[String], workflows: impl Iterator<Item = &'w Workflow>) -> Vec<String> {
     let jobs: Vec<Open> = workflows
-        .iter()
         .flat_map(|workflow| workflow.jobs.iter().map(|job| Open::of(workflow, job)))
         .collect();
     let found = names
@@ -312,7 +312,7 @@ jobs:
     fn what_a_workflow_holds_is_known_before_it_runs() {
         let workflow = astraler_workflow::parse("ci.yml", CI).unwrap();
         let wanted = names(&["lint", "typecheck", "test", "build", "e2e"]);
-        let found = gates_of(&wanted, &[workflow]);
+        let found = gates_of(&wanted, std::iter::once(&workflow));
         assert_eq!(found, names(&["lint", "typecheck", "test", "build"]));
     }
 

@@ -48,12 +48,12 @@ pub use control::{
     Answering, ControlDeploys, DeployAccess, Deploys, JobAnswer, JobNotice, JobRequest, MAX_CONTROL_LINE,
     NoDeploys,
 };
-pub use engine::{PipelineError, check, concurrency, run};
+pub use engine::{PipelineError, check, concurrency, gates_of, run};
 pub use event::{
     Annotation, Conclusion, Coverage, GateReport, GateState, JobReport, Level, RunEvent, RunReport,
     StepReport,
 };
-pub use gate::{COVERAGE, gates_of};
+pub use gate::COVERAGE;
 pub use git::{GitError, snapshot, workflow_files};
 pub use machine::Machine;
 pub use render::{Renderer, gates_table};

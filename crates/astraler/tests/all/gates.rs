@@ -55,8 +55,15 @@ fn production_takes_what_has_passed_its_gates() {
     );
     std::io::Write::write_all(&mut std::fs::File::create(&manifest).unwrap(), text.as_bytes()).unwrap();
     platform.run(&["deploy", "--env", "staging"]).unwrap().ok();
-    let release = newest(&platform)["release"].as_str().unwrap().to_owned();
     let promote = ["promote", "staging", "production"];
+    // What a release says of gates counts when production runs it.
+    platform.run(&promote).unwrap().ok();
+    let named = newest(&platform);
+    let text = text.replace("hello development", "hello again");
+    std::io::Write::write_all(&mut std::fs::File::create(&manifest).unwrap(), text.as_bytes()).unwrap();
+    platform.run(&["deploy", "--env", "staging"]).unwrap().ok();
+    let release = newest(&platform)["release"].as_str().unwrap().to_owned();
+    assert_ne!(named["release"], release.as_str());
     let blocked = platform.run(&promote).unwrap().failed_with(15);
     assert!(
         blocked.err.contains("lint was not run, e2e was not run"),
@@ -99,7 +106,7 @@ fn production_takes_what_has_passed_its_gates() {
     assert_eq!(last["event"], "blocked", "{last}");
     let live = platform.run(&["status", "--json"]).unwrap().ok().json();
     assert!(
-        live.to_string().contains(first["release"].as_str().unwrap()),
+        live.to_string().contains(named["release"].as_str().unwrap()),
         "{live}"
     );
 

@@ -78,15 +78,9 @@ pub(super) fn prepare(platform: &Platform, run: &Run) -> Result<Prepared, BeginE
             branch: cause.branch,
         });
     }
-    astraler_pipeline::check(&spec.workflows, &spec.source, &[])?;
+    let gates = astraler_pipeline::gates_of(&spec.gates, &spec.workflows, &spec.source)?;
     copy.give(group)?;
     let tree = copy.tree(&sha)?;
-    let parsed: Vec<_> = spec
-        .workflows
-        .iter()
-        .filter_map(|file| astraler_workflow::parse(&file.path, &file.text).ok())
-        .collect();
-    let gates = astraler_pipeline::gates_of(&spec.gates, &parsed);
     platform.gates_expected(&tree, run.id, run.environment, &gates)?;
     Ok(Prepared { spec, tree, cause })
 }

@@ -90,6 +90,19 @@ pub fn check(files: &[WorkflowFile], source: &Source, jobs: &[String]) -> Result
     Plan::new(files, source, jobs).map(drop)
 }
 
+/// Looks at workflows as [`check`] does, and tells which of the gates they have: those that a run will tell of.
+pub fn gates_of(
+    names: &[String],
+    files: &[WorkflowFile],
+    source: &Source,
+) -> Result<Vec<String>, PipelineError> {
+    let plan = Plan::new(files, source, &[])?;
+    Ok(crate::gate::gates_of(
+        names,
+        plan.workflows.iter().map(Arc::as_ref),
+    ))
+}
+
 /// What the jobs of a run share.
 pub(crate) struct Shared {
     pub(crate) spec: RunSpec,
