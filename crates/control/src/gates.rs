@@ -8,7 +8,7 @@ use crate::platform::{Platform, PlatformError, now_ms};
 use crate::runs::Rules;
 use crate::words::{Application, Event, Fault, Origin, StepOutcome};
 use astraler_model::{Environment, Principal};
-use astraler_pipeline::{COVERAGE, GateReport, GateState as Reported};
+use astraler_pipeline::{COVERAGE, GateReport, GateState as Reported, Promised};
 use astraler_store::{GateRecord, GateState, NewGate};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -89,23 +89,25 @@ impl GateStanding {
 
 /// What a run is told of by whoever follows it.
 impl Platform {
-    /// A run begins that has jobs or steps of these names, see [`astraler_pipeline::gates_of`].
+    /// A run begins that has these gates. What comes only after its deployment to production is not waited for there:
+    /// nothing would ever get there.
     pub(crate) fn gates_expected(
         &self,
         tree: &str,
         run: u64,
         environment: Option<Environment>,
-        names: &[String],
+        promised: &[Promised],
     ) -> Result<(), PlatformError> {
-        let gates: Vec<NewGate<'_>> = names
+        let waits = environment == Some(Environment::Production);
+        let gates: Vec<NewGate<'_>> = promised
             .iter()
-            .map(|name| match counts(name, environment) {
-                true => NewGate {
-                    name,
+            .filter_map(|gate| match counts(&gate.name, environment) {
+                true => (gate.before_deployments || !waits).then_some(NewGate {
+                    name: &gate.name,
                     state: GateState::Expected,
                     detail: "",
-                },
-                false => elsewhere(name),
+                }),
+                false => Some(elsewhere(&gate.name)),
             })
             .collect();
         Ok(self.store.gates_put(tree, run, &gates, now_ms())?)
@@ -506,8 +508,19 @@ mod tests {
             all.map(|gate| (gate.state, gate.run, gate.detail))
                 .collect::<Vec<_>>()
         };
+        let promised = names.clone().map(|name| Promised {
+            name,
+            before_deployments: false,
+        });
         let production = Some(Environment::Production);
-        platform.gates_expected("tree", 1, production, &names).unwrap();
+        platform.gates_expected("tree", 1, production, &promised).unwrap();
+        let missing = (
+            Standing::Missing,
+            None,
+            "no workflow has a job or step of this name".to_owned(),
+        );
+        let elsewhere = (Standing::Skipped, Some(1), NOT_STAGING.to_owned());
+        assert_eq!(states(), [missing, elsewhere]);
         platform
             .gates_record("tree", 1, production, &report(Reported::Passed))
             .unwrap();
@@ -520,7 +533,7 @@ mod tests {
             ]
         );
         let staging = Some(Environment::Staging);
-        platform.gates_expected("tree", 2, staging, &names).unwrap();
+        platform.gates_expected("tree", 2, staging, &promised).unwrap();
         assert_eq!(states()[1].0, Standing::Expected);
         platform
             .gates_record("tree", 2, staging, &report(Reported::Missing))

@@ -53,7 +53,7 @@ pub use event::{
     Annotation, Conclusion, Coverage, GateReport, GateState, JobReport, Level, RunEvent, RunReport,
     StepReport,
 };
-pub use gate::COVERAGE;
+pub use gate::{COVERAGE, Promised};
 pub use git::{GitError, snapshot, workflow_files};
 pub use machine::Machine;
 pub use render::{Renderer, gates_table};

@@ -1,5 +1,7 @@
 //! What production takes: the gates of a release, judged by what runs told of its sources.
 
+use crate::git::done;
+use crate::push::{commit, push, write};
 use crate::support::small;
 use astraler_store::{GateState, NewGate, Store};
 use astraler_testkit::Platform;
@@ -146,5 +148,100 @@ fn production_takes_what_has_passed_its_gates() {
     let last = newest(&platform);
     assert_eq!(last["override_reason"], Value::Null);
     assert_eq!(last["gates"][1]["run"], 3);
+    platform.run(&["audit", "verify"]).unwrap().ok();
+}
+
+/// `e2e` on staging alone; the application has a file `broken` where it is to fail.
+const CI: &str = r#"
+on: push
+jobs:
+  lint:
+    runs-on: ubuntu-latest
+    steps: [{ run: "true" }]
+  deploy-staging:
+    needs: lint
+    if: github.ref == 'refs/heads/develop'
+    environment: staging
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - run: astraler deploy --env staging
+  e2e:
+    needs: deploy-staging
+    environment: staging
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - run: curl --fail --silent --show-error "$ASTRALER_ENVIRONMENT_URL/api/health"
+      - run: test ! -e broken
+  deploy-production:
+    needs: lint
+    if: github.ref == 'refs/heads/main'
+    environment: production
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - run: astraler deploy --env production --override "let me" || true
+      - run: astraler deploy --env production
+"#;
+
+#[test]
+fn a_push_to_production_waits_for_what_staging_says_of_its_tree() {
+    let platform = small();
+    let folder = platform.application().to_owned();
+    write(&folder, ".github/workflows/ci.yml", CI);
+    done(&folder, &["init", "--quiet", "--initial-branch=main"]);
+    commit(&folder, "first");
+    platform.up(&[]).unwrap().ok();
+
+    let said = push(&folder, &["main"]);
+    for words in [
+        "production takes what has passed its gates: e2e was skipped in run 1",
+        "✓ lint       passed",
+        "! typecheck  missing",
+        "push the same commit to a branch of staging",
+        "run 1: main → production, failure",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    let audit = platform.run(&["audit", "list", "--json"]).unwrap().ok().json();
+    let refused = audit.as_array().unwrap().iter().find(|entry| {
+        entry["actor"] == "run 1 job deploy-production" && entry["detail"]["override"] == "let me"
+    });
+    assert!(refused.is_some(), "{audit}");
+    let said = push(&folder, &["main:develop"]);
+    assert!(said.contains("run 2: develop → staging, success"), "{said}");
+    let staging = newest(&platform);
+
+    // The same tree by another commit: what staging said counts, and the release is the same.
+    commit(&folder, "again");
+    let said = push(&folder, &["main"]);
+    assert!(said.contains("run 3: main → production, success"), "{said}");
+    let production = newest(&platform);
+    assert_eq!(production["environment"], "production");
+    assert_eq!(production["release"], staging["release"]);
+    assert_eq!(production["override_reason"], Value::Null);
+    let gate = |name: &str| {
+        let gates = production["gates"].as_array().unwrap();
+        let found = gates.iter().find(|gate| gate["gate"] == name);
+        found.unwrap().clone()
+    };
+    assert_eq!(
+        (&gate("e2e")["state"], &gate("e2e")["run"]),
+        (&"passed".into(), &2.into())
+    );
+    assert_eq!(
+        (&gate("lint")["state"], &gate("lint")["run"]),
+        (&"passed".into(), &3.into())
+    );
+    assert_eq!(gate("typecheck")["state"], "missing");
+
+    write(&folder, "broken", "");
+    commit(&folder, "broken");
+    let said = push(&folder, &["main:develop"]);
+    assert!(said.contains("run 4: develop → staging, failure"), "{said}");
+    let said = push(&folder, &["main"]);
+    assert!(said.contains("e2e failed in run 4"), "{said}");
+    assert!(said.contains("run 5: main → production, failure"), "{said}");
     platform.run(&["audit", "verify"]).unwrap().ok();
 }

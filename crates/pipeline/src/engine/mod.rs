@@ -21,8 +21,8 @@ pub(crate) use step::Failed;
 
 use crate::artifact::Artifacts;
 use crate::control::Deploys;
-use crate::event::{Annotation, Conclusion, Coverage, JobReport, Level, RunEvent, RunReport};
-use crate::gate::Watch;
+use crate::event::{Annotation, Conclusion, Coverage, JobReport, Level, RunEvent, RunReport, StepReport};
+use crate::gate::{Promised, Watch};
 use crate::git::GitError;
 use crate::mask::Masks;
 use crate::sandbox::ETC_FILES;
@@ -95,12 +95,10 @@ pub fn gates_of(
     names: &[String],
     files: &[WorkflowFile],
     source: &Source,
-) -> Result<Vec<String>, PipelineError> {
+) -> Result<Vec<Promised>, PipelineError> {
     let plan = Plan::new(files, source, &[])?;
-    Ok(crate::gate::gates_of(
-        names,
-        plan.workflows.iter().map(Arc::as_ref),
-    ))
+    let workflows = plan.workflows.iter().map(Arc::as_ref);
+    Ok(crate::gate::gates_of(names, workflows))
 }
 
 /// What the jobs of a run share.
@@ -150,6 +148,22 @@ impl Shared {
             let found = self.found();
             let mut watch = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
             watch.ended(&workflow.file, &job.id, &found.jobs)
+        };
+        if !gates.is_empty() {
+            self.send(RunEvent::Gates { gates }).await;
+        }
+    }
+
+    /// A step of a job ended. Of a job of a matrix, and of one that was called, it counts when all of them have ended.
+    async fn step_ended(&self, leg: &legs::Leg, step: &StepReport) {
+        let job = leg.job();
+        if leg.key != job.id {
+            return;
+        }
+        let gates = {
+            let found = self.found();
+            let mut watch = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.step_ended(&leg.workflow.file, &job.id, &leg.name, step, &found.jobs)
         };
         if !gates.is_empty() {
             self.send(RunEvent::Gates { gates }).await;
@@ -285,7 +299,17 @@ async fn workflows(shared: &Arc<Shared>) -> Conclusion {
 fn report(shared: &Shared, conclusion: Conclusion, begun: Instant) -> RunReport {
     let found = std::mem::take(&mut *shared.found());
     let spec = &shared.spec;
-    let gates = crate::gate::gates(&spec.gates, &found.jobs, &found.coverage, spec.coverage_percent);
+    let promised = {
+        let watch = shared.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.promised().to_vec()
+    };
+    let gates = crate::gate::gates(
+        &spec.gates,
+        &promised,
+        &found.jobs,
+        &found.coverage,
+        spec.coverage_percent,
+    );
     let artifacts = shared.artifacts.list().unwrap_or_default();
     let mut annotations = found.annotations;
     let low = gates

@@ -162,9 +162,10 @@ impl Job {
         self.reports.push(report.clone());
         let event = RunEvent::StepEnded {
             job: self.key().to_owned(),
-            report,
+            report: report.clone(),
         };
         self.shared.send(event).await;
+        self.shared.step_ended(&self.leg, &report).await;
     }
 
     /// Evaluates something of a step.
