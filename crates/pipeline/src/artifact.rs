@@ -51,8 +51,12 @@ impl Artifacts {
                     fs::remove_file(path).ok();
                 }
             }
-            // Only an empty one goes.
-            fs::remove_dir(run.path()).ok();
+            // Only an empty one goes, and not that of a run which has not written yet.
+            let modified = run.metadata().and_then(|found| found.modified());
+            let age = modified.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            if age.as_secs() > SECONDS_OF_A_DAY {
+                fs::remove_dir(run.path()).ok();
+            }
         }
         let folder = all.join(run);
         crate::work::make(&folder)?;
@@ -197,5 +201,36 @@ impl<W: Write> Write for Hashing<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_has_written_nothing_yet_keeps_its_folder_when_another_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Artifacts::open(folder.path(), "1", 1_000).unwrap();
+        Artifacts::open(folder.path(), "2", 1_000).unwrap();
+        assert_eq!(first.list().unwrap(), []);
+        // An old empty one goes, and an artifact whose time is over.
+        let old = folder.path().join("0");
+        fs::create_dir(&old).unwrap();
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * SECONDS_OF_A_DAY);
+        File::open(&old).unwrap().set_modified(long_ago).unwrap();
+        let over = Artifact {
+            name: "over".into(),
+            files: 1,
+            bytes: 1,
+            digest: String::new(),
+            expires: 2_000,
+        };
+        let json = serde_json::to_vec(&over).unwrap();
+        astraler_host::file::replace(first.path("over").with_extension("json"), &json, 0o600).unwrap();
+        assert_eq!(first.list().unwrap().len(), 1);
+        Artifacts::open(folder.path(), "2", 2_000).unwrap();
+        assert_eq!(first.list().unwrap(), []);
+        assert!(!old.exists());
     }
 }

@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// Held while a run's folder is made.
+const OPENING: &str = ".opening.lock";
+
 /// A folder that belongs to one run, as long as its lock is held.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
@@ -17,6 +20,9 @@ impl RunFolder {
     /// Makes it anew. Folders whose run is dead are removed first.
     pub(crate) fn open(work: &Path, run: &str) -> io::Result<Self> {
         make(work)?;
+        // One after the other: a lock that a run has just made and not yet taken would look like that of a dead one.
+        let _opening =
+            FileLock::wait(work.join(OPENING), "opening the folder of a run").map_err(io::Error::other)?;
         for entry in fs::read_dir(work)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(dead) = name.strip_suffix(".lock") else {
@@ -24,6 +30,7 @@ impl RunFolder {
             };
             // A lock that can be had has no run.
             if dead != run
+                && name != OPENING
                 && let Ok(lock) = FileLock::try_acquire(entry.path(), "clearing away a run")
             {
                 remove(&work.join(dead))?;
@@ -104,6 +111,10 @@ mod tests {
         assert!(living.path().is_dir());
         drop(other);
         drop(living);
-        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+        let left: Vec<_> = fs::read_dir(work.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, [OPENING]);
     }
 }
