@@ -199,6 +199,10 @@ impl Layout {
     pub fn access_log(&self) -> PathBuf {
         self.state.join("logs/edge/access.log")
     }
+    /// What the owner's shell says of registries and certificates: runs use the same. The daemon's environment is bare.
+    pub fn machine(&self) -> PathBuf {
+        self.state.join("machine.json")
+    }
     /// What the daemon and a run of the pipeline share: one folder each.
     pub fn run(&self, number: u64) -> PathBuf {
         self.state.join("runs").join(number.to_string())

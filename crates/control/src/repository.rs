@@ -199,11 +199,15 @@ fn give(path: &Path, group: Option<u32>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A bare repository with `base` and `work`, which has one commit more; `files` are what that commit writes.
-    fn repository(folder: &Path, base_file: &str, work_file: &str) -> (Repository, String, String) {
+    pub(crate) fn repository(
+        folder: &Path,
+        base_file: &str,
+        work_file: &str,
+    ) -> (Repository, String, String) {
         let path = folder.join("r.git");
         let mut init = plain(folder);
         finish(

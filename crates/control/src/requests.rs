@@ -158,6 +158,12 @@ impl Daemon {
         spawn(move |events| async move {
             let _change = self.changes.read().await;
             let _turn = self.turns.take(environment).await;
+            if let Environment::Preview(number) = environment {
+                // Or the next push of its branch would bring it back.
+                crate::runs::end_pull_request(&self.platform, number, &actor, &reason)
+                    .map_err(|error| Fault::of("pull request", &error))?;
+                self.runs.wake();
+            }
             remove::remove(&self.platform, environment, &actor, &reason, &events).await?;
             Ok(Event::Removed { environment })
         })

@@ -8,7 +8,7 @@ use crate::platform::Platform;
 use crate::repository::{Repository, RepositoryError};
 use astraler_model::Environment;
 use astraler_pipeline::{
-    Event, Folders, GitError, Limits, Machine, RunSpec, Secrets, Source, WorkflowFile, workflow_files,
+    Event, Folders, GitError, Limits, RunSpec, Secrets, Source, WorkflowFile, workflow_files,
 };
 use astraler_store::Run;
 use astraler_workflow::trigger;
@@ -80,7 +80,7 @@ pub(super) fn draft(
             tool_cache: at("tools"),
         },
         tools: super::runner_tools(&found, &installation.program),
-        machine: Machine::probe(),
+        machine: super::tools::machine(&installation.layout),
         registries: settings.registries.clone(),
         ports: vec![installation.ports.http],
         hosts: run

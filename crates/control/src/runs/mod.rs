@@ -18,6 +18,7 @@ mod tools;
 
 pub(crate) use api::{router, stream};
 pub(crate) use cause::Cause;
+pub(crate) use pull_requests::end as end_pull_request;
 pub(crate) use receive::{received, refusal, taken};
 pub(crate) use rules::Rules;
 pub use tools::runner_tools;

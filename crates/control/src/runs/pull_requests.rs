@@ -2,12 +2,12 @@
 //! merged or its branch deleted, or said by a push. Its preview goes with it.
 
 use crate::daemon::Daemon;
-use crate::platform::{PlatformError, now_ms};
+use crate::platform::{Platform, PlatformError, now_ms};
 use crate::remove;
 use crate::repository::Repository;
 use crate::words::Fault;
 use astraler_model::Environment;
-use astraler_store::{PullRequest, RunState};
+use astraler_store::{Desired, PullRequest, RunState};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -30,38 +30,46 @@ pub(super) async fn settle(daemon: &Arc<Daemon>) -> Result<(), PlatformError> {
 }
 
 /// Ends a pull request: its runs, its preview.
-pub(super) fn close(
-    daemon: &Arc<Daemon>,
-    number: u32,
-    actor: &str,
-    why: &str,
-) -> Result<bool, PlatformError> {
-    let platform = &daemon.platform;
-    let line = format!("pull request {number}");
-    for run in platform.store.runs_open()? {
-        if run.line == line && run.state != RunState::Received {
-            platform.store.run_cancel(run.id)?;
-        }
+pub(super) fn close(daemon: &Arc<Daemon>, number: u32, actor: &str, why: &str) -> Result<(), PlatformError> {
+    end(&daemon.platform, number, actor, why)?;
+    take_preview(daemon, number, now_ms())
+}
+
+/// Ends a pull request and its runs; its preview is the caller's to remove. One that is not open stays as it is.
+pub(crate) fn end(platform: &Platform, number: u32, actor: &str, why: &str) -> Result<(), PlatformError> {
+    let store = &platform.store;
+    let known = store.pull_request(number)?;
+    if known.is_none_or(|known| known.closed_ms.is_some()) {
+        return Ok(());
     }
-    let now = now_ms();
     platform.audit(
         actor,
         "pull request closed",
         &number.to_string(),
         &json!({ "why": why }),
     )?;
-    let was_open = platform.store.pull_request_close(number, now)?;
-    take_preview(daemon, number, now)?;
-    Ok(was_open)
+    store.pull_request_close(number, now_ms())?;
+    let line = format!("pull request {number}");
+    for run in store.runs_open()? {
+        if run.line == line && run.state != RunState::Received {
+            store.run_cancel(run.id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the preview of a pull request that has ended, in the background. One that somebody made since is theirs.
 fn take_preview(daemon: &Arc<Daemon>, number: u32, closed_ms: u64) -> Result<(), PlatformError> {
     let environment = Environment::Preview(number);
-    if daemon.platform.environment(environment)?.is_none() {
+    let platform = &daemon.platform;
+    let Some(record) = platform.environment(environment)? else {
+        return Ok(());
+    };
+    // A removal that was begun goes on by itself; what is protected stays until somebody ends that.
+    if record.desired == Desired::Down || platform.is_protected(environment)? {
         return Ok(());
     }
-    let newest = daemon.platform.deployments(Some(environment), 1)?;
+    let newest = platform.deployments(Some(environment), 1)?;
     if newest.first().is_none_or(|newest| newest.created_ms > closed_ms) {
         return Ok(());
     }

@@ -230,3 +230,69 @@ pub(super) async fn settle(daemon: &Arc<Daemon>) -> Result<(), PlatformError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
+
+    fn update(branch: &str, sha: &str) -> RefUpdate {
+        RefUpdate {
+            name: format!("refs/heads/{branch}"),
+            old: "0".repeat(40),
+            new: sha.to_owned(),
+            fast_forward: true,
+        }
+    }
+
+    /// A daemon was killed after it had said yes to a push: whether git took it is read from what the branch names.
+    #[tokio::test]
+    async fn what_was_received_is_run_if_git_took_it_and_else_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = SimSupervisor::new(7, SimFaults::NONE, SimClock::automatic(1_000));
+        let platform = Platform::simulated(folder.path(), Arc::new(supervisor));
+        let installation = &platform.installation;
+        let (repository, tip, other) = crate::repository::tests::repository(folder.path(), "3", "1");
+        let place = installation.layout.repository(&installation.application);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::rename(repository.path(), &place).unwrap();
+        let options = PushOptions {
+            pull_request: Some(7),
+            base: Some("base".into()),
+            ..PushOptions::default()
+        };
+        let none = PushOptions::default();
+        let taken = received(&platform, 1, "anna", &[update("work", &other)], &options).unwrap();
+        let refused = received(&platform, 2, "anna", &[update("base", &other)], &none).unwrap();
+        // It has nothing that its base has not.
+        let nothing = received(
+            &platform,
+            3,
+            "anna",
+            &[update("base", &tip)],
+            &PushOptions {
+                pull_request: Some(8),
+                base: Some("base".into()),
+                ..PushOptions::default()
+            },
+        )
+        .unwrap();
+        assert_eq!((taken.len(), refused.len(), nothing.len()), (2, 1, 2));
+        let daemon = Arc::new(Daemon::new(platform));
+        settle(&daemon).await.unwrap();
+        let store = &daemon.platform.store;
+        for number in &taken {
+            assert_eq!(store.run(*number).unwrap().state, RunState::Queued);
+        }
+        assert!(store.run(refused[0]).is_err());
+        assert_eq!(
+            store.run(nothing[0]).unwrap().state,
+            RunState::Queued,
+            "the push itself"
+        );
+        assert!(store.run(nothing[1]).is_err());
+        let open = store.pull_request(7).unwrap().unwrap();
+        assert_eq!((open.branch.as_str(), open.head), ("work", other));
+        assert_eq!(store.pull_request(8).unwrap(), None);
+    }
+}

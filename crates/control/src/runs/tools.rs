@@ -1,6 +1,7 @@
-//! The programs that a run uses.
+//! The programs that a run uses, and the registries that the owner uses.
 
-use astraler_pipeline::Tools;
+use crate::installation::Layout;
+use astraler_pipeline::{Machine, Tools};
 use astraler_workers as workers;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -39,4 +40,11 @@ pub fn runner_tools(found: &workers::tools::Tools, program: &Path) -> Tools {
             .collect(),
         program: Some(program.to_owned()),
     }
+}
+
+/// What `up` found in its owner's environment; where it could not be read, what this process finds.
+pub(super) fn machine(layout: &Layout) -> Machine {
+    let kept = std::fs::read(layout.machine()).ok();
+    kept.and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_else(Machine::probe)
 }
