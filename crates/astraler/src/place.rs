@@ -198,6 +198,14 @@ pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>
     Ok(installation)
 }
 
+/// Keeps what runs need to know of the owner's shell. An address may hold a password: only the daemon reads it.
+pub(crate) fn keep_machine(installation: &Installation, machine: &astraler_pipeline::Machine) -> Outcome {
+    let group = installation.identities.daemon.as_ref().map(|daemon| daemon.gid);
+    let json = serde_json::to_vec_pretty(machine)?;
+    file::replace_owned(installation.layout.machine(), &json, 0o640, group)?;
+    Ok(())
+}
+
 /// As root every engine and process has a user of its own; otherwise all run as the owner.
 fn identities() -> Outcome<Identities> {
     if !is_root() {

@@ -37,6 +37,9 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
     let installation =
         place::prepare(&place, &manifest, up.port).map_err(|failure| full_disk(failure, &place))?;
 
+    // Asked beside all else: npm takes its time to say which registry it uses.
+    let machine = std::thread::spawn(astraler_pipeline::Machine::probe);
+
     super::block_on(async {
         let mut progress = Progress::new(up.json);
         let work = async {
@@ -71,6 +74,9 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
         };
         progress.clear();
         let (changed, reports) = result.map_err(|failure| full_disk(failure, &place))?;
+        if let Ok(machine) = machine.join() {
+            place::keep_machine(&installation, &machine)?;
+        }
         if !up.json {
             finish(changed, &reports, began);
         }

@@ -23,4 +23,5 @@ mod push;
 mod release;
 mod starter;
 mod support;
+mod to_production;
 mod tokens;
