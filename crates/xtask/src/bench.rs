@@ -2,10 +2,12 @@
 //! line and compares it with the goal in `docs/benchmarks.md`; it uses the release profile and loopback only.
 
 mod deploy;
+mod push;
 mod up;
 
 use crate::Failure;
 use std::path::Path;
+use std::time::Duration;
 
 type Bench = fn(root: &Path, arguments: &[&str]) -> Result<(), Failure>;
 
@@ -20,6 +22,11 @@ const BENCHES: &[(&str, &str, Bench)] = &[
         "deploy",
         "failed requests while deploying and rolling back; seconds of a rollback, and of a preview of 100 MB",
         deploy::run,
+    ),
+    (
+        "push",
+        "seconds from `git push` of a one-line change to the change being served on development",
+        push::run,
     ),
 ];
 
@@ -38,4 +45,24 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), Failure> {
             known.join("\n")
         )),
     }
+}
+
+/// What else the machine does: figures of a busy one are upper bounds.
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let minute = text.split_whitespace().next().unwrap_or("unknown");
+    format!("load average before: {minute} on {cores} cores")
+}
+
+/// Median and worst of what was measured.
+fn shown(samples: &mut [Duration]) -> String {
+    samples.sort();
+    let at = |index: usize| samples.get(index).map_or(0.0, Duration::as_secs_f64);
+    format!(
+        "{:.2} s median, {:.2} s worst of {}",
+        at(samples.len() / 2),
+        at(samples.len().saturating_sub(1)),
+        samples.len()
+    )
 }

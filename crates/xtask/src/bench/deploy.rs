@@ -1,6 +1,7 @@
 //! `cargo xtask bench deploy [dev]`: what a deployment costs those who are being served, how long a rollback takes, and
 //! how long a preview of a 100 MB database. `dev` drives the dev profile's binary instead of the release profile's.
 
+use super::{load_average, shown};
 use crate::platform::Platform;
 use crate::{Failure, cargo, output, run as run_command};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 10;
-const CLIENTS: u32 = 10;
+/// Connections that are kept alive: so many that one slow answer holds the others up little.
+const CLIENTS: u32 = 25;
+/// What a client asks for in turn: a worker alone, a list from the cache, and all layers.
+const PATHS: [&str; 5] = [
+    "/auth/health",
+    "/api/tasks",
+    "/auth/health",
+    "/api/health",
+    "/auth/health",
+];
 /// Of all clients together.
 const REQUESTS_PER_S: u32 = 500;
 /// The golden copy of staging is made in the background.
@@ -57,6 +67,7 @@ fn measure(platform: &Platform) -> Result<(), Failure> {
         return Err("both releases are the same".to_owned());
     }
 
+    let busy = load_average();
     let load = Load::default();
     let (mut deploys, mut rollbacks) = (Vec::new(), Vec::new());
     let begun = Instant::now();
@@ -82,8 +93,9 @@ fn measure(platform: &Platform) -> Result<(), Failure> {
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let rate = sent as f64 / seconds;
     println!(
-        "\nunder load: {sent} requests in {seconds:.1} s ({rate:.0}/s), {ROUNDS} deploys, {ROUNDS} rollbacks"
+        "\nunder load: {sent} requests in {seconds:.1} s ({rate:.0}/s, {REQUESTS_PER_S}/s wanted), {ROUNDS} deploys, {ROUNDS} rollbacks"
     );
+    println!("{busy}");
     println!("failed requests                  {failed} (goal: 0)");
     if let Some(why) = load.first.lock().ok().and_then(|mut first| first.take()) {
         println!("the first of them                {why}");
@@ -177,9 +189,12 @@ impl Load {
         let every = Duration::from_secs(1) * CLIENTS / REQUESTS_PER_S;
         let mut connection = None;
         let mut next = Instant::now();
-        while !self.stop.load(Ordering::Relaxed) {
+        for path in PATHS.iter().cycle() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             self.sent.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = exchange(&mut connection, port) {
+            if let Err(error) = exchange(&mut connection, port, path) {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 if let Ok(mut first) = self.first.lock() {
                     first.get_or_insert(error);
@@ -193,7 +208,7 @@ impl Load {
     }
 }
 
-fn exchange(connection: &mut Option<BufReader<TcpStream>>, port: u16) -> Result<(), String> {
+fn exchange(connection: &mut Option<BufReader<TcpStream>>, port: u16, path: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let reader = match connection {
         Some(reader) => reader,
@@ -204,14 +219,12 @@ fn exchange(connection: &mut Option<BufReader<TcpStream>>, port: u16) -> Result<
             connection.insert(BufReader::new(stream))
         }
     };
-    reader
-        .get_mut()
-        .write_all(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .map_err(failed)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    reader.get_mut().write_all(request.as_bytes()).map_err(failed)?;
     let mut line = String::new();
     reader.read_line(&mut line).map_err(failed)?;
     if !line.starts_with("HTTP/1.1 200") {
-        return Err(format!("answered {line:?}"));
+        return Err(format!("{path} answered {line:?}"));
     }
     let (mut length, mut chunked) = (0, false);
     loop {
@@ -237,15 +250,4 @@ fn exchange(connection: &mut Option<BufReader<TcpStream>>, port: u16) -> Result<
         chunked = size > 0;
     }
     Ok(())
-}
-
-fn shown(samples: &mut [Duration]) -> String {
-    samples.sort();
-    let at = |index: usize| samples.get(index).map_or(0.0, Duration::as_secs_f64);
-    format!(
-        "{:.2} s median, {:.2} s worst of {}",
-        at(samples.len() / 2),
-        at(samples.len().saturating_sub(1)),
-        samples.len()
-    )
 }

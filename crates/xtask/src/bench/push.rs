@@ -1,0 +1,148 @@
+//! `cargo xtask bench push [dev]`: from `git push` of a one-line change to the change being served on development, with
+//! real git and the starter's own workflow, which runs beside. `dev` drives the dev profile's binary.
+//!
+//! The first two pushes fill the caches and are not counted: packages are fetched once, not at every change.
+
+use super::{load_average, shown};
+use crate::platform::Platform;
+use crate::{Failure, cargo, run as run_command};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const WARM: usize = 2;
+const ROUNDS: usize = 5;
+const BRANCH: &str = "feature/bench";
+const GIVE_UP: Duration = Duration::from_secs(600);
+const LOOK: Duration = Duration::from_millis(20);
+const TITLE: (&str, &str) = ("<title>", "</title>");
+
+pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
+    let profile = if arguments.contains(&"dev") {
+        "debug"
+    } else {
+        "release"
+    };
+    let mut build = cargo();
+    build
+        .current_dir(root)
+        .args(["build", "--locked", "--package", "astraler"]);
+    if profile == "release" {
+        build.arg("--release");
+    }
+    run_command(&mut build)?;
+    let platform = Platform::new(root, profile)?;
+    let measured = measure(&platform);
+    let ended = platform
+        .astraler(&["down"])
+        .and_then(|()| platform.nothing_left());
+    measured.and(ended)
+}
+
+/// What one push took.
+struct Took {
+    /// To the change being served.
+    live: Duration,
+    /// To the end of the push, which is that of its run.
+    whole: Duration,
+}
+
+fn measure(platform: &Platform) -> Result<(), Failure> {
+    git(platform, &["init", "--quiet", "--initial-branch", BRANCH])?;
+    commit(platform, "first")?;
+    platform.astraler(&["up", "--port", &platform.port.to_string()])?;
+    let (mut live, mut whole) = (Vec::new(), Vec::new());
+    let mut busy = String::new();
+    for round in 0..WARM + ROUNDS {
+        if round == WARM {
+            busy = load_average();
+        }
+        let took = push(platform, round)?;
+        println!(
+            "push {}: served after {:.1} s, run ended after {:.1} s",
+            round + 1,
+            took.live.as_secs_f64(),
+            took.whole.as_secs_f64()
+        );
+        if round >= WARM {
+            live.push(took.live);
+            whole.push(took.whole);
+        }
+    }
+    println!("\n{busy}");
+    println!("push of a one-line change to development, {ROUNDS} times, warm caches");
+    println!("served (goal: at most 30 s)      {}", shown(&mut live));
+    println!("its run has ended                {}", shown(&mut whole));
+    Ok(())
+}
+
+/// Changes a line of the page, pushes it, and waits for both ends.
+fn push(platform: &Platform, round: usize) -> Result<Took, Failure> {
+    let page = platform.application().join("web/index.html");
+    let text = std::fs::read_to_string(&page).map_err(|error| format!("{error}"))?;
+    let (before, rest) = text.split_once(TITLE.0).ok_or("the page has no title")?;
+    let (_, after) = rest.split_once(TITLE.1).ok_or("the page's title has no end")?;
+    let title = format!("{}Board, change {round}{}", TITLE.0, TITLE.1);
+    std::fs::File::create(&page)
+        .and_then(|mut file| {
+            std::io::Write::write_all(&mut file, format!("{before}{title}{after}").as_bytes())
+        })
+        .map_err(|error| format!("cannot change the page: {error}"))?;
+    commit(platform, "change")?;
+
+    let over = AtomicBool::new(false);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let served = scope.spawn(|| served(platform, &title, begun, &over));
+        let said = git(platform, &["push", "astraler", BRANCH]);
+        let whole = begun.elapsed();
+        over.store(true, Ordering::Relaxed);
+        let live = served.join().map_err(|_| "looking at the page broke")?;
+        match (live, said?) {
+            (Some(live), _) => Ok(Took { live, whole }),
+            (None, said) => Err(format!("the change was not deployed:\n{said}")),
+        }
+    })
+}
+
+/// Looks at the page until it has the title. The run has deployed when it has ended, or never does.
+fn served(platform: &Platform, title: &str, begun: Instant, over: &AtomicBool) -> Option<Duration> {
+    while begun.elapsed() < GIVE_UP {
+        let ended = over.load(Ordering::Relaxed);
+        if platform.get("/").is_ok_and(|page| page.contains(title)) {
+            return Some(begun.elapsed());
+        }
+        if ended {
+            break;
+        }
+        #[expect(clippy::disallowed_methods, reason = "there is no executor to block")]
+        std::thread::sleep(LOOK);
+    }
+    None
+}
+
+fn commit(platform: &Platform, message: &str) -> Result<(), Failure> {
+    git(platform, &["add", "."])?;
+    git(platform, &["commit", "--quiet", "-m", message]).map(drop)
+}
+
+/// As a user has it, without this user's own settings. Answers what it says for people.
+fn git(platform: &Platform, words: &[&str]) -> Result<String, Failure> {
+    let mut command = Command::new("git");
+    command
+        .args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"])
+        .args(words)
+        .current_dir(platform.application())
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .stdin(Stdio::null());
+    let output = command.output().map_err(|error| format!("git: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(format!("git {words:?} ended with {}:\n{said}", output.status))
+    }
+}
