@@ -424,7 +424,8 @@ pub(crate) enum PipelineCommand {
     #[command(after_help = "Examples:
   astraler pipeline run
   astraler pipeline run test
-  astraler pipeline run --event pull_request --ref feature/cards --json")]
+  astraler pipeline run --event pull_request --ref feature/cards --json
+  astraler pipeline run --event workflow_dispatch --input level=debug --secret NPM_TOKEN")]
     Run(PipelineRunArguments),
     /// The runs that pushes asked for, newest first.
     #[command(after_help = "Examples:
@@ -668,6 +669,18 @@ pub(crate) struct PipelineRunArguments {
     /// Branch that a pull request goes to.
     #[arg(long, default_value = "main")]
     pub(crate) base: String,
+    /// A secret, taken from the variable of this name in your shell; may be repeated.
+    #[arg(long = "secret", value_name = "NAME")]
+    pub(crate) secrets: Vec<String>,
+    /// File with secrets: a NAME=VALUE a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// A value of `vars`; may be repeated.
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    pub(crate) vars: Vec<String>,
+    /// An input of `workflow_dispatch`; may be repeated.
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
     /// Print each event as a line of JSON; the last one is the report.
     #[arg(long)]
     pub(crate) json: bool,

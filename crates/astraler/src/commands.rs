@@ -12,6 +12,7 @@ mod logs;
 mod manifest;
 mod open;
 mod pipeline;
+mod pipeline_given;
 mod pipeline_run;
 mod pipeline_runs;
 mod plan;

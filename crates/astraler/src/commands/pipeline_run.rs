@@ -8,12 +8,11 @@ use astraler_manifest::{Diagnostic, Diagnostics, Manifest};
 use astraler_model::Identity;
 use astraler_pipeline::{
     Conclusion, ControlDeploys, Deploys, Event, Folders, Limits, Machine, NoDeploys, PipelineError, Renderer,
-    RunEvent, RunReport, RunSpec, Secrets, Source, WorkflowFile,
+    RunEvent, RunReport, RunSpec, Source, WorkflowFile,
 };
 use astraler_workers::tools::{self, ToolsConfig};
 use astraler_workflow::trigger;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -108,6 +107,7 @@ fn prepare(
         )
         .hint("choose another event with --event or --ref, or name a job"));
     }
+    let given = super::pipeline_given::given(run, &workflows)?;
     astraler_pipeline::check(&workflows, &source, &jobs).map_err(|error| refused(&error, &workflows))?;
     if !all && !run.json {
         for left_out in left_out(&workflows, &jobs) {
@@ -128,9 +128,9 @@ fn prepare(
         workflows,
         jobs,
         source,
-        inputs: BTreeMap::new(),
-        secrets: Secrets::default(),
-        vars: Secrets::default(),
+        inputs: given.inputs,
+        secrets: given.secrets,
+        vars: given.vars,
         folders: Folders {
             work: at("work"),
             cache: at("cache"),

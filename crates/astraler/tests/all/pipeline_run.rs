@@ -169,3 +169,48 @@ jobs:
     assert_eq!(slow["conclusion"], "failure");
     assert!(slow["duration_ms"].as_u64().unwrap() < 120_000, "{slow}");
 }
+
+#[test]
+fn secrets_variables_and_inputs_reach_the_jobs_and_secrets_no_log() {
+    let folder = application(
+        "name = \"board\"\ndomain = \"board.example\"\n",
+        "on:\n  workflow_dispatch:\n    inputs:\n      count: { type: number, default: 2 }\n      level: { type: string, required: true }\n\
+         jobs:\n  job:\n    runs-on: x\n    steps:\n      - env: { TOKEN: \"${{ secrets.TOKEN }}\", FILED: \"${{ secrets.FILED }}\" }\n        \
+         run: |\n          test \"$TOKEN\" = hunter2hunter2 && test \"$FILED\" = fromafile1\n          echo \"it is $TOKEN and $FILED\"\n          \
+         echo \"${{ vars.PLACE }} ${{ inputs.level }} ${{ inputs.count > 1 }}\"\n",
+    );
+    let file = folder.path().join("secrets");
+    std::fs::File::create(&file)
+        .unwrap()
+        .write_all(b"FILED='fromafile1'\n")
+        .unwrap();
+    let run = |arguments: &[&str]| {
+        let mut words = vec!["--event", "workflow_dispatch"];
+        words.extend(arguments);
+        let output = command(folder.path(), &words)
+            .env("TOKEN", "hunter2hunter2")
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let given = [
+        "--secret",
+        "TOKEN",
+        "--secret-file",
+        file.to_str().unwrap(),
+        "--var",
+        "PLACE=here",
+    ];
+    let (code, text) = run(&[&given[..], &["--input", "level=high"]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("it is *** and ***") && text.contains("here high true"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2") && !text.contains("fromafile"), "{text}");
+    let (code, text) = run(&given);
+    assert!(code == Some(1) && text.contains("`level` is required"), "{text}");
+    let (code, text) = run(&["--secret", "NO_SUCH"]);
+    assert!(code == Some(1) && text.contains("no variable NO_SUCH"), "{text}");
+}
