@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Held while a run's folder is made.
-const OPENING: &str = ".opening.lock";
+/// Held while a run's folder is made; beside the folder of all runs, in which nothing stays.
+const OPENING: &str = "opening.lock";
 
 /// A folder that belongs to one run, as long as its lock is held.
 #[derive(Debug)]
@@ -21,8 +21,8 @@ impl RunFolder {
     pub(crate) fn open(work: &Path, run: &str) -> io::Result<Self> {
         make(work)?;
         // One after the other: a lock that a run has just made and not yet taken would look like that of a dead one.
-        let _opening =
-            FileLock::wait(work.join(OPENING), "opening the folder of a run").map_err(io::Error::other)?;
+        let opening = work.with_extension(OPENING);
+        let _opening = FileLock::wait(opening, "opening the folder of a run").map_err(io::Error::other)?;
         for entry in fs::read_dir(work)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(dead) = name.strip_suffix(".lock") else {
@@ -30,7 +30,6 @@ impl RunFolder {
             };
             // A lock that can be had has no run.
             if dead != run
-                && name != OPENING
                 && let Ok(lock) = FileLock::try_acquire(entry.path(), "clearing away a run")
             {
                 remove(&work.join(dead))?;
@@ -96,25 +95,18 @@ mod tests {
 
     #[test]
     fn what_a_dead_run_left_is_cleared_away_and_a_living_one_is_not() {
-        let work = tempfile::tempdir().unwrap();
-        let living = RunFolder::open(work.path(), "living").unwrap();
-        fs::create_dir_all(work.path().join("dead/0/locked/x")).unwrap();
-        fs::File::create(work.path().join("dead.lock")).unwrap();
-        fs::set_permissions(
-            work.path().join("dead/0/locked"),
-            fs::Permissions::from_mode(0o000),
-        )
-        .unwrap();
-        assert!(RunFolder::open(work.path(), "living").is_err(), "one at a time");
-        let other = RunFolder::open(work.path(), "other").unwrap();
-        assert!(!work.path().join("dead").exists() && !work.path().join("dead.lock").exists());
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("work");
+        let living = RunFolder::open(&work, "living").unwrap();
+        fs::create_dir_all(work.join("dead/0/locked/x")).unwrap();
+        fs::File::create(work.join("dead.lock")).unwrap();
+        fs::set_permissions(work.join("dead/0/locked"), fs::Permissions::from_mode(0o000)).unwrap();
+        assert!(RunFolder::open(&work, "living").is_err(), "one at a time");
+        let other = RunFolder::open(&work, "other").unwrap();
+        assert!(!work.join("dead").exists() && !work.join("dead.lock").exists());
         assert!(living.path().is_dir());
         drop(other);
         drop(living);
-        let left: Vec<_> = fs::read_dir(work.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        assert_eq!(left, [OPENING]);
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 0, "nothing stays");
     }
 }
