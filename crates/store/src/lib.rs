@@ -21,6 +21,7 @@ mod run;
 mod sealed;
 mod source;
 mod token;
+mod user_secret;
 
 #[cfg(test)]
 mod crash;
@@ -39,6 +40,7 @@ pub use pull_request::PullRequest;
 pub use run::{NewRun, Run, RunConclusion, RunState};
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
 pub use token::{NewToken, Token, TokenKind};
+pub use user_secret::{NewUserSecret, UserSecret, UserSecretVersion, sealed_name};
 
 /// The most rows that any call returns, whatever limit it was given.
 pub const MAX_ROWS: u32 = 1000;

@@ -162,6 +162,7 @@ impl Store {
                 .execute([scope])?;
             t.prepare_cached("DELETE FROM scope_key WHERE scope = ?")?
                 .execute([scope])?;
+            crate::user_secret::forget(t, scope)?;
             Ok(gone as u64)
         })
     }

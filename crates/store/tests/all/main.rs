@@ -15,6 +15,7 @@ mod run;
 mod sealed;
 mod source;
 mod token;
+mod user_secret;
 
 use astraler_store::Store;
 use tempfile::TempDir;
