@@ -1,5 +1,9 @@
 //! The command line's words.
 
+mod secrets;
+
+pub(crate) use secrets::{Place as SecretsPlace, SecretsCommand, Value as SecretsValue};
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -159,6 +163,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Look at the releases of this machine: OCI images, named by their digest.
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Set, grant, rotate and remove the application's secrets. No command prints a value.
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -18,6 +18,7 @@ mod pipeline_runs;
 mod plan;
 mod reference;
 mod release;
+mod secrets;
 mod status;
 mod token;
 mod up;
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Audit(command) => audit::run(arguments, command),
         Command::Env(command) => env::run(arguments, command),
         Command::Release(command) => release::run(arguments, command),
+        Command::Secrets(command) => secrets::run(arguments, command),
         Command::Token(command) => token::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(

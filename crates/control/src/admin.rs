@@ -16,6 +16,7 @@
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
+//! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 
 use crate::daemon::Daemon;
 use crate::platform::report_of;
@@ -71,6 +72,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
+        .merge(crate::secrets::routes::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .merge(crate::upload::router().route_layer(from_fn_with_state(Arc::clone(&daemon), uploaders)))
         .with_state(daemon)

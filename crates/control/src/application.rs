@@ -6,6 +6,7 @@ use astraler_manifest::{Config, Manifest, Worker};
 use astraler_model::{AssetConfig, Environment};
 use astraler_release::Release;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a release keeps of the application's manifest: its `configuration`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,5 +148,6 @@ fn plan(
             .map(|hyperdrive| hyperdrive.binding.clone())
             .collect(),
         memory_bytes: worker.memory_bytes,
+        secrets: BTreeMap::new(),
     })
 }

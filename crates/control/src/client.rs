@@ -361,7 +361,7 @@ impl AdminClient {
         Ok(received.digest)
     }
 
-    async fn change<T: DeserializeOwned>(
+    pub(crate) async fn change<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -486,11 +486,11 @@ impl AdminClient {
         serde_json::from_slice(&body).map_err(|error| self.protocol(&error))
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, Bytes::new()).await
     }
 
-    async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -514,7 +514,7 @@ impl AdminClient {
 }
 
 /// A query's value (RFC 3986 section 2.1).
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     text.bytes()
         .map(|byte| match byte {

@@ -6,7 +6,7 @@ use astraler_model::{Cluster, Environment};
 use astraler_secrets::{Sealed, Secret, Vault, WrappedKey, generate_password, generate_token};
 use astraler_store::Store;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Scope of what belongs to no environment.
 const PLATFORM: &str = "platform";
@@ -80,7 +80,7 @@ impl Credentials {
 
     /// Deletes the key of an environment and with it all its secrets.
     pub(crate) fn forget(&self, environment: Environment) -> Result<(), CredentialError> {
-        let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut vault = self.vault();
         let scope = environment.to_string();
         self.store.scope_remove(&scope)?;
         vault.remove_key(&scope);
@@ -165,10 +165,11 @@ impl Credentials {
             .any(|(present, _)| *present == scope))
     }
 
-    /// Names of an environment's secrets; no value.
+    /// Names of an environment's own credentials; no value.
     pub(crate) fn names(&self, environment: Environment) -> Result<Vec<String>, CredentialError> {
         let versions = self.store.sealed_list(Some(&environment.to_string()), None)?;
         let mut names: Vec<String> = versions.into_iter().map(|version| version.name).collect();
+        names.retain(|name| !astraler_store::is_user_secret(name));
         names.dedup();
         Ok(names)
     }
@@ -180,21 +181,8 @@ impl Credentials {
         make: impl FnOnce() -> Secret,
     ) -> Result<Secret, CredentialError> {
         // The lock also makes two callers agree on one new secret.
-        let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
-        if !vault.has_key(scope) {
-            match self
-                .store
-                .scope_keys()?
-                .into_iter()
-                .find(|(present, _)| present == scope)
-            {
-                Some((_, wrapped)) => vault.add_key(scope, &WrappedKey::from_bytes(wrapped))?,
-                None => {
-                    let wrapped = vault.create_key(scope)?;
-                    self.store.scope_key_put(scope, wrapped.as_bytes(), now_ms())?;
-                }
-            }
-        }
+        let mut vault = self.vault();
+        self.unlock(&mut vault, scope, true)?;
         if let Some(record) = self.store.sealed_get(scope, name, None)? {
             return Ok(vault.open(
                 scope,
@@ -208,5 +196,27 @@ impl Credentials {
         self.store
             .sealed_put(scope, name, 1, sealed.as_bytes(), now_ms())?;
         Ok(secret)
+    }
+
+    /// The vault with the key of a scope, which is made where there is none and one is wanted.
+    pub(crate) fn unlock(&self, vault: &mut Vault, scope: &str, make: bool) -> Result<(), CredentialError> {
+        if vault.has_key(scope) {
+            return Ok(());
+        }
+        let stored = self.store.scope_keys()?;
+        match stored.into_iter().find(|(present, _)| present == scope) {
+            Some((_, wrapped)) => vault.add_key(scope, &WrappedKey::from_bytes(wrapped))?,
+            None if make => {
+                let wrapped = vault.create_key(scope)?;
+                self.store.scope_key_put(scope, wrapped.as_bytes(), now_ms())?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Whoever seals or opens holds it: keys do not change meanwhile.
+    pub(crate) fn vault(&self) -> MutexGuard<'_, Vault> {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,6 +10,7 @@ use astraler_host::supervisor::{Started, SupervisorError};
 use astraler_model::{Environment, ListenAddress, Listener, UnitName, UnitPhase, UnitSpec};
 use astraler_store::{Deployment, DeploymentState};
 use astraler_workers as workers;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -400,6 +401,21 @@ fn worker_unit(
     let folder = layout.deployment(deployment);
     platform.make_dir_for(&folder, None)?;
     let config = deployment_config(platform, environment, deployment, secrets, application)?;
+    let text = workers::render(&config);
+    let file = folder.join("workerd.capnp");
+    // What is there already was handed out when it was written.
+    if !std::fs::read(&file).is_ok_and(|present| present == text.as_bytes()) {
+        let of = |worker: &workers::WorkerConfig| {
+            let names = worker.secrets.keys().chain(worker.r2.keys()).cloned();
+            let bound = worker
+                .hyperdrive
+                .iter()
+                .map(|hyperdrive| hyperdrive.binding.clone());
+            (worker.name.clone(), names.chain(bound).collect())
+        };
+        let released = config.workers.iter().map(of).collect();
+        platform.audit_release(&format!("{environment}/{deployment}"), &released)?;
+    }
     let listeners = application
         .workers
         .iter()
@@ -413,8 +429,6 @@ fn worker_unit(
             backlog: 1024,
         })
         .collect();
-    let text = workers::render(&config);
-    let file = folder.join("workerd.capnp");
     astraler_host::file::replace_owned(&file, text.as_bytes(), 0o640, group)?;
     let memory = application
         .workers
@@ -505,6 +519,15 @@ fn worker_config(
         .layout
         .releases()
         .join(astraler_release::directory_name(&application.release));
+    let mut own: BTreeMap<String, String> = platform
+        .worker_secrets(environment, worker)?
+        .into_iter()
+        .map(|(name, secret)| (name, secret.expose().to_owned()))
+        .collect();
+    own.insert(
+        "UPSTASH_REDIS_REST_TOKEN".to_owned(),
+        secrets.redis_token.expose().to_owned(),
+    );
     Ok(workers::WorkerConfig {
         name: worker.name.clone(),
         modules: worker
@@ -518,11 +541,7 @@ fn worker_config(
         compatibility_date: worker.compatibility_date.clone(),
         compatibility_flags: worker.compatibility_flags.clone(),
         vars,
-        secrets: [(
-            "UPSTASH_REDIS_REST_TOKEN".to_owned(),
-            secrets.redis_token.expose().to_owned(),
-        )]
-        .into(),
+        secrets: own,
         r2,
         hyperdrive,
     })

@@ -5,6 +5,7 @@ use crate::admin::ApiError;
 use crate::daemon::Daemon;
 use crate::engines::admin_access;
 use crate::platform::Platform;
+use crate::secrets::SecretPlace;
 use crate::words::{Application, Fault};
 use astraler_model::Environment;
 use astraler_postgres as postgres;
@@ -131,6 +132,16 @@ pub(crate) async fn facts(
     add(
         "secrets",
         names.into_iter().map(|name| (name, json!("is there"))).collect(),
+    );
+    let own = platform
+        .secret_list(SecretPlace::of(environment))
+        .map_err(|error| fault(&error))?;
+    // Who may have it is part of it: a secret that no service gets is as good as none.
+    add(
+        "secrets",
+        own.into_iter()
+            .map(|secret| (secret.name, json!(secret.grants)))
+            .collect(),
     );
 
     let admin = admin_access(platform, environment.cluster()).map_err(|error| fault(&error))?;

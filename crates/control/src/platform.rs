@@ -390,6 +390,7 @@ impl Platform {
         if let Err(error) = self.store.deployments_prune(environment, DEPLOYMENTS_KEPT) {
             tracing::warn!(%environment, %error, "old deployments stay on record");
         }
+        self.wipe_old_secrets();
     }
 }
 

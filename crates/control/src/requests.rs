@@ -125,12 +125,56 @@ impl Daemon {
         })
     }
 
+    /// Gives what runs in an environment the secrets as they are now: the live release, deployed anew. Nothing happens
+    /// where it has them already.
+    pub(crate) fn apply_secrets(self: Arc<Self>, actor: String, environment: Environment) -> Events {
+        spawn(move |events| async move {
+            let fault = |error: &dyn std::error::Error| Fault::of("secrets", error);
+            let live = self
+                .platform
+                .live_deployment(environment)
+                .map_err(|error| fault(&error))?;
+            let live = live.ok_or_else(|| Fault {
+                part: "secrets".into(),
+                message: format!("{environment} runs nothing that could take secrets"),
+                log: vec![],
+                hint: Some("the next deployment takes them as they are then".into()),
+            })?;
+            let present = application_of(&live).map_err(|error| fault(&error))?;
+            let mut application = present.clone();
+            self.platform.pin_secrets(environment, &mut application)?;
+            if application == present {
+                let report = status::environment_report(&self.platform, environment, &present)
+                    .map_err(|error| fault(&error))?;
+                return Ok(Event::Done {
+                    changed: false,
+                    environment: report,
+                });
+            }
+            // The release stays, and with it what is known of it.
+            let source = origin_of(&live);
+            let origin = Origin {
+                action: Action::Apply,
+                commit: source.commit,
+                branch: source.branch,
+                gates: source.gates,
+                override_reason: source.override_reason,
+                reason: Some("secrets".into()),
+                ..Origin::default()
+            };
+            self.line_up(&actor, environment, application, origin, &events)
+                .await
+        })
+    }
+
     /// Goes back to a deployment that served before, with its release and its configuration. The schema stays.
     pub(crate) fn rollback(self: Arc<Self>, actor: String, request: RollbackRequest) -> Events {
         spawn(move |events| async move {
             let environment = request.environment;
             let target = target(&self.platform, &request)?;
-            let application = application_of(&target).map_err(|error| Fault::of("rollback", &error))?;
+            let mut application = application_of(&target).map_err(|error| Fault::of("rollback", &error))?;
+            // With the secrets of today: what was rotated or revoked since does not come back.
+            self.platform.pin_secrets(environment, &mut application)?;
             self.verified(target.release.clone())
                 .await
                 .map_err(|fault| gone(fault, &target))?;
@@ -271,8 +315,10 @@ impl Daemon {
     /// The release, verified, with the environment's values.
     async fn application(&self, environment: Environment, release: String) -> Result<Application, Fault> {
         let release = self.verified(release).await?;
-        Application::of(&release, environment, &self.platform.installation.application)
-            .map_err(|error| Fault::of("release", &error))
+        let mut application = Application::of(&release, environment, &self.platform.installation.application)
+            .map_err(|error| Fault::of("release", &error))?;
+        self.platform.pin_secrets(environment, &mut application)?;
+        Ok(application)
     }
 
     /// Every byte of the release is what its digest says.
@@ -393,8 +439,18 @@ pub(crate) fn good(history: &[Deployment]) -> impl Iterator<Item = &Deployment> 
                 DeploymentState::Retired | DeploymentState::Draining
             )
             && !bad.contains(&deployment.id.to_string())
-            && live.is_none_or(|live| deployment.configuration != live.configuration)
+            && live.is_none_or(|live| without_pins(deployment) != without_pins(live))
     })
+}
+
+/// What a deployment was made of but for the versions of its secrets, which a rollback leaves as they are.
+fn without_pins(deployment: &Deployment) -> serde_json::Value {
+    let mut configuration = deployment.configuration.clone();
+    let workers = configuration["workers"].as_array_mut().into_iter().flatten();
+    for worker in workers.filter_map(serde_json::Value::as_object_mut) {
+        worker.remove("secrets");
+    }
+    configuration
 }
 
 /// Runs work whose events are read by somebody, or by nobody.

@@ -126,6 +126,7 @@ pub(crate) async fn deploy(
     if let Err(fault) = &told {
         story.take_back(platform, &fault.message).await;
     }
+    platform.wipe_old_secrets();
     told
 }
 

@@ -164,6 +164,9 @@ pub struct WorkerPlan {
     pub hyperdrive: Vec<String>,
     /// Memory limit of the worker's process.
     pub memory_bytes: Option<u64>,
+    /// The user's secrets that it is granted: name → version. The daemon says it, whatever was sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, u64>,
 }
 
 /// Make a token.

@@ -6,10 +6,12 @@
 mod pipeline;
 mod planned;
 mod release;
+mod secrets;
 
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
+pub use secrets::{RequiredSecret, Secrets};
 
 use astraler_model::{BranchPattern, Environment, HtmlHandling, NotFoundHandling};
 use schemars::JsonSchema;
@@ -85,9 +87,8 @@ pub struct Config {
     #[serde(default)]
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub recovery: Recovery,
-    /// Grants of secrets to services.
+    /// Which secrets must be there, and how old they may be.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub secrets: Secrets,
     /// What takes two steps to destroy.
     #[serde(default)]
@@ -567,10 +568,10 @@ impl fmt::Display for Appendfsync {
     }
 }
 
-/// An environment that can be protected.
+/// A kind of environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum ProtectedEnvironment {
+pub enum EnvironmentKind {
     /// `localhost:3000`.
     Development,
     /// Every preview.
@@ -581,18 +582,30 @@ pub enum ProtectedEnvironment {
     Production,
 }
 
+impl EnvironmentKind {
+    /// Its name, as the manifest says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Preview => "preview",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
 /// Protection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protection {
     /// Environments whose data takes two steps to destroy: first the protection is applied away, then they go.
-    pub environments: Vec<ProtectedEnvironment>,
+    pub environments: Vec<EnvironmentKind>,
 }
 
 impl Default for Protection {
     fn default() -> Self {
         Self {
-            environments: vec![ProtectedEnvironment::Production],
+            environments: vec![EnvironmentKind::Production],
         }
     }
 }

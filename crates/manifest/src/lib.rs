@@ -15,9 +15,9 @@ mod validate;
 mod wrangler;
 
 pub use config::{
-    Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentSettings,
-    Environments, MaxmemoryPolicy, PreviewSettings, ProtectedEnvironment, Redis, Runtime, Sandbox,
-    WorkerSettings,
+    Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentKind,
+    EnvironmentSettings, Environments, MaxmemoryPolicy, PreviewSettings, Redis, RequiredSecret, Runtime,
+    Sandbox, Secrets, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};

@@ -232,7 +232,12 @@ impl Secrets {
     /// What a job of this environment sees.
     pub fn of(&self, environment: Option<&str>) -> BTreeMap<String, String> {
         let mut all = self.all.clone();
-        if let Some(own) = environment.and_then(|name| self.environments.get(name)) {
+        // Case does not count, as it does not for GitHub.
+        let named = |name: &str| {
+            let mut known = self.environments.iter();
+            known.find_map(|(known, own)| known.eq_ignore_ascii_case(name).then_some(own))
+        };
+        if let Some(own) = environment.and_then(named) {
             all.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         all

@@ -40,7 +40,7 @@ pub use pull_request::PullRequest;
 pub use run::{NewRun, Run, RunConclusion, RunState};
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
 pub use token::{NewToken, Token, TokenKind};
-pub use user_secret::{NewUserSecret, UserSecret, UserSecretVersion, sealed_name};
+pub use user_secret::{NewUserSecret, UserSecret, UserSecretVersion, is_user_secret, sealed_name};
 
 /// The most rows that any call returns, whatever limit it was given.
 pub const MAX_ROWS: u32 = 1000;

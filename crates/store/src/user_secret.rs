@@ -6,6 +6,7 @@ use crate::{MAX_ROWS, Store, StoreError};
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::Serialize;
 
+const PREFIX: &str = "user/";
 const MAX_NAME: usize = 128;
 const MAX_SERVICE: usize = 128;
 /// Of one scope.
@@ -15,7 +16,12 @@ const HISTORY: u32 = 100;
 
 /// Under which name the value of a secret is sealed: no generated credential has one like it.
 pub fn sealed_name(name: &str) -> String {
-    format!("user/{name}")
+    format!("{PREFIX}{name}")
+}
+
+/// Whether a value that is sealed under this name is a user's secret.
+pub fn is_user_secret(sealed_name: &str) -> bool {
+    sealed_name.starts_with(PREFIX)
 }
 
 /// A secret of the user's as it is now.
@@ -90,8 +96,16 @@ impl Store {
                     return refused(format!("there are {MAX_SECRETS} already"));
                 }
             }
-            t.prepare_cached("INSERT INTO sealed (scope, name, version, ciphertext, created_ms) VALUES (?, ?, ?, ?, ?)")?
-                .execute(params![new.scope, sealed_name(new.name), version, new.ciphertext, now])?;
+            t.prepare_cached(
+                "INSERT INTO sealed (scope, name, version, ciphertext, created_ms) VALUES (?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                new.scope,
+                sealed_name(new.name),
+                version,
+                new.ciphertext,
+                now
+            ])?;
             append(t, new.scope, new.name, version, new.actor, false, now)
         })
     }
@@ -189,7 +203,8 @@ impl Store {
                 }
                 .into());
             }
-            let sql = "INSERT INTO secret_grant (scope, name, service, actor, created_ms) VALUES (?, ?, ?, ?, ?)
+            let sql =
+                "INSERT INTO secret_grant (scope, name, service, actor, created_ms) VALUES (?, ?, ?, ?, ?)
                        ON CONFLICT DO NOTHING";
             Ok(t.prepare_cached(sql)?
                 .execute(params![scope, name, service, actor, now])?
@@ -285,7 +300,11 @@ fn append(
     let sql = "DELETE FROM secret_version WHERE scope = ?1 AND name = ?2 AND version <= ?3
                AND NOT EXISTS (SELECT 1 FROM sealed AS s
                                WHERE s.scope = ?1 AND s.name = ?4 AND s.version = secret_version.version)";
-    t.prepare_cached(sql)?
-        .execute(params![scope, name, version - i64::from(HISTORY), sealed_name(name)])?;
+    t.prepare_cached(sql)?.execute(params![
+        scope,
+        name,
+        version - i64::from(HISTORY),
+        sealed_name(name)
+    ])?;
     Ok(())
 }

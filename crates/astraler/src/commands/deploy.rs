@@ -155,6 +155,25 @@ pub(super) fn remove(client: &AdminClient, name: &str, json: bool) -> Outcome {
     })
 }
 
+/// Deploys what runs anew, with the secrets as they are now.
+pub(super) fn apply_secrets(
+    client: &AdminClient,
+    environment: Environment,
+    wait: bool,
+    json: bool,
+) -> Outcome {
+    let change = ChangeArguments {
+        reason: None,
+        wait,
+        json,
+    };
+    let mut heard = Heard::new(&change);
+    super::block_on(async {
+        let sent = client.secrets_apply(environment, |event| heard.hear(event)).await;
+        heard.end(sent)
+    })
+}
+
 pub(super) fn list(arguments: &Arguments, of: Option<&str>, lines: u32, json: bool) -> Outcome {
     let client = super::daemon(arguments)?;
     let environment = of.map(environment).transpose()?;

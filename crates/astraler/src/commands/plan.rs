@@ -209,6 +209,7 @@ fn workers(manifest: &Manifest, environment: Environment) -> Vec<WorkerPlan> {
                 .map(|hyperdrive| hyperdrive.binding.clone())
                 .collect(),
             memory_bytes: worker.memory_bytes,
+            secrets: BTreeMap::new(),
         })
         .collect()
 }

@@ -21,6 +21,7 @@ mod pipeline_run;
 mod plan;
 mod push;
 mod release;
+mod secrets;
 mod starter;
 mod support;
 mod to_production;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every route of the API with each method that it answers, and what a bearer without the scope sends: `{}` where it is
 /// refused before anything is read.
-const ROUTES: [(&str, &str, &str); 34] = [
+const ROUTES: [(&str, &str, &str); 42] = [
     ("GET", "/v1/status", "{}"),
     ("POST", "/v1/up", "{}"),
     ("POST", "/v1/down", "{}"),
@@ -34,6 +34,14 @@ const ROUTES: [(&str, &str, &str); 34] = [
     ("POST", "/v1/destroy", r#"{"environments":["development"]}"#),
     ("GET", "/v1/audit", "{}"),
     ("GET", "/v1/audit/verify", "{}"),
+    ("GET", "/v1/secrets/development", "{}"),
+    ("PUT", "/v1/secrets/development/KEY", "{}"),
+    ("POST", "/v1/secrets/development/KEY", "{}"),
+    ("GET", "/v1/secrets/development/KEY", "{}"),
+    ("DELETE", "/v1/secrets/development/KEY", "{}"),
+    ("PUT", "/v1/secrets/development/KEY/grants/api", "{}"),
+    ("DELETE", "/v1/secrets/development/KEY/grants/api", "{}"),
+    ("POST", "/v1/environments/development/secrets/apply", "{}"),
     ("GET", "/v1/tokens", "{}"),
     ("POST", "/v1/tokens", r#"{"name":"more","scopes":["admin"]}"#),
     ("DELETE", "/v1/tokens/reader", "{}"),

@@ -12,7 +12,7 @@ mod routes;
 mod tests;
 mod workflow;
 
-pub(crate) use workflow::{deploy_workflow, deploys};
+pub(crate) use workflow::{deploy_workflow, deploys, name_in_workflows};
 
 use crate::api;
 use crate::daemon::Daemon;

@@ -125,7 +125,10 @@ pub(crate) async fn answer(
     platform: &crate::platform::Platform,
     question: &Question<'_>,
 ) -> Result<Answer, Fault> {
-    let wanted = wanted::wanted(platform, question).map_err(|error| Fault::of("plan", &error))?;
+    let wanted = wanted::wanted(platform, question).map_err(|error| match error {
+        wanted::WantedError::Secret(error) => error.into(),
+        error => Fault::of("plan", &error),
+    })?;
     let mut observed = observe::observe(platform, &wanted).await?;
     let mut desired = wanted.desired;
     if let Some(scope) = &wanted.scope {

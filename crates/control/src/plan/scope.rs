@@ -49,7 +49,7 @@ fn begun(platform: &Platform, environment: Environment) -> Result<Option<Applica
 
 /// Whether a manifest protects an environment.
 pub(crate) fn is_protected(config: &Config, environment: Environment) -> bool {
-    use astraler_manifest::ProtectedEnvironment as Named;
+    use astraler_manifest::EnvironmentKind as Named;
     let named = match environment {
         Environment::Development => Named::Development,
         Environment::Preview(_) => Named::Preview,
@@ -119,6 +119,7 @@ pub(super) fn described(
         assets.not_found_handling = manifest.config.assets.not_found_handling;
     }
     base.config = manifest.config.clone();
+    platform.pin_secrets(environment, &mut base)?;
     Ok(base)
 }
 

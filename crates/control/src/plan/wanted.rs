@@ -6,6 +6,7 @@ use super::scope::{described, in_scope, is_protected};
 use crate::credentials::{CredentialError, EnvironmentSecrets};
 use crate::engines::{self, owner_role};
 use crate::platform::{Platform, PlatformError};
+use crate::secrets::SecretError;
 use crate::words::Application;
 use astraler_manifest::Config;
 use astraler_model::{Cluster, Environment};
@@ -29,6 +30,8 @@ pub(crate) enum WantedError {
     Platform(#[from] PlatformError),
     #[error("a credential cannot be opened")]
     Credential(#[from] CredentialError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("{0} runs no release yet, and there is none to begin with: deploy one there first")]
     NoRelease(Environment),
     #[error("production runs no release yet: `astraler promote staging production` puts one there")]

@@ -43,6 +43,8 @@ pub(crate) enum BeginError {
     Spec(#[source] serde_json::Error),
     #[error(transparent)]
     Jobs(#[from] crate::jobs::JobsError),
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SecretError),
     #[error("the runner cannot be started")]
     Supervisor(#[from] SupervisorError),
     #[error("a unit has no name")]
@@ -112,6 +114,7 @@ pub(super) async fn start(platform: &Platform, number: u64, spec: &RunSpec) -> R
     if !events.exists() {
         file::replace_owned(&events, b"", 0o660, group)?;
     }
+    platform.audit_run_secrets(number, &spec.secrets)?;
     let input = spec_file(platform, number);
     let mut text = serde_json::to_vec(spec).map_err(BeginError::Spec)?;
     text.push(b'\n');

@@ -6,6 +6,7 @@ use super::rules::Rules;
 use crate::jobs;
 use crate::platform::Platform;
 use crate::repository::{Repository, RepositoryError};
+use crate::secrets::{SecretError, SecretPlace};
 use astraler_model::Environment;
 use astraler_pipeline::{
     Event, Folders, GitError, Limits, RunSpec, Secrets, Source, WorkflowFile, workflow_files,
@@ -28,6 +29,8 @@ pub(crate) enum DraftError {
     Repository(#[from] RepositoryError),
     #[error(transparent)]
     Sources(#[from] GitError),
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
     #[error("the runner's tools cannot be used")]
     Tools(#[from] crate::platform::ToolsMissing),
 }
@@ -71,7 +74,7 @@ pub(super) fn draft(
         jobs: vec![],
         source: sources,
         inputs: BTreeMap::new(),
-        secrets: Secrets::default(),
+        secrets: secrets(platform, run, cause)?,
         vars: Secrets::default(),
         folders: Folders {
             work: at("work"),
@@ -101,6 +104,17 @@ pub(super) fn draft(
         .into(),
         control: None,
     })
+}
+
+/// What is granted to the pipeline. Jobs without an `environment:` see what development's have, in a pull request what
+/// previews have; a job that names the run's environment sees that one's. So nothing of staging or production is in a run
+/// of a branch that does not go there.
+fn secrets(platform: &Platform, run: &Run, cause: &Cause) -> Result<Secrets, SecretError> {
+    let usual = match cause.pull_request {
+        Some(_) => SecretPlace::Preview,
+        None => SecretPlace::Development,
+    };
+    platform.run_secrets(usual, run.environment)
 }
 
 /// Of the hosts of an environment, those that are names.

@@ -362,37 +362,6 @@ impl Default for Recovery {
     }
 }
 
-/// Secrets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Secrets {
-    /// Who may read what; nobody else may.
-    pub grants: Vec<SecretGrant>,
-    /// Age after which a rotation is due.
-    pub rotation_days: u32,
-}
-
-impl Default for Secrets {
-    fn default() -> Self {
-        Self {
-            grants: vec![],
-            rotation_days: 90,
-        }
-    }
-}
-
-/// A grant.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SecretGrant {
-    /// Environment.
-    pub environment: String,
-    /// Service or worker.
-    pub service: String,
-    /// Name of the secret.
-    pub secret: String,
-}
-
 /// The console.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

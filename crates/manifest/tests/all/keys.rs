@@ -412,6 +412,16 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "pipeline_run::the_manifest_says_what_jobs_may_and_must",
     ),
     (
+        "secrets.required",
+        "[{ name = \"KEY\", service = \"api\", environments = [\"staging\"] }]",
+        "secrets::a_secret_reaches_whom_it_is_granted_with_the_next_deployment_and_nobody_else",
+    ),
+    (
+        "secrets.rotation_days",
+        "30",
+        "secrets::a_secret_reaches_whom_it_is_granted_with_the_next_deployment_and_nobody_else",
+    ),
+    (
         "release.keep",
         "1",
         "release::old_releases_go_and_what_can_be_gone_back_to_stays",
@@ -438,7 +448,8 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
         let config = parse("astraler.toml", &text).unwrap_or_else(|errors| panic!("{key}: {errors}"));
         let config = serde_json::to_value(config).unwrap();
         let pointer = format!("/{}", key.replace("<name>", "some").replace('.', "/"));
-        let expected: Value = serde_json::from_str(value).unwrap();
+        let expected: Value = toml_edit::de::from_str(&format!("value = {value}")).unwrap();
+        let expected = expected["value"].clone();
         assert_eq!(config.pointer(&pointer), Some(&expected), "{key}");
         assert_ne!(
             default.pointer(&pointer).unwrap_or(&json!(null)),

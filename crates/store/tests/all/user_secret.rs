@@ -15,7 +15,9 @@ fn put(store: &Store, scope: &str, name: &str, version: u64, now: u64) -> Result
 /// (version, removed, whether its value is there), newest first.
 fn history(store: &Store, scope: &str, name: &str) -> Vec<(u64, bool, bool)> {
     let all = store.user_secret_history(scope, name).unwrap();
-    all.iter().map(|one| (one.version, one.removed, one.sealed)).collect()
+    all.iter()
+        .map(|one| (one.version, one.removed, one.sealed))
+        .collect()
 }
 
 #[test]
@@ -26,9 +28,21 @@ fn versions_follow_each_other_and_a_removal_is_one_of_them() {
     let again = put(&store, "staging", "KEY", 1, 11).unwrap_err();
     assert!(again.to_string().contains("version 2 of `KEY`"), "{again}");
     put(&store, "staging", "KEY", 2, 20).unwrap();
-    assert!(store.user_secret_grant("staging", "KEY", "api", "anna", 21).unwrap());
-    assert!(!store.user_secret_grant("staging", "KEY", "api", "anna", 22).unwrap());
-    assert!(store.user_secret_grant("staging", "KEY", "a", "anna", 23).unwrap());
+    assert!(
+        store
+            .user_secret_grant("staging", "KEY", "api", "anna", 21)
+            .unwrap()
+    );
+    assert!(
+        !store
+            .user_secret_grant("staging", "KEY", "api", "anna", 22)
+            .unwrap()
+    );
+    assert!(
+        store
+            .user_secret_grant("staging", "KEY", "a", "anna", 23)
+            .unwrap()
+    );
     let listed = store.user_secrets("staging").unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].version, listed[0].created_ms), (2, 20));
@@ -43,7 +57,10 @@ fn versions_follow_each_other_and_a_removal_is_one_of_them() {
         [(3, true, false), (2, false, true), (1, false, true)]
     );
     let ungranted = store.user_secret_grant("staging", "KEY", "api", "anna", 32);
-    assert!(matches!(ungranted, Err(StoreError::NotFound { .. })), "{ungranted:?}");
+    assert!(
+        matches!(ungranted, Err(StoreError::NotFound { .. })),
+        "{ungranted:?}"
+    );
 
     // It comes back under a number of its own, and without the grants that it had.
     put(&store, "staging", "KEY", 4, 40).unwrap();
@@ -73,7 +90,12 @@ fn old_values_go_and_that_they_were_there_stays() {
     assert_eq!(store.user_secret_wipe("staging", "KEY", &[]).unwrap(), 1);
     let sealed = store.sealed_get("staging", &sealed_name("KEY"), None).unwrap();
     assert_eq!(sealed, None);
-    assert!(store.sealed_get("staging", &sealed_name("OTHER"), None).unwrap().is_some());
+    assert!(
+        store
+            .sealed_get("staging", &sealed_name("OTHER"), None)
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]
