@@ -27,7 +27,6 @@ mod plan;
 mod platform;
 mod preview;
 mod publish;
-mod push_options;
 mod releases;
 mod removal;
 mod remove;
