@@ -1,6 +1,6 @@
 //! Routes of plans; all need the scope `admin`:
 //!
-//! - `POST /v1/plan` ([`PlanRequest`]) → [`Plan`](astraler_plan::Plan): what the manifest would change. Writes nothing.
+//! - `POST /v1/plan` ([`PlanRequest`]) → [`Plan`]: what the manifest would change. Writes nothing.
 //! - `GET /v1/drift` → the same, of what was changed by hand.
 //! - `POST /v1/apply` ([`ApplyRequest`]) → [`ApplyEvent`], one JSON object a line
 //! - `POST /v1/destroy` ([`DestroyRequest`]) → the plan when none was agreed to, [`ApplyEvent`] lines else
