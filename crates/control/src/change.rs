@@ -208,7 +208,9 @@ async fn run_part(
     platform
         .intent(operation, index)
         .map_err(|error| Fault::of(&name, &error))?;
-    let result = Box::pin(make(change, part, &name, story)).await;
+    let result = Box::pin(make(change, part, &name, story))
+        .await
+        .map_err(|fault| platform.masked(fault));
     let recorded = match &result {
         Ok((step, detail)) => platform.result(
             operation,

@@ -3,7 +3,7 @@
 use crate::platform::now_ms;
 use astraler_host::file;
 use astraler_model::{Cluster, Environment};
-use astraler_secrets::{Sealed, Secret, Vault, WrappedKey, generate_password, generate_token};
+use astraler_secrets::{Redactor, Sealed, Secret, Vault, WrappedKey, generate_password, generate_token};
 use astraler_store::Store;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,8 +52,10 @@ pub(crate) struct EnvironmentSecrets {
 
 /// Seals and opens; cheap to share.
 pub(crate) struct Credentials {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     vault: Mutex<Vault>,
+    /// What masks all values; made when it is needed.
+    pub(crate) masks: Mutex<Option<Arc<Redactor>>>,
 }
 
 impl Credentials {
@@ -61,6 +63,7 @@ impl Credentials {
         Self {
             store,
             vault: Mutex::new(vault),
+            masks: Mutex::default(),
         }
     }
 
@@ -195,6 +198,7 @@ impl Credentials {
         let sealed = vault.seal(scope, name, 1, &secret)?;
         self.store
             .sealed_put(scope, name, 1, sealed.as_bytes(), now_ms())?;
+        self.sealed_another();
         Ok(secret)
     }
 

@@ -241,6 +241,10 @@ impl Layout {
     pub fn root_key(&self) -> PathBuf {
         self.config.join("root.key")
     }
+    /// The root key that is about to take its place.
+    pub fn next_root_key(&self) -> PathBuf {
+        self.config.join("root.key.next")
+    }
     /// Control socket of `keep`.
     pub fn keep_socket(&self) -> PathBuf {
         self.runtime.join("keep.sock")

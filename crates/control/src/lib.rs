@@ -56,7 +56,7 @@ pub use plan::{ApplyEvent, ApplyRequest, DestroyRequest, ManifestWords, PlanRequ
 pub use platform::audit_report;
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use runs::runner_tools;
-pub use secrets::{ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};
+pub use secrets::{KeyRotation, ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};
 pub use services::{daemon_unit, socket_folders};
 pub use words::{
     Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,

@@ -9,7 +9,7 @@ use astraler_host::keep::Client;
 use astraler_host::supervisor::{Supervisor, SupervisorError};
 use astraler_model::{Environment, UnitName};
 use astraler_release::Releases;
-use astraler_secrets::{RootKey, Vault};
+use astraler_secrets::Vault;
 use astraler_store::{
     AuditEntry, AuditFilter, AuditVerifyError, Deployment, DeploymentId, DeploymentState, Desired,
     EnvironmentRecord, NewDeployment, OperationId, Outcome, StepDescription, Store, StoreError,
@@ -70,8 +70,8 @@ impl Platform {
     }
 
     fn with(installation: Installation, supervisor: Arc<dyn Supervisor>) -> Result<Self, PlatformError> {
-        let root = RootKey::load(&installation.layout.root_key())?;
         let store = Arc::new(Store::open(&installation.layout.control_database())?);
+        let root = crate::secrets::settle_root_key(&installation.layout, &store)?;
         let releases = Releases::prepare(installation.layout.releases())?;
         Ok(Self {
             releases,
@@ -188,9 +188,11 @@ impl Platform {
         Ok(path.display().to_string())
     }
 
-    /// The last lines that a unit wrote.
+    /// The last lines that a unit wrote, without any secret's value.
     pub(crate) fn last_log_lines(&self, unit: &UnitName) -> Vec<String> {
-        astraler_host::logs::tail(self.installation.layout.logs(), unit, 15).unwrap_or_default()
+        let lines = astraler_host::logs::tail(self.installation.layout.logs(), unit, 15).unwrap_or_default();
+        // A worker may have written what it should not.
+        self.mask_lines(&lines).unwrap_or_default()
     }
 
     /// Removes a deployment's configuration (it holds secrets) and sockets from the runtime folder.
@@ -591,7 +593,10 @@ impl Platform {
         for folder in [&layout.state.join("control"), &snapshots, &layout.config] {
             std::fs::create_dir_all(folder).unwrap();
         }
-        RootKey::generate().save_new(&layout.root_key()).unwrap();
+        if !layout.root_key().exists() {
+            let key = astraler_secrets::RootKey::generate();
+            key.save_new(&layout.root_key()).unwrap();
+        }
         let installation = Installation {
             id: "sim".into(),
             application: "sim".into(),

@@ -104,6 +104,29 @@ impl Vault {
         Ok(())
     }
 
+    /// Makes another key for a scope, which the vault does not use yet: it is stored first, together with everything that
+    /// is under the key before, [rewrapped](Vault::rewrap); then [`Vault::add_key`] takes it in.
+    pub fn new_key(&self, scope: &str) -> Result<(WrappedKey, EnvironmentKey), EnvelopeError> {
+        let wrapped = EnvironmentKey::create(&self.root, scope)?;
+        let key = EnvironmentKey::unwrap(&self.root, scope, &wrapped)?;
+        Ok((wrapped, key))
+    }
+
+    /// The stored key of a scope under another root key.
+    pub fn rewrap_key(
+        &self,
+        scope: &str,
+        wrapped: &WrappedKey,
+        new: &RootKey,
+    ) -> Result<WrappedKey, EnvelopeError> {
+        EnvironmentKey::rewrap(&self.root, new, scope, wrapped)
+    }
+
+    /// Uses another root key, under which every stored key is by now. Keys of scopes stay what they are.
+    pub fn replace_root(&mut self, new: RootKey) {
+        self.root = new;
+    }
+
     /// Forgets the key of a scope whose secrets are gone, so that nothing is sealed under it any more.
     pub fn remove_key(&mut self, scope: &str) {
         self.keys.remove(scope);
@@ -235,6 +258,13 @@ impl EnvironmentKey {
     /// A name for the key that tells nothing about it.
     pub fn id(&self) -> String {
         hex::encode(key_id(&self.bytes))
+    }
+}
+
+impl WrappedKey {
+    /// The id of the root key that it is under, as [`RootKey::id`]; `None` when it is no wrapped key.
+    pub fn wrapped_by(&self) -> Option<String> {
+        (self.0.len() == WRAPPED && self.0[0] == FORMAT).then(|| hex::encode(&self.0[1..HEADER]))
     }
 }
 

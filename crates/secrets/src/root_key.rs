@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 const LABEL: &str = "astraler-root-key-1";
+/// How the name of a key that is being written begins.
+const TEMPORARY: &str = ".root-key-";
 const MAX_FILE_BYTES: u64 = 256;
 
 /// The root key. It wraps the keys of environments and nothing else.
@@ -28,7 +30,7 @@ pub enum RootKeyError {
     /// The file could not be read or written.
     #[error("cannot {operation} the root key {}", path.display())]
     Io {
-        /// What was tried: `read`, `save`.
+        /// What was tried: `read`, `save`, `replace`…
         operation: &'static str,
         /// The file.
         path: PathBuf,
@@ -151,7 +153,7 @@ impl RootKey {
         };
         let mut suffix = [0; 8];
         random::fill(&mut suffix);
-        let temporary = folder.join(format!(".root-key-{}", hex::encode(suffix)));
+        let temporary = folder.join(format!("{TEMPORARY}{}", hex::encode(suffix)));
         let written = self.write(&temporary).and_then(|()| {
             // A link, not a rename: a link never replaces what is there.
             std::fs::hard_link(&temporary, path)
@@ -166,9 +168,48 @@ impl RootKey {
             other => other.map_err(failed)?,
         }
         removed.map_err(failed)?;
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed)
+        sync_folder(path).map_err(failed)
+    }
+
+    /// Puts the key of one file into the place of another, durably: who reads that one finds the old key or the new one.
+    /// Everything must be under the new one by then. Both files are in one folder.
+    pub fn replace(from: &Path, to: &Path) -> Result<(), RootKeyError> {
+        // Nothing but a key is put there.
+        Self::load(from)?;
+        let failed = |source| RootKeyError::Io {
+            operation: "replace",
+            path: to.to_owned(),
+            source,
+        };
+        std::fs::rename(from, to).map_err(failed)?;
+        sync_folder(to).map_err(failed)
+    }
+
+    /// Removes a key under which nothing is.
+    pub fn remove(path: &Path) -> Result<(), RootKeyError> {
+        let failed = |source| RootKeyError::Io {
+            operation: "remove",
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::remove_file(path).map_err(failed)?;
+        sync_folder(path).map_err(failed)
+    }
+
+    /// Removes what a process that was killed in [`RootKey::save_new`] left in the folder of a key.
+    pub fn clear(path: &Path) -> Result<(), RootKeyError> {
+        let failed = |source| RootKeyError::Io {
+            operation: "look beside",
+            path: path.to_owned(),
+            source,
+        };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for entry in std::fs::read_dir(folder).map_err(failed)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                Self::remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// A name for the key that tells nothing about it: ciphertexts carry it to say which key opens them.
@@ -231,6 +272,15 @@ impl fmt::Debug for RootKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RootKey({}, [redacted])", self.id())
     }
+}
+
+/// Makes a change of names in the folder of a file durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
 }
 
 /// The first 8 bytes of a hash of the key, in a domain of its own.

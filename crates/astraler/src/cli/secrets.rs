@@ -119,6 +119,21 @@ Workers have it from the next deployment on, jobs from the next run on.")]
         #[arg(long)]
         json: bool,
     },
+    /// Replace the keys that secrets are under: those of the environments, or the root key. No secret changes, nothing
+    /// restarts; killed at any point, everything is readable, and the same command begins anew.
+    #[command(after_help = "Examples:
+  astraler secrets rotate-keys
+  astraler secrets rotate-keys --root
+
+After --root the copies that you keep of the root key open nothing that is sealed now: make new ones.")]
+    RotateKeys {
+        /// The root key, instead of the keys under it.
+        #[arg(long)]
+        root: bool,
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Where a secret belongs.

@@ -4,11 +4,16 @@ use crate::cli::{Arguments, LogsArguments};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::place::Place;
 use crate::progress::line;
+use astraler_control::AdminClient;
 use astraler_host::logs;
 use astraler_model::UnitName;
 use futures_util::{StreamExt, stream};
 use std::borrow::Cow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Lines that are masked with one question: far below what a request may hold.
+const MASKED_AT_ONCE: usize = 32;
 
 pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
     let place = Place::find(arguments)?;
@@ -50,17 +55,30 @@ pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
         );
     }
     in_order_of_time(&mut lines);
-    for (text, prefix) in &lines[lines.len().saturating_sub(wanted.lines)..] {
-        line(&format!("{prefix}{}", shown(text, wanted.raw)));
-    }
+    let last = &lines[lines.len().saturating_sub(wanted.lines)..];
+    let mut masks = Masks::new(&place);
+    super::block_on(async {
+        for lines in last.chunks(MASKED_AT_ONCE) {
+            let texts = lines.iter().map(|(text, _)| text.clone()).collect();
+            for (text, (_, prefix)) in masks.mask(texts).await.iter().zip(lines) {
+                line(&format!("{prefix}{}", shown(text, wanted.raw)));
+            }
+        }
+        Ok(())
+    })?;
     if wanted.follow {
-        follow(&chosen, prefix, wanted.raw)?;
+        follow(&chosen, prefix, wanted.raw, &mut masks)?;
     }
     Ok(())
 }
 
 /// Prints new lines of all parts as they arrive, until Ctrl-C.
-fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String, raw: bool) -> Outcome {
+fn follow(
+    chosen: &[(String, PathBuf)],
+    prefix: impl Fn(&str) -> String,
+    raw: bool,
+    masks: &mut Masks,
+) -> Outcome {
     let mut streams = Vec::new();
     for (name, path) in chosen {
         let (dir, unit) = split(path)?;
@@ -70,7 +88,7 @@ fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String, raw: bo
             (lines, prefix),
             |(mut lines, prefix)| async move {
                 let text = lines.next().await.ok()?;
-                Some((format!("{prefix}{}", shown(&text, raw)), (lines, prefix)))
+                Some(((text, prefix.clone()), (lines, prefix)))
             },
         )));
     }
@@ -79,13 +97,45 @@ fn follow(chosen: &[(String, PathBuf)], prefix: impl Fn(&str) -> String, raw: bo
         loop {
             tokio::select! {
                 next = all.next() => match next {
-                    Some(text) => line(&text),
+                    Some((text, prefix)) => for text in masks.mask(vec![text]).await {
+                        line(&format!("{prefix}{}", shown(&text, raw)));
+                    },
                     None => return Ok(()),
                 },
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
         }
     })
+}
+
+/// Takes the values of secrets out of lines: the daemon, which alone knows them, does it.
+struct Masks {
+    client: AdminClient,
+    told: bool,
+}
+
+impl Masks {
+    fn new(place: &Place) -> Self {
+        Self {
+            client: AdminClient::new(place.layout.admin_socket()),
+            told: false,
+        }
+    }
+
+    /// While the daemon is down, lines are as they were written, and that is said once: they are the owner's own files.
+    async fn mask(&mut self, lines: Vec<String>) -> Vec<String> {
+        match self.client.mask(&lines).await {
+            Ok(masked) => masked,
+            Err(error) => {
+                if !self.told {
+                    let note = format!("note: secrets in these lines are not masked: {error}\n");
+                    std::io::stderr().write_all(note.as_bytes()).ok();
+                    self.told = true;
+                }
+                lines
+            }
+        }
+    }
 }
 
 /// Every line begins with its time. Lines of one time keep the order in which their part wrote them.

@@ -327,7 +327,11 @@ fn agree(question: &str, expected: &str, hint: &str) -> Outcome {
 }
 
 /// Follows the work to its end.
-fn carry_out(json: bool, again: &str, work: impl FnOnce(&mut dyn FnMut(ApplyEvent)) -> Outcome) -> Outcome {
+pub(super) fn carry_out(
+    json: bool,
+    again: &str,
+    work: impl FnOnce(&mut dyn FnMut(ApplyEvent)) -> Outcome,
+) -> Outcome {
     let mut progress = Progress::new(false);
     let mut last = None;
     work(&mut |event| {

@@ -4,7 +4,9 @@ use crate::cli::{Arguments, SecretsCommand, SecretsPlace, SecretsValue};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::progress::line;
 use crate::table;
-use astraler_control::{AdminClient, ClientError, ParsePlaceError, SecretPlace, SecretReport, SecretSet};
+use astraler_control::{
+    AdminClient, ClientError, KeyRotation, ParsePlaceError, SecretPlace, SecretReport, SecretSet,
+};
 use astraler_model::Environment;
 use astraler_secrets::Secret;
 use std::io::{IsTerminal, Read};
@@ -98,6 +100,19 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
             wait,
             json,
         } => apply(&client, environment, *wait, *json),
+        SecretsCommand::RotateKeys { root, json } => {
+            let rotation = match root {
+                true => KeyRotation::Root,
+                false => KeyRotation::Scopes,
+            };
+            super::plan::carry_out(*json, "`astraler secrets rotate-keys`", |heard| {
+                ask(async || client.keys_rotate(&rotation, heard).await)
+            })?;
+            if *root && !*json {
+                line("copies of the old root key open nothing that is sealed now: make new ones");
+            }
+            Ok(())
+        }
     }
 }
 

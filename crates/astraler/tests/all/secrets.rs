@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Answers the secrets that it has been given.
 const WORKER: &str = r#"
-const OWN = ["UPSTASH_REDIS_REST_TOKEN", "UPSTASH_REDIS_REST_URL", "APP_ENVIRONMENT"];
+const OWN = ["FILES", "DB", "UPSTASH_REDIS_REST_TOKEN", "UPSTASH_REDIS_REST_URL", "APP_ENVIRONMENT"];
 export default {
   async fetch(request, env) {
     const { searchParams } = new URL(request.url);
@@ -37,28 +37,32 @@ service = "one"
 environments = ["staging"]
 "#;
 
-fn platform() -> Platform {
+/// Two workers that have what they are granted, and more in their manifest.
+pub(crate) fn platform_with(more: &str) -> Platform {
     Platform::new(PROGRAM, |folder| {
-        write(&folder.join("astraler.toml"), MANIFEST);
+        write(&folder.join("astraler.toml"), &format!("{MANIFEST}{more}"));
         for name in ["one", "two"] {
             write(&folder.join(name).join("index.js"), WORKER);
-            let config =
-                json!({ "name": name, "main": "index.js", "compatibility_date": "2026-10-01" }).to_string();
-            write(&folder.join(name).join("wrangler.json"), &config);
+            let mut config = json!({ "name": name, "main": "index.js", "compatibility_date": "2026-10-01" });
+            if name == "two" {
+                config["r2_buckets"] = json!([{ "binding": "FILES", "bucket_name": "files" }]);
+                config["hyperdrive"] = json!([{ "binding": "DB", "id": "0".repeat(32) }]);
+            }
+            write(&folder.join(name).join("wrangler.json"), &config.to_string());
         }
         Ok(())
     })
     .unwrap()
 }
 
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 
 /// Runs a command with something on its standard input.
-fn piped(platform: &Platform, arguments: &[&str], input: &str) -> Finished {
+pub(crate) fn piped(platform: &Platform, arguments: &[&str], input: &str) -> Finished {
     let mut command = platform.command(arguments);
     let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -81,7 +85,7 @@ fn has(platform: &Platform, host: &str, worker: &str) -> Value {
 
 #[test]
 fn a_secret_reaches_whom_it_is_granted_with_the_next_deployment_and_nobody_else() {
-    let platform = platform();
+    let platform = platform_with("");
     platform.up(&[]).unwrap().ok();
     let run = |words: &str| {
         let words: Vec<&str> = words.split(' ').collect();

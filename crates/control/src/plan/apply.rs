@@ -111,7 +111,9 @@ pub(super) async fn apply(
             platform
                 .intent(operation, index)
                 .map_err(|error| record(&error))?;
-            let done = Box::pin(take(platform, action, answer, actor)).await;
+            let done = Box::pin(take(platform, action, answer, actor))
+                .await
+                .map_err(|fault| platform.masked(fault));
             let recorded = match &done {
                 Ok((step, detail)) => {
                     platform.result(operation, index, &Outcome::Done, &json!([step, detail]))

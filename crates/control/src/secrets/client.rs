@@ -1,6 +1,7 @@
 //! The user's secrets over the admin socket.
 
-use super::{SecretGrantReport, SecretPlace, SecretReport, SecretSet};
+use super::{KeyRotation, SecretGrantReport, SecretPlace, SecretReport, SecretSet};
+use crate::ApplyEvent;
 use crate::client::{AdminClient, ClientError, encoded};
 use crate::words::Event;
 use astraler_model::Environment;
@@ -85,6 +86,24 @@ impl AdminClient {
     ) -> Result<SecretGrantReport, ClientError> {
         self.ask(Method::DELETE, &grant(place, name, service), Bytes::new())
             .await
+    }
+
+    /// Lines without any secret's value.
+    pub async fn mask(&self, lines: &[String]) -> Result<Vec<String>, ClientError> {
+        self.post("/v1/mask", &lines).await
+    }
+
+    /// Replaces keys; nothing that is sealed changes.
+    pub async fn keys_rotate(
+        &self,
+        rotation: &KeyRotation,
+        mut on_event: impl FnMut(ApplyEvent),
+    ) -> Result<(), ClientError> {
+        let told = |event| {
+            on_event(event);
+            true
+        };
+        self.change(Method::POST, "/v1/keys/rotate", rotation, told).await
     }
 
     /// Gives what runs in an environment the secrets as they are now.

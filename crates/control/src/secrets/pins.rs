@@ -105,6 +105,8 @@ impl Platform {
                 );
             }
         }
+        // A rotation of keys counts on what it has listed.
+        let _vault = self.credentials.vault();
         for (scope, name, removed, newest) in waiting {
             let newest = (!removed).then_some(newest);
             let of = |(place, other, version): &(SecretPlace, String, u64)| {

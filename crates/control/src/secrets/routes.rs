@@ -6,9 +6,12 @@
 //! - `POST /v1/secrets/PLACE/NAME` → the same for a secret that is there; with `?generate=true` the value is made here
 //! - `GET /v1/secrets/PLACE/NAME` → its versions; `DELETE` removes it
 //! - `PUT`, `DELETE /v1/secrets/PLACE/NAME/grants/SERVICE` → [`SecretGrantReport`](super::SecretGrantReport)
+//! - `POST /v1/mask` (lines) → the lines without any secret's value
+//! - `POST /v1/keys/rotate` ([`KeyRotation`]) → [`ApplyEvent`], one JSON object a line
 //! - `POST /v1/environments/ENVIRONMENT/secrets/apply` → progress, as of a deployment
 
-use super::{SecretError, SecretPlace, value};
+use super::{KeyRotation, SecretError, SecretPlace, value};
+use crate::ApplyEvent;
 use crate::admin::{ApiError, lines};
 use crate::daemon::Daemon;
 use astraler_model::{Environment, Principal};
@@ -22,6 +25,10 @@ use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Lines of progress that wait for a slow reader.
+const PROGRESS_QUEUE: usize = 256;
 
 type Answer = Result<Response, ApiError>;
 
@@ -37,6 +44,8 @@ pub(crate) fn router() -> Router<Arc<Daemon>> {
             put(grant).delete(revoke),
         )
         .route("/v1/environments/{environment}/secrets/apply", post(apply))
+        .route("/v1/keys/rotate", post(rotate_keys))
+        .route("/v1/mask", post(mask))
 }
 
 async fn list(State(daemon): State<Arc<Daemon>>, Path(place): Path<String>) -> Answer {
@@ -127,6 +136,29 @@ async fn apply(
 ) -> Answer {
     let environment: Environment = environment.parse().map_err(ApiError::bad_request)?;
     Ok(lines(daemon.apply_secrets(principal.name, environment)))
+}
+
+async fn rotate_keys(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(rotation): Json<KeyRotation>,
+) -> Response {
+    let (events, received) = mpsc::channel(PROGRESS_QUEUE);
+    // It goes on when nobody reads: at most as many lines as there are scopes, twice.
+    tokio::task::spawn_blocking(move || {
+        let told = |event| drop(events.blocking_send(event));
+        let last = match daemon.platform.rotate_keys(&principal.name, &rotation, told) {
+            Ok(steps) => ApplyEvent::Applied { steps },
+            Err(fault) => ApplyEvent::Failed(fault),
+        };
+        events.blocking_send(last).ok();
+    });
+    lines(received)
+}
+
+async fn mask(State(daemon): State<Arc<Daemon>>, Json(lines): Json<Vec<String>>) -> Answer {
+    let masked = tokio::task::spawn_blocking(move || daemon.platform.mask_lines(&lines)).await;
+    Ok(Json(masked.map_err(ApiError::internal)??).into_response())
 }
 
 fn parsed(place: &str) -> Result<SecretPlace, ApiError> {
