@@ -383,7 +383,7 @@ pub(crate) async fn end_all(platform: &Platform, environment: Environment) -> Re
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes the deployment's configuration to the runtime folder (it holds secrets) and describes its process.
-fn worker_unit(
+pub(crate) fn worker_unit(
     platform: &Platform,
     environment: Environment,
     deployment: &str,

@@ -213,9 +213,29 @@ fn a_secret_reaches_whom_it_is_granted_with_the_next_deployment_and_nobody_else(
         made.len() == 32 && made.chars().all(|c| c.is_ascii_alphanumeric()),
         "{made}"
     );
-    // A rollback goes back to no old secret: there is no other release, so nothing to go back to.
     let back = run("rollback --env development").failed_with(1);
-    assert!(back.err.contains("no earlier deployment"), "{}", back.err);
+    assert!(
+        back.err.contains("no earlier deployment"),
+        "secrets alone are nothing to go back to: {}",
+        back.err
+    );
+    // Another release; then back, with the secret of today.
+    let code = WORKER.replace(
+        "Object.fromEntries(Object.entries(env)",
+        "Object.fromEntries([[\"new\", 1], ...Object.entries(env)]",
+    );
+    write(&platform.application().join("one/index.js"), &code);
+    platform.up(&[]).unwrap().ok();
+    assert_eq!(dev("one"), json!({ "KEY": made, "new": 1 }));
+    write(Path::new(&file), "third value");
+    run(&format!(
+        "secrets rotate KEY --env development --from-file {file}"
+    ))
+    .ok();
+    run("rollback --env development --wait").ok();
+    assert_eq!(dev("one"), json!({ "KEY": "third value" }));
+    write(&platform.application().join("one/index.js"), WORKER);
+    let made = "third value";
 
     // Taken back, removed.
     run("secrets grant KEY --env development --to two").ok();
@@ -233,7 +253,7 @@ fn a_secret_reaches_whom_it_is_granted_with_the_next_deployment_and_nobody_else(
     let history = run("secrets history KEY --env development --json").ok().json();
     assert_eq!(
         versions(&history),
-        [(4, false), (3, false), (2, false), (1, false)]
+        [(5, false), (4, false), (3, false), (2, false), (1, false)]
     );
     assert_eq!(run("secrets list --json").ok().json(), json!([]));
 
@@ -244,7 +264,7 @@ fn a_secret_reaches_whom_it_is_granted_with_the_next_deployment_and_nobody_else(
         all.filter(|entry| entry["action"] == action).collect()
     };
     assert_eq!(about("secret set").len(), 1);
-    assert_eq!(about("secret rotate").len(), 2);
+    assert_eq!(about("secret rotate").len(), 3);
     let released = about("secret release");
     let with = |entry: &&&Value| entry["detail"]["one"].to_string().contains("KEY");
     assert!(released.iter().filter(with).count() >= 3, "{released:?}");

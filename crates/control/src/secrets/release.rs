@@ -103,3 +103,140 @@ impl Platform {
         Ok(open.map_err(CredentialError::from)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::Application;
+    use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn platform(folder: &Path) -> Platform {
+        let supervisor = SimSupervisor::new(1, SimFaults::NONE, SimClock::automatic(1_000));
+        Platform::simulated(folder, Arc::new(supervisor))
+    }
+
+    fn application(workers: &[&str]) -> Application {
+        let worker = |name: &&str| {
+            json!({
+                "name": name, "routes": [], "modules": [], "compatibility_date": "2026-10-01",
+                "compatibility_flags": [], "vars": {}, "r2": {}, "hyperdrive": [], "memory_bytes": null,
+            })
+        };
+        serde_json::from_value(json!({
+            "config": { "name": "sim", "domain": "sim.example" },
+            "release": "sha256:a",
+            "workers": workers.iter().map(worker).collect::<Vec<_>>(),
+            "assets": null,
+            "migrations": null,
+        }))
+        .unwrap()
+    }
+
+    fn set(platform: &Platform, place: SecretPlace, name: &str, services: &[&str]) {
+        let value = Secret::new(format!("value of {name} in {place}"));
+        platform.secret_set("test", place, name, &value, false).unwrap();
+        for service in services {
+            platform.secret_grant("test", place, name, service).unwrap();
+        }
+    }
+
+    /// Writes what a deployment's process is given; whether it is there afterwards, and in the chain.
+    fn handed_out(
+        platform: &Platform,
+        environment: Environment,
+        id: &str,
+        application: &Application,
+    ) -> (bool, bool) {
+        let secrets = platform.credentials.environment(environment).unwrap();
+        // It fails in either case: the simulated machine has no workerd.
+        crate::deploy::worker_unit(platform, environment, id, &secrets, application).unwrap_err();
+        let file = platform.installation.layout.deployment(id).join("workerd.capnp");
+        let audit = platform.audit_list(100).unwrap();
+        let told = audit
+            .iter()
+            .any(|entry| entry.action == "secret release" && entry.subject == format!("{environment}/{id}"));
+        (file.exists(), told)
+    }
+
+    #[test]
+    fn what_the_audit_chain_does_not_take_is_not_handed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let platform = platform(folder.path());
+        let staging = Environment::Staging;
+        let mut application = application(&["one", "two"]);
+        set(&platform, SecretPlace::Staging, "KEY", &["one"]);
+        platform.pin_secrets(staging, &mut application).unwrap();
+        assert_eq!(handed_out(&platform, staging, "d-1", &application), (true, true));
+        // An entry holds 64 KiB of detail: more names than that are refused by the chain.
+        let name = "N".repeat(60);
+        for number in 0..600 {
+            let worker = &mut application.workers[0];
+            worker.r2.insert(format!("{name}{number}{name}"), "files".into());
+        }
+        assert_eq!(
+            handed_out(&platform, staging, "d-2", &application),
+            (false, false)
+        );
+    }
+
+    #[test]
+    fn each_service_has_what_it_is_granted_where_it_is_granted() {
+        let folder = tempfile::tempdir().unwrap();
+        let platform = platform(folder.path());
+        let places = [
+            SecretPlace::Development,
+            SecretPlace::Preview,
+            SecretPlace::Staging,
+        ];
+        for place in places {
+            set(&platform, place, "ONE", &["one"]);
+            set(&platform, place, "BOTH", &["one", "two", PIPELINE]);
+            set(&platform, place, "NOBODY", &[]);
+        }
+        for environment in [
+            Environment::Development,
+            Environment::Preview(7),
+            Environment::Staging,
+        ] {
+            let place = SecretPlace::of(environment);
+            let mut application = application(&["one", "two", "three"]);
+            platform.pin_secrets(environment, &mut application).unwrap();
+            for (worker, expected) in [("one", &["BOTH", "ONE"][..]), ("two", &["BOTH"]), ("three", &[])] {
+                let plan = application
+                    .workers
+                    .iter()
+                    .find(|plan| plan.name == worker)
+                    .unwrap();
+                let open = platform.worker_secrets(environment, plan).unwrap();
+                assert!(open.keys().eq(expected), "{worker} in {environment}: {open:?}");
+                for (name, value) in open {
+                    assert_eq!(value.expose(), format!("value of {name} in {place}"));
+                }
+            }
+        }
+        let mut production = application(&["one"]);
+        platform
+            .pin_secrets(Environment::Production, &mut production)
+            .unwrap();
+        assert!(production.workers[0].secrets.is_empty());
+
+        // Jobs: of the run's environment, where they name it; of no other.
+        let run = |usual, environment| platform.run_secrets(usual, environment).unwrap();
+        let of = |secrets: &Secrets, name: Option<&str>| secrets.of(name).get("BOTH").cloned();
+        let topic = run(SecretPlace::Development, None);
+        let development = Some("value of BOTH in development".to_owned());
+        for name in [None, Some("staging"), Some("production"), Some("preview")] {
+            assert_eq!(of(&topic, name), development, "{name:?}");
+        }
+        let develop = run(SecretPlace::Development, Some(Environment::Staging));
+        assert_eq!(of(&develop, Some("Staging")).unwrap(), "value of BOTH in staging");
+        assert_eq!(of(&develop, None), development);
+        let pull_request = run(SecretPlace::Preview, Some(Environment::Preview(7)));
+        for name in [None, Some("preview"), Some("pr-7"), Some("staging")] {
+            assert_eq!(of(&pull_request, name).unwrap(), "value of BOTH in preview");
+        }
+        assert!(pull_request.of(None).keys().eq(["BOTH"]));
+    }
+}
