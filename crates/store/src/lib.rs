@@ -8,6 +8,7 @@
 //! It does not know: the clock (times are given by the caller, in milliseconds since the Unix epoch), what a
 //! step does, how a secret is sealed, who may do what, or where ports, sockets and processes are (`host`).
 
+mod alert;
 mod audit;
 mod database;
 mod deployment;
@@ -26,6 +27,7 @@ mod user_secret;
 #[cfg(test)]
 mod crash;
 
+pub use alert::{AlertChange, AlertDelivery};
 pub use audit::{AuditEntry, AuditFilter, AuditHead, AuditReport, AuditVerifyError};
 pub use database::Store;
 pub use deployment::{
