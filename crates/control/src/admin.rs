@@ -15,6 +15,7 @@
 //! - `/v1/runs…`: `read`, but `push:BRANCH` to cancel; see [`crate::runs`]
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
+//! - `/v1/alerts…`: `read` to look, `admin` for all else; see [`crate::alerts::api`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 //! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 
@@ -69,6 +70,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/git/decide", post(git::decide))
         .route("/v1/git/taken", post(git::taken))
         .merge(crate::runs::router())
+        .merge(crate::alerts::api::router())
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))

@@ -471,7 +471,7 @@ impl AdminClient {
         self.read(&format!("/v1/environments/{environment}/facts")).await
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         request: &impl serde::Serialize,

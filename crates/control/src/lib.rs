@@ -8,6 +8,7 @@
 //! `workers`), what a manifest file looks like (`manifest`), or how anything is shown (`astraler`).
 
 mod admin;
+mod alerts;
 mod api;
 mod application;
 mod change;
@@ -45,6 +46,7 @@ mod upload;
 mod wake;
 mod words;
 
+pub use alerts::{AcknowledgeRequest, AlertsReport, ChannelReport, SilenceRequest, TestRequest};
 pub use application::{MAX_MASK_BYTES, ReleaseConfiguration};
 pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, Listening, run};

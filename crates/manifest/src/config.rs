@@ -3,11 +3,15 @@
 //!
 //! A key marked `planned` is part of the shape, but nothing makes it effective yet: it is refused.
 
+mod alerts;
 mod pipeline;
 mod planned;
 mod release;
 mod secrets;
 
+pub use alerts::{
+    AlertChannel, AlertSeverity, Alerts, EmailSettings, MailTls, PagerDutySettings, SlackSettings,
+};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
@@ -73,7 +77,6 @@ pub struct Config {
     pub signals: Signals,
     /// Rules, severities and channels.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub alerts: Alerts,
     /// How far things grow.
     #[serde(default)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every route of the API with each method that it answers, and what a bearer without the scope sends: `{}` where it is
 /// refused before anything is read.
-const ROUTES: [(&str, &str, &str); 42] = [
+const ROUTES: [(&str, &str, &str); 47] = [
     ("GET", "/v1/status", "{}"),
     ("POST", "/v1/up", "{}"),
     ("POST", "/v1/down", "{}"),
@@ -42,6 +42,11 @@ const ROUTES: [(&str, &str, &str); 42] = [
     ("PUT", "/v1/secrets/development/KEY/grants/api", "{}"),
     ("DELETE", "/v1/secrets/development/KEY/grants/api", "{}"),
     ("POST", "/v1/environments/development/secrets/apply", "{}"),
+    ("GET", "/v1/alerts", "{}"),
+    ("POST", "/v1/alerts/1/acknowledge", "{}"),
+    ("POST", "/v1/alerts/silences", "{}"),
+    ("DELETE", "/v1/alerts/silences/1", "{}"),
+    ("POST", "/v1/alerts/test", "{}"),
     ("GET", "/v1/tokens", "{}"),
     ("POST", "/v1/tokens", r#"{"name":"more","scopes":["admin"]}"#),
     ("DELETE", "/v1/tokens/reader", "{}"),
