@@ -1,6 +1,7 @@
 //! The commands, one module each, and the choice among them.
 
 mod audit;
+mod backup;
 mod deploy;
 mod doctor;
 mod down;
@@ -16,6 +17,7 @@ mod pipeline_given;
 mod pipeline_run;
 mod pipeline_runs;
 mod plan;
+mod recover;
 mod reference;
 mod release;
 mod secrets;
@@ -67,6 +69,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Env(command) => env::run(arguments, command),
         Command::Release(command) => release::run(arguments, command),
         Command::Secrets(command) => secrets::run(arguments, command),
+        Command::Backup(command) => backup::run(arguments, command),
+        Command::Recover(command) => recover::run(arguments, command),
         Command::Token(command) => token::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -15,6 +15,8 @@
 //! - `/v1/runs…`: `read`, but `push:BRANCH` to cancel; see [`crate::runs`]
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
+//! - `/v1/backups…`: `read`, but `admin` to make some; see [`crate::backups::api`]
+//! - `/v1/recover/…`: `admin`; see [`crate::recover::api`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 //! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 
@@ -71,6 +73,9 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .merge(crate::runs::router())
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
+        .merge(crate::backups::api::reading().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
+        .merge(crate::backups::api::changing().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
+        .merge(crate::recover::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .merge(crate::secrets::routes::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))

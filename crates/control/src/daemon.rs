@@ -123,6 +123,7 @@ pub async fn run(
     tokio::spawn(retention::keep_releases(Arc::clone(&daemon)));
     tokio::spawn(look_after_previews(Arc::clone(&daemon)));
     tokio::spawn(crate::runs::keep(Arc::clone(&daemon)));
+    tokio::spawn(crate::backups::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {

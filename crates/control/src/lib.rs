@@ -10,6 +10,7 @@
 mod admin;
 mod api;
 mod application;
+mod backups;
 mod change;
 mod client;
 mod credentials;
@@ -27,6 +28,7 @@ mod plan;
 mod platform;
 mod preview;
 mod publish;
+mod recover;
 mod releases;
 mod removal;
 mod remove;
@@ -46,6 +48,7 @@ mod wake;
 mod words;
 
 pub use application::{MAX_MASK_BYTES, ReleaseConfiguration};
+pub use backups::{ArchiveStanding, BackupReport, BackupStanding, ClusterBackups, Progress};
 pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, Listening, run};
 pub use engines::POSTGRES_VERSIONS;
@@ -54,6 +57,7 @@ pub use installation::{Engines, Identities, Installation, InstallationError, Lay
 pub use parity::{Difference, EnvironmentFacts, compare};
 pub use plan::{ApplyEvent, ApplyRequest, DestroyRequest, ManifestWords, PlanRequest, Refusal};
 pub use platform::audit_report;
+pub use recover::RecoverDatabaseRequest;
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use runs::runner_tools;
 pub use secrets::{KeyRotation, ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};

@@ -3,11 +3,14 @@
 //!
 //! A key marked `planned` is part of the shape, but nothing makes it effective yet: it is refused.
 
+mod backups;
 mod pipeline;
 mod planned;
 mod release;
 mod secrets;
 
+pub use backups::Backups;
+pub(crate) use backups::Recovery;
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
@@ -81,11 +84,9 @@ pub struct Config {
     pub scaling: Scaling,
     /// What is backed up, when, and where to.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub backups: Backups,
     /// Restores and their drills.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub recovery: Recovery,
     /// Which secrets must be there, and how old they may be.
     #[serde(default)]

@@ -15,7 +15,7 @@ mod validate;
 mod wrangler;
 
 pub use config::{
-    Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentKind,
+    Appendfsync, Assets, Backups, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentKind,
     EnvironmentSettings, Environments, MaxmemoryPolicy, PreviewSettings, Redis, RequiredSecret, Runtime,
     Sandbox, Secrets, WorkerSettings,
 };

@@ -9,6 +9,7 @@
 //! step does, how a secret is sealed, who may do what, or where ports, sockets and processes are (`host`).
 
 mod audit;
+mod backup;
 mod database;
 mod deployment;
 mod environment;
@@ -27,6 +28,7 @@ mod user_secret;
 mod crash;
 
 pub use audit::{AuditEntry, AuditFilter, AuditHead, AuditReport, AuditVerifyError};
+pub use backup::{ArchiveRecord, BackupRecord, BackupState, NewBackup};
 pub use database::Store;
 pub use deployment::{
     Deployment, DeploymentId, DeploymentState, NewDeployment, ParseDeploymentIdError, Switch,
