@@ -5,7 +5,8 @@ mod deploy;
 mod push;
 mod up;
 
-use crate::Failure;
+use crate::platform::Platform;
+use crate::{Failure, cargo, run as run_command};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,6 +46,34 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), Failure> {
             known.join("\n")
         )),
     }
+}
+
+/// Builds the program (`dev` among the arguments: in the dev profile), measures on a platform of the starter, and looks
+/// that nothing of it is left.
+fn on_a_platform(
+    root: &Path,
+    arguments: &[&str],
+    measure: impl FnOnce(&Platform) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let profile = if arguments.contains(&"dev") {
+        "debug"
+    } else {
+        "release"
+    };
+    let mut build = cargo();
+    build
+        .current_dir(root)
+        .args(["build", "--locked", "--package", "astraler"]);
+    if profile == "release" {
+        build.arg("--release");
+    }
+    run_command(&mut build)?;
+    let platform = Platform::new(root, profile)?;
+    let measured = measure(&platform);
+    let ended = platform
+        .astraler(&["down"])
+        .and_then(|()| platform.nothing_left());
+    measured.and(ended)
 }
 
 /// What else the machine does: figures of a busy one are upper bounds.

@@ -3,7 +3,7 @@
 
 use super::{load_average, shown};
 use crate::platform::Platform;
-use crate::{Failure, cargo, output, run as run_command};
+use crate::{Failure, output, run as run_command};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
@@ -29,25 +29,7 @@ const GOLDEN_TRIES: u32 = 60;
 const ROWS: u32 = 100_000;
 
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
-    let profile = if arguments.contains(&"dev") {
-        "debug"
-    } else {
-        "release"
-    };
-    let mut build = cargo();
-    build
-        .current_dir(root)
-        .args(["build", "--locked", "--package", "astraler"]);
-    if profile == "release" {
-        build.arg("--release");
-    }
-    run_command(&mut build)?;
-    let platform = Platform::new(root, profile)?;
-    let measured = measure(&platform);
-    let ended = platform
-        .astraler(&["down"])
-        .and_then(|()| platform.nothing_left());
-    measured.and(ended)
+    super::on_a_platform(root, arguments, measure)
 }
 
 fn measure(platform: &Platform) -> Result<(), Failure> {

@@ -4,8 +4,8 @@
 //! The first two pushes fill the caches and are not counted: packages are fetched once, not at every change.
 
 use super::{load_average, shown};
+use crate::Failure;
 use crate::platform::Platform;
-use crate::{Failure, cargo, run as run_command};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,25 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TITLE: (&str, &str) = ("<title>", "</title>");
 
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
-    let profile = if arguments.contains(&"dev") {
-        "debug"
-    } else {
-        "release"
-    };
-    let mut build = cargo();
-    build
-        .current_dir(root)
-        .args(["build", "--locked", "--package", "astraler"]);
-    if profile == "release" {
-        build.arg("--release");
-    }
-    run_command(&mut build)?;
-    let platform = Platform::new(root, profile)?;
-    let measured = measure(&platform);
-    let ended = platform
-        .astraler(&["down"])
-        .and_then(|()| platform.nothing_left());
-    measured.and(ended)
+    super::on_a_platform(root, arguments, measure)
 }
 
 /// What one push took.
