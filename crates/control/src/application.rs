@@ -6,7 +6,6 @@ use astraler_manifest::{Config, Manifest, Worker};
 use astraler_model::{AssetConfig, Environment};
 use astraler_release::Release;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What a release keeps of the application's manifest: its `configuration`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,23 +130,9 @@ fn plan(
             source,
         })?;
     Ok(WorkerPlan {
-        name: worker.name.clone(),
-        routes: worker.routes.clone(),
         modules,
         compatibility_date: entry.compatibility_date.clone(),
         compatibility_flags: entry.compatibility_flags.clone(),
-        vars: worker.vars_for(environment),
-        r2: worker
-            .r2
-            .iter()
-            .map(|r2| (r2.binding.clone(), r2.bucket.clone()))
-            .collect(),
-        hyperdrive: worker
-            .hyperdrive
-            .iter()
-            .map(|hyperdrive| hyperdrive.binding.clone())
-            .collect(),
-        memory_bytes: worker.memory_bytes,
-        secrets: BTreeMap::new(),
+        ..WorkerPlan::of(worker, environment)
     })
 }

@@ -169,6 +169,26 @@ pub struct WorkerPlan {
     pub secrets: BTreeMap<String, u64>,
 }
 
+impl WorkerPlan {
+    /// What the manifest says of a worker in one environment: no module is built yet, and no secret is granted.
+    pub fn of(worker: &astraler_manifest::Worker, environment: Environment) -> Self {
+        let r2 = worker.r2.iter();
+        let hyperdrive = worker.hyperdrive.iter();
+        Self {
+            name: worker.name.clone(),
+            routes: worker.routes.clone(),
+            modules: vec![],
+            compatibility_date: worker.compatibility_date.clone(),
+            compatibility_flags: worker.compatibility_flags.clone(),
+            vars: worker.vars_for(environment),
+            r2: r2.map(|r2| (r2.binding.clone(), r2.bucket.clone())).collect(),
+            hyperdrive: hyperdrive.map(|hyperdrive| hyperdrive.binding.clone()).collect(),
+            memory_bytes: worker.memory_bytes,
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
 /// Make a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTokenRequest {

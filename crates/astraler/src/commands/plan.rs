@@ -191,26 +191,7 @@ fn workers(manifest: &Manifest, environment: Environment) -> Vec<WorkerPlan> {
     manifest
         .workers
         .iter()
-        .map(|worker| WorkerPlan {
-            name: worker.name.clone(),
-            routes: worker.routes.clone(),
-            modules: vec![],
-            compatibility_date: worker.compatibility_date.clone(),
-            compatibility_flags: worker.compatibility_flags.clone(),
-            vars: worker.vars_for(environment),
-            r2: worker
-                .r2
-                .iter()
-                .map(|r2| (r2.binding.clone(), r2.bucket.clone()))
-                .collect(),
-            hyperdrive: worker
-                .hyperdrive
-                .iter()
-                .map(|hyperdrive| hyperdrive.binding.clone())
-                .collect(),
-            memory_bytes: worker.memory_bytes,
-            secrets: BTreeMap::new(),
-        })
+        .map(|worker| WorkerPlan::of(worker, environment))
         .collect()
 }
 
