@@ -238,7 +238,9 @@ impl Daemon {
         let release = &application.release;
         let known = platform.production_gate(release).unwrap_or_default();
         let expected = known.iter().filter(|gate| gate.state == Standing::Expected);
-        let runs: BTreeSet<u64> = expected.filter_map(|gate| gate.run).collect();
+        let mut runs: BTreeSet<u64> = expected.filter_map(|gate| gate.run).collect();
+        // The run that asks: what an older one said of a gate may be overtaken.
+        runs.extend(origin.run);
         for run in runs {
             // It may have told already, and not be heard yet.
             self.catch_up(run).await;
