@@ -3,6 +3,7 @@
 use super::cause::Cause;
 use super::draft::{self, DraftError};
 use super::rules::Rules;
+use crate::installation::Installation;
 use crate::platform::{Platform, PlatformError};
 use crate::repository::Repository;
 use astraler_host::file::{self, FileError};
@@ -66,7 +67,7 @@ pub(super) fn prepare(platform: &Platform, run: &Run) -> Result<Prepared, BeginE
     let cause = Cause::of(run)?;
     let installation = &platform.installation;
     let layout = &installation.layout;
-    let group = installation.identities.runner.as_ref().map(|runner| runner.gid);
+    let group = Installation::group(installation.identities.runner.as_ref());
     let rules = Rules::of(platform)?;
     let folder = layout.run(run.id);
     file::make_dir(&folder, 0o750, None, group)?;
@@ -103,12 +104,7 @@ pub(super) fn known(platform: &Platform, run: &Run) -> Result<Prepared, BeginErr
 /// Starts the runner.
 pub(super) async fn start(platform: &Platform, number: u64, spec: &RunSpec) -> Result<(), BeginError> {
     let layout = &platform.installation.layout;
-    let group = platform
-        .installation
-        .identities
-        .runner
-        .as_ref()
-        .map(|runner| runner.gid);
+    let group = Installation::group(platform.installation.identities.runner.as_ref());
     let events = events(&layout.run(number));
     // The runner adds to it; a first line of nobody's would be lost if it were replaced while one runs.
     if !events.exists() {
@@ -126,7 +122,12 @@ pub(super) async fn start(platform: &Platform, number: u64, spec: &RunSpec) -> R
     Ok(())
 }
 
-/// Removes what a run no longer needs; its events stay.
+/// Whether nothing of a run is there that [`clear`] would remove.
+pub(super) fn is_cleared(platform: &Platform, number: u64) -> bool {
+    !source(&platform.installation.layout.run(number)).exists() && !spec_file(platform, number).exists()
+}
+
+/// Removes what a run no longer needs; its events stay. The spec, which may hold secrets, goes first.
 pub(super) fn clear(platform: &Platform, number: u64) {
     let copy = source(&platform.installation.layout.run(number));
     let gone = |result: std::io::Result<()>, path: &Path| {
@@ -136,9 +137,9 @@ pub(super) fn clear(platform: &Platform, number: u64) {
             tracing::warn!(path = %path.display(), %error, "what a run used stays");
         }
     };
-    gone(std::fs::remove_dir_all(&copy), &copy);
     let input = spec_file(platform, number);
     gone(std::fs::remove_file(&input), &input);
+    gone(std::fs::remove_dir_all(&copy), &copy);
 }
 
 /// The name of a run's unit.

@@ -10,7 +10,7 @@ use crate::status;
 use crate::words::chain;
 use astraler_model::UnitPhase;
 use astraler_pipeline::{Conclusion, RunEvent, RunReport};
-use astraler_store::{Run, RunConclusion};
+use astraler_store::{Run, RunConclusion, RunState, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,6 +19,9 @@ use tokio::time::Instant;
 pub(super) const LOOK: Duration = Duration::from_millis(60);
 /// How often it is looked whether the runner still lives, and whether somebody wants it to end.
 const LOOK_AT_UNIT: Duration = Duration::from_millis(500);
+
+/// How long it waits before it tries again to write down how a run ended.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 struct End {
@@ -214,41 +217,73 @@ async fn lost(daemon: &Daemon, run: &Run) -> End {
     }
 }
 
-/// Writes the end down first: what is left of the run is cleared again at the next look if that is interrupted.
+/// Writes the end down, then clears up. Where the end cannot be written, nothing is cleared: the run is taken up again
+/// from what it said.
 async fn finish(daemon: &Arc<Daemon>, run: &Run, end: End) {
-    let platform = &daemon.platform;
+    match write_down(daemon, run.id, &end) {
+        Ok(()) => clear_up(daemon, run.id).await,
+        Err(error) => {
+            tracing::warn!(
+                run = run.id,
+                error = chain(&error),
+                "the end of a run cannot be recorded; trying again"
+            );
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+    daemon.runs.ended(run.id);
+}
+
+fn write_down(daemon: &Daemon, number: u64, end: &End) -> Result<(), StoreError> {
+    let store = &daemon.platform.store;
     let report = end
         .report
         .as_ref()
         .and_then(|report| serde_json::to_value(report).ok());
-    let written = platform.store.run_end(
-        run.id,
-        end.conclusion,
-        report.as_ref(),
-        end.error.as_deref(),
-        now_ms(),
-    );
-    if let Err(error) = written {
-        tracing::warn!(
-            run = run.id,
-            error = chain(&error),
-            "the end of a run cannot be recorded"
-        );
+    let error = end.error.as_deref();
+    match store.run_end(number, end.conclusion, report.as_ref(), error, now_ms()) {
+        Err(StoreError::TooLarge { .. }) => {
+            let words = "its report is too large to be kept; its events have all of it";
+            store.run_end(
+                number,
+                end.conclusion,
+                None,
+                Some(error.unwrap_or(words)),
+                now_ms(),
+            )
+        }
+        written => written,
     }
-    if let Err(error) = platform.gates_close(run.id) {
+}
+
+/// Clears up after runs whose end was written down by a process that was killed before it had done so.
+pub(super) async fn clear_ended(daemon: &Daemon) -> Result<(), StoreError> {
+    let runs = daemon.platform.store.runs(None, super::RUNS_KEPT)?;
+    for run in runs.iter().filter(|run| run.state == RunState::Ended) {
+        if !begin::is_cleared(&daemon.platform, run.id) {
+            clear_up(daemon, run.id).await;
+        }
+    }
+    Ok(())
+}
+
+/// What a run that has ended no longer needs goes; all of it may be gone already. Its copy of the repository goes last:
+/// while that is there, this is done again.
+async fn clear_up(daemon: &Daemon, number: u64) {
+    let platform = &daemon.platform;
+    if let Err(error) = platform.gates_close(number) {
         tracing::warn!(
-            run = run.id,
+            run = number,
             error = chain(&error),
             "gates that never ended stay expected"
         );
     }
-    if let Ok(name) = begin::unit_name(run.id)
+    if let Ok(name) = begin::unit_name(number)
         && let Err(error) = platform.supervisor.remove(&name).await
     {
-        tracing::warn!(run = run.id, error = chain(&error), "the unit of a run stays");
+        tracing::warn!(run = number, error = chain(&error), "the unit of a run stays");
     }
-    begin::clear(platform, run.id);
-    daemon.runs.ended(run.id);
+    begin::clear(platform, number);
 }
 
 fn conclusion(found: Conclusion) -> RunConclusion {
@@ -257,5 +292,65 @@ fn conclusion(found: Conclusion) -> RunConclusion {
         Conclusion::Failure => RunConclusion::Failure,
         Conclusion::Cancelled => RunConclusion::Cancelled,
         Conclusion::Skipped => RunConclusion::Skipped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+    use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
+    use astraler_pipeline::Promised;
+    use astraler_store::{GateState, NewRun};
+    use serde_json::json;
+
+    /// A daemon was killed between the end of a run being written down and what it used being cleared away.
+    #[tokio::test]
+    async fn what_an_ended_run_left_is_cleared_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = SimSupervisor::new(7, SimFaults::NONE, SimClock::automatic(1_000));
+        let platform = Platform::simulated(folder.path(), Arc::new(supervisor));
+        let new = NewRun {
+            event: "push",
+            cause: &json!({}),
+            line: "branch work",
+            environment: None,
+        };
+        let store = &platform.store;
+        let numbers = store.runs_receive(&[new.clone(), new], now_ms()).unwrap();
+        let layout = platform.installation.layout.clone();
+        std::fs::create_dir_all(layout.secret("")).unwrap();
+        for number in &numbers {
+            store.run_queue(*number).unwrap();
+            store.run_start(*number, now_ms()).unwrap();
+            let lint = Promised {
+                name: "lint".into(),
+                before_deployments: true,
+            };
+            platform.gates_expected("tree", *number, None, &[lint]).unwrap();
+            std::fs::create_dir_all(layout.run(*number).join("source.git")).unwrap();
+            let spec = layout.secret(&format!("run-{number}.json"));
+            astraler_host::file::replace(&spec, b"{}", 0o600).unwrap();
+        }
+        store
+            .release_source_add("release", "tree", numbers[0], now_ms())
+            .unwrap();
+        let [ended, running] = numbers[..] else {
+            panic!("two runs")
+        };
+        store
+            .run_end(ended, RunConclusion::Success, None, None, now_ms())
+            .unwrap();
+        let daemon = Daemon::new(platform);
+        clear_ended(&daemon).await.unwrap();
+        assert!(begin::is_cleared(&daemon.platform, ended));
+        assert!(
+            !begin::is_cleared(&daemon.platform, running),
+            "one that runs keeps what it has"
+        );
+        let gates = daemon.platform.store.gates_of_release("release").unwrap();
+        let state = |run| gates.iter().find(|gate| gate.run == run).unwrap().state;
+        assert_eq!(state(ended), GateState::Skipped);
+        assert_eq!(state(running), GateState::Expected);
     }
 }

@@ -96,6 +96,9 @@ impl Daemon {
 
 /// Looks after runs for as long as the daemon lives.
 pub(crate) async fn keep(daemon: Arc<Daemon>) {
+    if let Err(error) = follow::clear_ended(&daemon).await {
+        tracing::warn!(error = chain(&error), "what ended runs left stays");
+    }
     loop {
         if let Err(error) = look(&daemon).await {
             tracing::warn!(error = chain(&error), "runs cannot be looked after; trying again");
