@@ -80,6 +80,7 @@ pub fn render(config: &DeploymentConfig) -> String {
             ));
         }
         services.push(service(worker));
+        services.push(tail(worker));
         let name = literal(&listener_name(&worker.name));
         sockets.push(format!(
             "(name = {name}, service = {}, http = ())",
@@ -126,12 +127,27 @@ fn service(worker: &WorkerConfig) -> String {
         format!("compatibilityFlags = [{}]", flags.join(", ")),
         format!("bindings = [{}]", bindings(worker).join(", ")),
         "globalOutbound = \"egress\"".to_owned(),
+        format!("tails = [{}]", literal(&tail_service(worker))),
     ];
     format!(
         "(name = {}, worker = ({}))",
         literal(&worker_service(worker)),
         fields.join(", ")
     )
+}
+
+/// Tells of exceptions that nobody caught, with their stack and the request's id. It reaches nothing.
+fn tail(worker: &WorkerConfig) -> String {
+    format!(
+        "(name = {}, worker = (modules = [(name = \"tail.js\", esModule = {})], compatibilityDate = \"2026-10-01\", bindings = [(name = \"WORKER\", text = {})], globalOutbound = \"egress\"))",
+        literal(&tail_service(worker)),
+        literal(include_str!("tail.js")),
+        literal(&worker.name),
+    )
+}
+
+fn tail_service(worker: &WorkerConfig) -> String {
+    format!("tail:{}", worker.name)
 }
 
 fn module(module: &Module) -> String {
