@@ -129,14 +129,34 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Show environments and processes.
     #[command(after_help = "Examples:\n  astraler status\n  astraler status --json")]
     Status(Json),
+    /// Show exceptions of workers that nobody caught, in groups, with their place in the sources.
+    #[command(subcommand)]
+    Errors(ErrorsCommand),
+    /// Show requests, errors, latency, uptime and database connections of each environment.
+    #[command(
+        after_help = "Examples:\n  astraler metrics\n  astraler metrics --env production --since 15m --json"
+    )]
+    Metrics {
+        /// Of this environment.
+        #[arg(long)]
+        env: Option<String>,
+        /// From this time on: 90s, 30m, 12h, 3d, 2026-11-27, 2026-11-27T14:00:00Z.
+        #[arg(long, default_value = "1h")]
+        since: String,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Check every requirement: found version and path, or the one command that mends it.
     #[command(after_help = "Examples:\n  astraler doctor\n  astraler doctor --json")]
     Doctor(Json),
-    /// Show what a part wrote; all parts when none is named.
+    /// Show what a part wrote, all parts when none is named; or search the records of requests, workers and errors.
     #[command(after_help = "Examples:
   astraler logs
   astraler logs edge -f
-  astraler logs access -n 20")]
+  astraler logs access -n 20
+  astraler logs --env production --since 1h --where 'status>=500 and path~\"/api\"'
+  astraler logs --stream error --since 3d --grep timeout --json
+  astraler logs --since 30m --by-minute")]
     Logs(LogsArguments),
     /// Open an environment in the browser.
     #[command(after_help = "Examples:\n  astraler open\n  astraler open staging")]
@@ -249,6 +269,8 @@ pub(crate) enum Role {
     Data,
     /// The workers' way out.
     Egress,
+    /// Records of what happened.
+    Signal,
 }
 
 /// Arguments of every process of ours.
@@ -393,12 +415,78 @@ pub(crate) struct LogsArguments {
     /// Go on as lines arrive.
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// So many of the last lines.
-    #[arg(short = 'n', long, default_value_t = 100)]
-    pub(crate) lines: usize,
+    /// So many of the last lines: 100 when not said; of records, 0 is all of them.
+    #[arg(short = 'n', long)]
+    pub(crate) lines: Option<usize>,
     /// Lines of workers as workerd wrote them: JSON.
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Records of this environment.
+    #[arg(long, conflicts_with_all = ["part", "raw"])]
+    pub(crate) env: Option<String>,
+    /// Records from this time on: 90s, 30m, 12h, 3d, 2026-11-27, 2026-11-27T14:00:00Z.
+    #[arg(long, conflicts_with_all = ["part", "raw"])]
+    pub(crate) since: Option<String>,
+    /// Records before this time.
+    #[arg(long, conflicts_with_all = ["part", "raw"])]
+    pub(crate) until: Option<String>,
+    /// Records that have this text somewhere.
+    #[arg(long, conflicts_with_all = ["part", "raw"])]
+    pub(crate) grep: Option<String>,
+    /// Records for which this holds: 'status>=500 and path~"/api"'.
+    #[arg(long = "where", value_name = "CONDITION", conflicts_with_all = ["part", "raw"])]
+    pub(crate) condition: Option<String>,
+    /// Which records: access, application (or app), error, audit.
+    #[arg(long, conflicts_with_all = ["part", "raw"])]
+    pub(crate) stream: Option<String>,
+    /// Records as JSON, one object a line.
+    #[arg(long, conflicts_with_all = ["part", "raw"])]
+    pub(crate) json: bool,
+    /// Count records, errors and latency by the minute.
+    #[arg(long, conflicts_with_all = ["part", "raw", "follow"])]
+    pub(crate) by_minute: bool,
+}
+
+/// `errors …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ErrorsCommand {
+    /// List the groups, the one that was seen last at the top.
+    #[command(
+        after_help = "Examples:\n  astraler errors list\n  astraler errors list --env production --json"
+    )]
+    List {
+        /// Of this environment.
+        #[arg(long)]
+        env: Option<String>,
+        /// So many of them.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: u32,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Show a group: its stack in the sources, when it happened, and the requests in which it did.
+    #[command(after_help = "Example:\n  astraler errors show 3f1c09aa12be")]
+    Show {
+        /// Its id, or the beginning of it.
+        id: String,
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+impl LogsArguments {
+    /// Records are asked for, not the last lines of parts.
+    pub(crate) fn is_question(&self) -> bool {
+        let texts = [
+            &self.env,
+            &self.since,
+            &self.until,
+            &self.grep,
+            &self.condition,
+            &self.stream,
+        ];
+        self.json || self.by_minute || texts.iter().any(|text| text.is_some())
+    }
 }
 
 /// `manifest …`.

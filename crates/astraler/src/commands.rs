@@ -6,10 +6,12 @@ mod doctor;
 mod down;
 mod env;
 mod env_diff;
+mod errors;
 mod git;
 mod init;
 mod logs;
 mod manifest;
+mod metrics;
 mod open;
 mod pipeline;
 mod pipeline_given;
@@ -57,6 +59,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Apply(asked) => plan::apply(arguments, asked),
         Command::Drift(json) => plan::drift(arguments, json.json),
         Command::Destroy(asked) => plan::destroy(arguments, asked),
+        Command::Errors(command) => errors::run(arguments, command),
+        Command::Metrics { env, since, json } => metrics::run(arguments, env.as_deref(), since, json.json),
         Command::Status(json) => status::run(arguments, json.json),
         Command::Doctor(json) => doctor::run(arguments, json.json),
         Command::Logs(logs) => logs::run(arguments, logs),

@@ -221,6 +221,7 @@ fn identities() -> Outcome<Identities> {
         postgres: Some(user("postgres")?),
         redis: Some(user("redis")?),
         runner: Some(user("runner")?),
+        signal: Some(user("signal")?),
     };
     // The daemon hands files to each role through that role's group; the data role reaches the engines'
     // sockets through theirs.
@@ -232,12 +233,18 @@ fn identities() -> Outcome<Identities> {
         gid(&identities.egress),
         gid(&identities.worker),
         gid(&identities.runner),
+        gid(&identities.signal),
     ];
     if let Some(daemon) = &mut identities.daemon {
         daemon.groups = engines.iter().chain(&roles).flatten().copied().collect();
     }
     if let Some(data) = &mut identities.data {
         data.groups = engines.iter().flatten().copied().collect();
+    }
+    // It reads the logs of all units, which are the daemon's group's, and the edge's.
+    let read = [gid(&identities.daemon), gid(&identities.edge)];
+    if let Some(signal) = &mut identities.signal {
+        signal.groups = read.into_iter().flatten().collect();
     }
     Ok(identities)
 }

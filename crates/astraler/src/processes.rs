@@ -111,6 +111,7 @@ pub(crate) fn services(arguments: &ProcessArguments, role: Role) -> Outcome {
         match role {
             Role::Data => Box::pin(data(&installation, listeners)).await,
             Role::Egress => Box::pin(egress(&installation, listeners)).await,
+            Role::Signal => Box::pin(signals(&installation, listeners)).await,
         }
     })
 }
@@ -147,6 +148,20 @@ async fn egress(installation: &Installation, mut listeners: Listeners) -> Outcom
     activation::notify_ready()?;
     astraler_dataplane::egress::run(config, terminated()).await;
     Ok(())
+}
+
+async fn signals(installation: &Installation, mut listeners: Listeners) -> Outcome {
+    let layout = &installation.layout;
+    let config = astraler_dataplane::signal::Config {
+        status: unix(&mut listeners, "status")?,
+        folder: layout.signal(),
+        logs: layout.logs(),
+        data_status: layout.status_socket("data"),
+        edge_status: layout.status_socket("edge"),
+        snapshot: snapshot::watch_within(layout.snapshot("signal"), FIRST_SNAPSHOT).await?,
+    };
+    activation::notify_ready()?;
+    Ok(astraler_dataplane::signal::run(config, terminated()).await?)
 }
 
 fn unix(listeners: &mut Listeners, name: &str) -> Outcome<tokio::net::UnixListener> {

@@ -15,6 +15,7 @@
 //! - `/v1/runs…`: `read`, but `push:BRANCH` to cancel; see [`crate::runs`]
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
+//! - `GET /metrics`, `GET /v1/metrics`: `read`; see [`crate::metrics`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 //! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 
@@ -70,6 +71,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/git/taken", post(git::taken))
         .merge(crate::runs::router())
         .route("/git/{*path}", any(git::exchange))
+        .merge(crate::metrics::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .merge(crate::secrets::routes::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
@@ -317,6 +319,11 @@ impl ApiError {
 
     pub(crate) fn forbidden(error: &Forbidden) -> Self {
         Self::new(StatusCode::FORBIDDEN, error.to_string())
+    }
+
+    /// Another process of ours must answer first.
+    pub(crate) fn unavailable(reason: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
     }
 
     pub(crate) fn unauthorized(message: &str) -> Self {

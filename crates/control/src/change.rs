@@ -257,7 +257,7 @@ async fn make(change: &Change<'_>, part: Part, name: &str, story: &mut Story) ->
     match part {
         Part::Services => {
             let _shared = platform.shared.lock().await;
-            data_plane_services(platform).await
+            data_plane_services(platform, environment, application).await
         }
         Part::Edge => {
             let _shared = platform.shared.lock().await;
@@ -285,17 +285,27 @@ async fn make(change: &Change<'_>, part: Part, name: &str, story: &mut Story) ->
     }
 }
 
-pub(crate) async fn data_plane_services(platform: &Platform) -> Step {
+pub(crate) async fn data_plane_services(
+    platform: &Platform,
+    environment: Environment,
+    application: &Application,
+) -> Step {
     let fault = |error: &dyn std::error::Error| Fault::of("services", error);
+    let config = platform
+        .governing(environment, application, |_| true)
+        .map_err(|error| fault(&error))?;
     publish::first(platform).map_err(|error| fault(&error))?;
+    publish::signal(platform, Some(&config.signals)).map_err(|error| fault(&error))?;
     let data = services::data_unit(&platform.installation).map_err(|error| fault(&error))?;
     let egress = services::egress_unit(&platform.installation).map_err(|error| fault(&error))?;
     let data = upgrade(platform, "services", &data).await?;
     let egress = upgrade(platform, "services", &egress).await?;
-    let fresh = [&data, &egress]
+    let signal = services::signal_unit(&platform.installation).map_err(|error| fault(&error))?;
+    let signal = upgrade(platform, "services", &signal).await?;
+    let fresh = [&data, &egress, &signal]
         .iter()
         .any(|started| matches!(started, Started::Fresh(_)));
-    Ok((outcome(fresh), "data, egress".into()))
+    Ok((outcome(fresh), "data, egress, signal".into()))
 }
 
 pub(crate) async fn edge(platform: &Platform, environment: Environment, application: &Application) -> Step {

@@ -154,6 +154,16 @@ impl AdminClient {
         self.read(&format!("/v1/audit?limit={limit}")).await
     }
 
+    /// The numbers of environments from a time on.
+    pub async fn metrics(
+        &self,
+        environment: Option<Environment>,
+        since_ms: i64,
+    ) -> Result<serde_json::Value, ClientError> {
+        let of = environment.map_or_else(String::new, |environment| format!("&environment={environment}"));
+        self.read(&format!("/v1/metrics?since_ms={since_ms}{of}")).await
+    }
+
     /// Checks the audit chain.
     pub async fn audit_verify(&self) -> Result<serde_json::Value, ClientError> {
         self.read("/v1/audit/verify").await

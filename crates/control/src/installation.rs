@@ -65,6 +65,9 @@ pub struct Identities {
     /// The pipeline's runs.
     #[serde(default)]
     pub runner: Option<Identity>,
+    /// Records.
+    #[serde(default)]
+    pub signal: Option<Identity>,
 }
 
 /// Folders in which the engines' programs are looked for; `None` is the system's usual places.
@@ -218,6 +221,10 @@ impl Layout {
     /// The application's repository.
     pub fn repository(&self, application: &str) -> PathBuf {
         self.state.join("git").join(format!("{application}.git"))
+    }
+    /// Records of what happened.
+    pub fn signal(&self) -> PathBuf {
+        self.state.join("signal")
     }
     /// Object storage.
     pub fn storage(&self) -> PathBuf {

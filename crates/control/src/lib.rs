@@ -22,6 +22,7 @@ mod git;
 mod identity;
 mod installation;
 mod jobs;
+mod metrics;
 mod parity;
 mod plan;
 mod platform;

@@ -6,12 +6,16 @@ use crate::engines::service_role;
 use crate::platform::{Platform, application_of};
 use crate::words::Application;
 use astraler_host::snapshot;
+use astraler_manifest::Signals;
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
-    InternalHost, PostgresAccess, RedisAccess, Route, S3Credential, TokenHash, WorkerRoute,
+    InternalHost, PostgresAccess, Probe, RedisAccess, Route, S3Credential, SignalSnapshot, TokenHash,
+    WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The name by which workers reach Redis.
@@ -93,6 +97,7 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
 /// Publishes routes to the edge; a reader that is not there yet will find them.
 pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
     let _publishing = platform.publishing.lock().await;
+    signal(platform, None)?;
     let present = edge_snapshot(platform)?;
     let group = platform
         .installation
@@ -195,6 +200,7 @@ pub(crate) fn data_snapshot(platform: &Platform) -> Result<DataSnapshot, Publish
 
 async fn write_data(platform: &Platform) -> Result<u64, PublishError> {
     let _publishing = platform.publishing.lock().await;
+    signal(platform, None)?;
     let present = data_snapshot(platform)?;
     let path = platform.installation.layout.snapshot("data");
     if let Some(published) = read::<DataSnapshot>(&path)
@@ -273,6 +279,92 @@ pub(crate) fn first(platform: &Platform) -> Result<(), PublishError> {
             source,
         }
     })
+}
+
+/// How long records are kept, without what is said of deployments.
+pub(crate) fn retention(signals: &Signals) -> SignalSnapshot {
+    SignalSnapshot {
+        access_days: signals.access_retention_days,
+        application_days: signals.application_retention_days,
+        error_days: signals.error_retention_days,
+        max_bytes: signals.max_bytes,
+        bundles: BTreeMap::new(),
+        probes: Vec::new(),
+    }
+}
+
+/// Publishes what the signal role is told: what is asked whether it is up, and how long records are kept. Where it is not
+/// said that stays as it is.
+pub(crate) fn signal(platform: &Platform, signals: Option<&Signals>) -> Result<(), PublishError> {
+    let installation = &platform.installation;
+    let path = installation.layout.snapshot("signal");
+    let published: Option<SignalSnapshot> = read(&path);
+    let kept = match (signals, &published) {
+        (Some(signals), _) => retention(signals),
+        (None, Some(published)) => published.clone(),
+        (None, None) => retention(&Signals::default()),
+    };
+    let wanted = SignalSnapshot {
+        bundles: bundles(platform)?,
+        probes: probes(platform)?,
+        ..kept
+    };
+    if published.as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let group = installation
+        .identities
+        .signal
+        .as_ref()
+        .map(|identity| identity.gid);
+    snapshot::publish(&path, &wanted, 0o640, group).map_err(|source| PublishError::Write {
+        role: "signal",
+        source,
+    })
+}
+
+/// Of deployments that are live, start or drain.
+fn bundles(platform: &Platform) -> Result<BTreeMap<String, PathBuf>, PublishError> {
+    let live = platform.live()?.into_values().map(|(deployment, _)| deployment);
+    let all = live.chain(platform.in_motion()?);
+    let releases = platform.installation.layout.releases();
+    Ok(all
+        .map(|deployment| {
+            let folder = deployment.release.replace(':', "-");
+            (deployment.id.to_string(), releases.join(folder).join("workers"))
+        })
+        .collect())
+}
+
+/// Previews are not asked: they sleep when nobody does.
+fn probes(platform: &Platform) -> Result<Vec<Probe>, PublishError> {
+    let installation = &platform.installation;
+    let listening = installation.listen_addresses.first();
+    let address = listening
+        .copied()
+        .filter(|address| !address.is_unspecified())
+        .unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let mut probes = Vec::new();
+    for (environment, (_, application)) in platform.awake()? {
+        let config = &application.config;
+        let host = platform.hosts(environment, config).into_iter().next();
+        let (path, failing_from) = match &config.deploy.health_path {
+            Some(path) => (path.clone(), 400),
+            None => ("/".to_owned(), 500),
+        };
+        if let Some(host) = host
+            && !matches!(environment, Environment::Preview(_))
+        {
+            probes.push(Probe {
+                environment,
+                address: (address, installation.ports.http).into(),
+                host,
+                path,
+                failing_from,
+            });
+        }
+    }
+    Ok(probes)
 }
 
 /// The name of an environment's bucket in the store.

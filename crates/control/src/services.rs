@@ -120,6 +120,27 @@ pub(crate) fn egress_unit(installation: &Installation) -> Result<UnitSpec, UnitN
     )
 }
 
+/// Keeps records. It reads what the others wrote; none of them waits for it.
+pub(crate) fn signal_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
+    let layout = &installation.layout;
+    let identities = &installation.identities;
+    let daemon = Installation::group(identities.daemon.as_ref());
+    let listeners = vec![unix("status", layout.status_socket("signal"), 0o660, daemon)];
+    let mut unit = process(
+        installation,
+        "signal",
+        &["services", "--role", "signal"],
+        identities.signal.as_ref(),
+        listeners,
+    )?;
+    unit.directories.push(astraler_model::DirectorySpec {
+        path: layout.signal(),
+        mode: 0o750,
+        group: None,
+    });
+    Ok(unit)
+}
+
 /// Folders that must exist before `keep` binds the sockets in them.
 pub fn socket_folders(runtime: &Path) -> Vec<PathBuf> {
     [

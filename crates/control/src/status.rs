@@ -138,8 +138,9 @@ pub(crate) async fn all_run(platform: &Platform) -> Result<bool, PlatformError> 
     }
     for (environment, (deployment, _)) in platform.awake()? {
         let workers = crate::deploy::unit_name(environment, &deployment.id.to_string());
-        let needed = ["edge".to_owned(), "data".to_owned(), "egress".to_owned()]
+        let needed = ["edge", "data", "egress", "signal"]
             .into_iter()
+            .map(str::to_owned)
             .chain(workers.map(|name| name.to_string()));
         for name in needed {
             if !running(&|unit| unit == name) {

@@ -19,7 +19,7 @@ pub(crate) async fn data_plane(
     application: &Application,
 ) -> Step {
     let _shared = platform.shared.lock().await;
-    change::data_plane_services(platform).await?;
+    change::data_plane_services(platform, environment, application).await?;
     let (_, detail) = change::edge(platform, environment, application).await?;
     Ok((StepOutcome::Changed, detail))
 }

@@ -43,11 +43,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let tasks = TaskTracker::new();
 
     tasks.spawn(keep_buckets(store.clone(), config.snapshot.clone(), stop.clone()));
-    tasks.spawn(astraler_postgres::pool::serve(
-        config.hyperdrive,
+    let limits = astraler_postgres::pool::PoolLimits::default();
+    let pool = Arc::new(astraler_postgres::pool::Pool::new(
         config.snapshot.clone(),
-        stop.clone(),
+        limits,
     ));
+    tasks.spawn(Arc::clone(&pool).serve(config.hyperdrive, stop.clone()));
     let s3_stop = stop.clone();
     let s3_store = store.clone();
     let s3_source = config.snapshot.clone();
@@ -76,6 +77,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         store: store.clone(),
         snapshot: config.snapshot.clone(),
     };
+    let further: status::Further = Arc::new(move |method, uri| {
+        let buckets = buckets.clone();
+        Box::pin(async move {
+            let (status, body) = buckets.answer(&method, uri.path()).await?;
+            Some((status, body.to_string().into_bytes()))
+        })
+    });
     let seen = config.snapshot.clone();
     tokio::spawn(status::serve(
         config.status,
@@ -83,8 +91,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             role: "data".into(),
             snapshot_version: seen.borrow().version,
             pid: std::process::id(),
+            connections: pool
+                .stats()
+                .into_iter()
+                .map(|(environment, stats)| (environment.to_string(), (stats.active, stats.size)))
+                .collect(),
         }),
-        Some(buckets),
+        Some(further),
     ));
 
     shutdown.await;

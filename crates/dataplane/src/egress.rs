@@ -62,6 +62,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
             role: "egress".into(),
             snapshot_version: 0,
             pid: std::process::id(),
+            connections: std::collections::BTreeMap::new(),
         }),
         None,
     ));

@@ -7,11 +7,13 @@ mod pipeline;
 mod planned;
 mod release;
 mod secrets;
+mod signals;
 
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
 pub use secrets::{RequiredSecret, Secrets};
+pub use signals::Signals;
 
 use astraler_model::{BranchPattern, Environment, HtmlHandling, NotFoundHandling};
 use schemars::JsonSchema;
@@ -69,7 +71,6 @@ pub struct Config {
     pub release: ReleaseSettings,
     /// Metrics, logs and errors.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub signals: Signals,
     /// Rules, severities and channels.
     #[serde(default)]

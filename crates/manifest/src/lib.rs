@@ -17,7 +17,7 @@ mod wrangler;
 pub use config::{
     Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentKind,
     EnvironmentSettings, Environments, MaxmemoryPolicy, PreviewSettings, Redis, RequiredSecret, Runtime,
-    Sandbox, Secrets, WorkerSettings,
+    Sandbox, Secrets, Signals, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};

@@ -199,6 +199,39 @@ pub enum BindingKind {
     },
 }
 
+/// What the signal role is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalSnapshot {
+    /// Days that access records are kept.
+    pub access_days: u32,
+    /// Days of what workers wrote.
+    pub application_days: u32,
+    /// Days of errors.
+    pub error_days: u32,
+    /// Space of all of them.
+    pub max_bytes: u64,
+    /// By deployment that may serve: the folder of its workers' bundles.
+    #[serde(default)]
+    pub bundles: BTreeMap<String, PathBuf>,
+    /// What is asked whether it is up.
+    pub probes: Vec<Probe>,
+}
+
+/// An environment as its users reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The environment.
+    pub environment: Environment,
+    /// The edge.
+    pub address: std::net::SocketAddr,
+    /// Its host name.
+    pub host: String,
+    /// What is asked for.
+    pub path: String,
+    /// The first status that is a failure.
+    pub failing_from: u16,
+}
+
 /// Names that the egress gateway answers itself, by forwarding to a socket of the platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InternalHost {

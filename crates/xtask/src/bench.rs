@@ -2,6 +2,7 @@
 //! line and compares it with the goal in `docs/benchmarks.md`; it uses the release profile and loopback only.
 
 mod deploy;
+mod logs;
 mod push;
 mod up;
 
@@ -28,6 +29,11 @@ const BENCHES: &[(&str, &str, Bench)] = &[
         "push",
         "seconds from `git push` of a one-line change to the change being served on development",
         push::run,
+    ),
+    (
+        "logs",
+        "what storing 5,000 records a second takes, bytes of a record, seconds of a question to an hour of them",
+        logs::run,
     ),
 ];
 

@@ -14,14 +14,7 @@ pub(super) fn run(arguments: &Arguments, command: &AuditCommand) -> Outcome {
     let client = AdminClient::new(place.layout.admin_socket());
     match command {
         AuditCommand::List { lines, json } => {
-            let entries = match super::block_on(async { Ok(client.audit(*lines).await) })? {
-                Err(ClientError::Connect { .. }) => {
-                    let limit = u32::try_from(*lines).unwrap_or(u32::MAX);
-                    let entries = store(&place)?.audit_list(&AuditFilter::default(), limit)?;
-                    serde_json::to_value(entries)?
-                }
-                answer => answer.map_err(|error| super::not_up(&error))?,
-            };
+            let entries = entries(&place, *lines)?;
             if json.json {
                 return Ok(table::print_json(&entries)?);
             }
@@ -71,6 +64,19 @@ pub(super) fn run(arguments: &Arguments, command: &AuditCommand) -> Outcome {
             .details(vec![reason])
             .hint("someone changed the control database by hand: compare it with a backup"))
         }
+    }
+}
+
+/// The newest entries, the newest last.
+pub(super) fn entries(place: &Place, lines: usize) -> Outcome<serde_json::Value> {
+    let client = AdminClient::new(place.layout.admin_socket());
+    match super::block_on(async { Ok(client.audit(lines).await) })? {
+        Err(ClientError::Connect { .. }) => {
+            let limit = u32::try_from(lines).unwrap_or(u32::MAX);
+            let entries = store(place)?.audit_list(&AuditFilter::default(), limit)?;
+            Ok(serde_json::to_value(entries)?)
+        }
+        answer => Ok(answer.map_err(|error| super::not_up(&error))?),
     }
 }
 

@@ -1,4 +1,7 @@
-//! `astraler logs`.
+//! `astraler logs`: the last lines of parts, or, with a question, records.
+
+mod audit;
+pub(super) mod records;
 
 use crate::cli::{Arguments, LogsArguments};
 use crate::failure::{Failure, Kind, Outcome};
@@ -18,6 +21,10 @@ const MASKED_AT_ONCE: usize = 32;
 pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
     let place = Place::find(arguments)?;
     place.installation()?;
+    if wanted.is_question() {
+        return records::run(&place, wanted);
+    }
+    let count = wanted.lines.unwrap_or(100);
     let parts = parts(&place)?;
     let chosen: Vec<(String, PathBuf)> = match &wanted.part {
         None => parts.into_iter().filter(|(name, _)| name != "access").collect(),
@@ -49,13 +56,13 @@ pub(super) fn run(arguments: &Arguments, wanted: &LogsArguments) -> Outcome {
     for (name, path) in &chosen {
         let (dir, unit) = split(path)?;
         lines.extend(
-            logs::tail(dir, &unit, wanted.lines)?
+            logs::tail(dir, &unit, count)?
                 .into_iter()
                 .map(|line| (line, prefix(name))),
         );
     }
     in_order_of_time(&mut lines);
-    let last = &lines[lines.len().saturating_sub(wanted.lines)..];
+    let last = &lines[lines.len().saturating_sub(count)..];
     let mut masks = Masks::new(&place);
     super::block_on(async {
         for lines in last.chunks(MASKED_AT_ONCE) {
@@ -108,6 +115,61 @@ fn follow(
     })
 }
 
+/// Prints lines without the values of secrets, some at once.
+pub(super) struct Printer {
+    masks: Masks,
+    pending: Vec<String>,
+}
+
+impl Printer {
+    pub(super) fn new(place: &Place) -> Self {
+        Self {
+            masks: Masks::new(place),
+            pending: Vec::new(),
+        }
+    }
+
+    pub(super) fn line(&mut self, text: String) -> Outcome {
+        self.pending.push(text);
+        if self.pending.len() >= MASKED_AT_ONCE {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    /// What is left.
+    pub(super) fn flush(&mut self) -> Outcome {
+        super::block_on(async {
+            self.now().await;
+            Ok(())
+        })
+    }
+
+    /// Takes the values of secrets out of texts that are not printed as lines.
+    pub(super) fn mask<'a>(&mut self, texts: impl Iterator<Item = &'a mut String>) -> Outcome {
+        let mut texts: Vec<&mut String> = texts.collect();
+        super::block_on(async {
+            for some in texts.chunks_mut(MASKED_AT_ONCE) {
+                let masked = self
+                    .masks
+                    .mask(some.iter().map(|text| (**text).clone()).collect())
+                    .await;
+                for (text, masked) in some.iter_mut().zip(masked) {
+                    **text = masked;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn now(&mut self) {
+        let texts = std::mem::take(&mut self.pending);
+        if !texts.is_empty() {
+            self.masks.mask(texts).await.iter().for_each(|text| line(text));
+        }
+    }
+}
+
 /// Takes the values of secrets out of lines: the daemon, which alone knows them, does it.
 struct Masks {
     client: AdminClient,
@@ -154,7 +216,10 @@ fn shown(text: &str, raw: bool) -> Cow<'_, str> {
     match text.split_once(' ') {
         Some((time, json)) if !raw && json.starts_with("{\"timestamp\":") => {
             match serde_json::from_str::<Logged>(json) {
-                Ok(Logged { level, message }) => Cow::Owned(format!("{time} {level:>5} {message}")),
+                Ok(Logged { level, message }) => {
+                    let words = astraler_signal::exception_words(&message).unwrap_or(message);
+                    Cow::Owned(format!("{time} {level:>5} {words}"))
+                }
                 Err(_) => Cow::Borrowed(text),
             }
         }

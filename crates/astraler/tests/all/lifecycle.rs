@@ -247,7 +247,7 @@ fn killing_any_process_of_ours_loses_no_other_request() {
     };
     let engine_pids = engines.map(pid);
     let mut allowed = 0;
-    for unit in ["daemon", "data", "egress", "edge"] {
+    for unit in ["daemon", "data", "egress", "signal", "edge"] {
         let old = pid(unit);
         let before = failed.load(Ordering::SeqCst);
         kill(old);

@@ -23,6 +23,7 @@ mod plan;
 mod push;
 mod release;
 mod secrets;
+mod signals;
 mod starter;
 mod support;
 mod to_production;

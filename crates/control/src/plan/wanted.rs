@@ -6,10 +6,11 @@ use super::scope::{described, in_scope, is_protected};
 use crate::credentials::{CredentialError, EnvironmentSecrets};
 use crate::engines::{self, owner_role};
 use crate::platform::{Platform, PlatformError};
+use crate::publish;
 use crate::secrets::SecretError;
 use crate::words::Application;
 use astraler_manifest::Config;
-use astraler_model::{Cluster, Environment};
+use astraler_model::{Cluster, Environment, SignalSnapshot};
 use astraler_plan::{Address, Attributes, Desired, EnvironmentWanted, PROTECTED, Part, SharedWanted};
 use astraler_postgres as postgres;
 use serde_json::{Value, json};
@@ -201,11 +202,26 @@ fn edge(config: &Config) -> Attributes {
         ("process", json!(RUNS)),
         ("process.data", json!(RUNS)),
         ("process.egress", json!(RUNS)),
+        ("process.signal", json!(RUNS)),
     ]);
+    attributes.extend(records(&publish::retention(&config.signals)));
     attributes.extend(limits(
         &serde_json::to_value(&config.edge.limits).unwrap_or_default(),
     ));
     attributes
+}
+
+/// How long records are kept.
+pub(super) fn records(wanted: &SignalSnapshot) -> Attributes {
+    attributes([
+        ("signals.access_retention_days", json!(wanted.access_days)),
+        (
+            "signals.application_retention_days",
+            json!(wanted.application_days),
+        ),
+        ("signals.error_retention_days", json!(wanted.error_days)),
+        ("signals.max_bytes", json!(wanted.max_bytes)),
+    ])
 }
 
 pub(super) fn limits(settings: &Value) -> Attributes {

@@ -222,34 +222,6 @@ impl Default for Storage {
     }
 }
 
-/// Metrics, logs and errors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Signals {
-    /// Application logs.
-    pub application_retention_days: u32,
-    /// Access logs.
-    pub access_retention_days: u32,
-    /// Errors.
-    pub error_retention_days: u32,
-    /// Audit entries.
-    pub audit_retention_days: u32,
-    /// Space of all of them; the oldest go first.
-    pub max_bytes: u64,
-}
-
-impl Default for Signals {
-    fn default() -> Self {
-        Self {
-            application_retention_days: 7,
-            access_retention_days: 3,
-            error_retention_days: 90,
-            audit_retention_days: 365,
-            max_bytes: 10 << 30,
-        }
-    }
-}
-
 /// Alerts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

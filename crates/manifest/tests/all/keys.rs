@@ -426,6 +426,26 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "1",
         "release::old_releases_go_and_what_can_be_gone_back_to_stays",
     ),
+    (
+        "signals.access_retention_days",
+        "5",
+        "signals::what_happened_is_found_while_its_keeper_comes_and_goes",
+    ),
+    (
+        "signals.application_retention_days",
+        "20",
+        "signals::what_happened_is_found_while_its_keeper_comes_and_goes",
+    ),
+    (
+        "signals.error_retention_days",
+        "30",
+        "signals::what_happened_is_found_while_its_keeper_comes_and_goes",
+    ),
+    (
+        "signals.max_bytes",
+        "100000000",
+        "signals::what_happened_is_found_while_its_keeper_comes_and_goes",
+    ),
 ];
 
 #[test]

@@ -142,6 +142,7 @@ fn part(command: &str) -> &'static str {
     const PARTS: &[(&str, &str)] = &[
         ("--role data", "data"),
         ("--role egress", "egress"),
+        ("--role signal", "signal"),
         (" daemon ", "daemon"),
         (" edge ", "edge"),
         (" keep --standby", "standby"),

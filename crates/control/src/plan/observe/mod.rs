@@ -3,13 +3,14 @@
 
 mod engines;
 
-use super::wanted::{AS_WRITTEN, ASLEEP, RUNS, Wanted, deployed, limits, protection};
+use super::wanted::{AS_WRITTEN, ASLEEP, RUNS, Wanted, deployed, limits, protection, records};
 use crate::platform::Platform;
 use crate::publish::{self, store_bucket};
 use crate::words::{Application, Fault};
 use crate::{deploy, services};
 use astraler_model::{
-    Cluster, DataSnapshot, EdgeSnapshot, Environment, UnitName, UnitPhase, UnitSpec, UnitStatus,
+    Cluster, DataSnapshot, EdgeSnapshot, Environment, SignalSnapshot, UnitName, UnitPhase, UnitSpec,
+    UnitStatus,
 };
 use astraler_plan::{Address, Attributes, Observed, Part};
 use serde_json::{Value, json};
@@ -133,9 +134,14 @@ impl Look<'_> {
         for (name, unit) in [
             ("data", services::data_unit(&platform.installation)),
             ("egress", services::egress_unit(&platform.installation)),
+            ("signal", services::signal_unit(&platform.installation)),
         ] {
             let expected: Vec<UnitSpec> = unit.into_iter().collect();
             attributes.insert(format!("process.{name}"), self.process(&expected));
+        }
+        let path = platform.installation.layout.snapshot("signal");
+        if let Some(published) = publish::read::<SignalSnapshot>(&path) {
+            attributes.extend(records(&published));
         }
         self.observed.resources.insert(Address::EdgeSettings, attributes);
     }

@@ -1,0 +1,64 @@
+//! What the role tells of its numbers: `GET /metrics` in Prometheus' text format, `GET /summary` as JSON.
+
+use super::now_ms;
+use crate::status::Further;
+use astraler_signal::{Metrics, MetricsError, Shared};
+use http::{Method, StatusCode, Uri};
+use std::sync::Arc;
+
+/// What a summary covers when nothing is said.
+const HOUR_MS: i64 = 3_600_000;
+
+type Answer = (StatusCode, Vec<u8>);
+
+pub(super) fn of(shared: &Shared) -> Further {
+    let shared = shared.clone();
+    Arc::new(move |method, uri| {
+        let shared = shared.clone();
+        Box::pin(async move { answer(&shared, &method, &uri).await })
+    })
+}
+
+async fn answer(shared: &Shared, method: &Method, uri: &Uri) -> Option<Answer> {
+    if method != Method::GET {
+        return None;
+    }
+    let query = uri.query().unwrap_or_default().to_owned();
+    match uri.path() {
+        "/metrics" => Some(asked(shared, |metrics| metrics.exposition().map(String::into_bytes)).await),
+        "/summary" => Some(asked(shared, move |metrics| summary(metrics, &query)).await),
+        _ => None,
+    }
+}
+
+fn summary(metrics: &Metrics, query: &str) -> Result<Vec<u8>, MetricsError> {
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    let time = |name: &str| value(name).and_then(|text| text.parse().ok());
+    let until = time("until_ms").unwrap_or_else(|| now_ms() + 1);
+    let since = time("since_ms").unwrap_or(until - HOUR_MS);
+    let found = metrics.summary(value("environment"), since, until)?;
+    Ok(serde_json::to_vec(&found).unwrap_or_default())
+}
+
+/// The database is no work for an executor's thread.
+async fn asked(
+    shared: &Shared,
+    ask: impl FnOnce(&Metrics) -> Result<Vec<u8>, MetricsError> + Send + 'static,
+) -> Answer {
+    let shared = shared.clone();
+    let answered = tokio::task::spawn_blocking(move || shared.with(|metrics| ask(metrics))).await;
+    match answered {
+        Ok(Some(Ok(body))) => (StatusCode::OK, body),
+        Ok(Some(Err(error))) => {
+            tracing::error!(%error, "numbers cannot be read");
+            (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes())
+        }
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            b"the numbers are being opened".to_vec(),
+        ),
+    }
+}

@@ -1,0 +1,135 @@
+//! Asks: environments whether they are up, as a user would through the edge; the data role for its connections, the edge
+//! for records that it dropped.
+
+use super::now_ms;
+use crate::status::RoleStatus;
+use astraler_model::{Probe, SignalSnapshot};
+use astraler_signal::{Metrics, PROBE_AGENT, Shared};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+const EVERY: Duration = Duration::from_secs(10);
+/// After a failure, until it is known whether it was one.
+const IN_DOUBT: Duration = Duration::from_secs(5);
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Read of an answer.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Asks every environment until the task is dropped.
+pub(super) async fn environments(shared: Shared, snapshot: watch::Receiver<Arc<SignalSnapshot>>) {
+    let mut pause = EVERY;
+    loop {
+        tokio::time::sleep(pause).await;
+        let probes = snapshot.borrow().probes.clone();
+        let asked = probes.iter().map(|probe| async move { is_up(probe).await });
+        let found = futures_util::future::join_all(asked).await;
+        let names: Vec<(String, bool)> = probes
+            .iter()
+            .zip(found)
+            .map(|(probe, up)| (probe.environment.to_string(), up))
+            .collect();
+        let doubt = noted(&shared, move |metrics| {
+            metrics.only_probed(&names.iter().map(|(name, _)| name.clone()).collect());
+            for (name, up) in &names {
+                metrics.probed(name, now_ms(), *up);
+            }
+            names.iter().any(|(name, _)| metrics.in_doubt(name))
+        });
+        pause = if doubt.await == Some(true) {
+            IN_DOUBT
+        } else {
+            EVERY
+        };
+    }
+}
+
+/// Asks our own processes until the task is dropped.
+pub(super) async fn processes(shared: Shared, data: PathBuf, edge: PathBuf) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let connections = status(&data)
+            .await
+            .and_then(|body| serde_json::from_slice::<RoleStatus>(&body).ok())
+            .map(|status| status.connections)
+            .unwrap_or_default();
+        let dropped = status(&edge)
+            .await
+            .and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok())
+            .and_then(|status| status["dropped_log_records"].as_u64());
+        noted(&shared, move |metrics| {
+            metrics.only_connected(&connections.keys().cloned().collect());
+            for (environment, (active, size)) in &connections {
+                metrics.connected(environment, now_ms(), *active as u64, *size as u64);
+            }
+            if let Some(dropped) = dropped {
+                metrics.edge_dropped(dropped);
+            }
+        })
+        .await;
+    }
+}
+
+async fn noted<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce(&mut Metrics) -> T + Send + 'static,
+) -> Option<T> {
+    let shared = shared.clone();
+    tokio::task::spawn_blocking(move || shared.with(work))
+        .await
+        .ok()?
+}
+
+async fn is_up(probe: &Probe) -> bool {
+    let asked = async {
+        let stream = TcpStream::connect(probe.address).await.ok()?;
+        let (status, _) = get(stream, &probe.host, &probe.path).await?;
+        Some(status < probe.failing_from)
+    };
+    matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Some(true)))
+}
+
+async fn status(socket: &Path) -> Option<Bytes> {
+    let asked = async {
+        let stream = UnixStream::connect(socket).await.ok()?;
+        let (status, body) = get(stream, "localhost", "/status").await?;
+        (status == 200).then_some(body)
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok()?
+}
+
+/// One GET on a connection of its own; the answer is read to its end, so that it is one.
+async fn get<S>(stream: S, host: &str, path: &str) -> Option<(u16, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, PROBE_AGENT)
+        .body(Empty::<Bytes>::new())
+        .ok()?;
+    let answer = sender.send_request(request).await.ok()?;
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    connection.abort();
+    // A page that is larger than what is read is an answer all the same.
+    Some((
+        status,
+        body.map(http_body_util::Collected::to_bytes).unwrap_or_default(),
+    ))
+}
