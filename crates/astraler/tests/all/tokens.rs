@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every route of the API with each method that it answers, and what a bearer without the scope sends: `{}` where it is
 /// refused before anything is read.
-const ROUTES: [(&str, &str, &str); 44] = [
+const ROUTES: [(&str, &str, &str); 46] = [
     ("GET", "/v1/status", "{}"),
     ("POST", "/v1/up", "{}"),
     ("POST", "/v1/down", "{}"),
@@ -44,6 +44,8 @@ const ROUTES: [(&str, &str, &str); 44] = [
     ("POST", "/v1/environments/development/secrets/apply", "{}"),
     ("POST", "/v1/keys/rotate", "{}"),
     ("POST", "/v1/mask", "{}"),
+    ("GET", "/metrics", "{}"),
+    ("GET", "/v1/metrics", "{}"),
     ("GET", "/v1/tokens", "{}"),
     ("POST", "/v1/tokens", r#"{"name":"more","scopes":["admin"]}"#),
     ("DELETE", "/v1/tokens/reader", "{}"),
