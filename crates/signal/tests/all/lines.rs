@@ -15,7 +15,11 @@ pub(crate) fn time(ms: i64) -> String {
 pub(crate) fn access(number: u64) -> String {
     let ts = time(NOON + i64::try_from(number).unwrap() * 1_000);
     let status = if number % 10 == 9 { 502 } else { 200 };
-    let environment = if number.is_multiple_of(3) { "staging" } else { "production" };
+    let environment = if number.is_multiple_of(3) {
+        "staging"
+    } else {
+        "production"
+    };
     format!(
         r#"{{"ts":"{ts}","request_id":"{}","environment":"{environment}","deployment":"d-1","host":"app.localhost","method":"GET","path":"/api/items/{number}","query":null,"status":{status},"bytes_in":0,"bytes_out":{number},"duration_us":{},"upstream_us":900,"client_ip":"192.0.2.7","user_agent":"curl/8","referer":null,"route":"worker:api","protocol":"HTTP/1.1","upgraded":false,"error":null,"error_reason":null,"blame":null}}"#,
         id(number),
