@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest", "host", "store", "plan"],
     &["edge", "postgres", "redis", "storage", "secrets", "release"],
     &[
-        "workers", "auth", "webhooks", "pipeline", "signal", "recovery", "cloud",
+        "workers", "auth", "webhooks", "pipeline", "signal", "alert", "recovery", "cloud",
     ],
     &["control", "dataplane"],
     &["console"],
