@@ -23,7 +23,7 @@ const COLUMNS: &str =
 /// Names a deployment: `d-` and a number that is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
-pub struct DeploymentId(i64);
+pub struct DeploymentId(pub(crate) i64);
 
 /// Where a deployment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

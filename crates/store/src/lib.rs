@@ -8,6 +8,7 @@
 //! It does not know: the clock (times are given by the caller, in milliseconds since the Unix epoch), what a
 //! step does, how a secret is sealed, who may do what, or where ports, sockets and processes are (`host`).
 
+mod alert;
 mod audit;
 mod database;
 mod deployment;
@@ -22,10 +23,12 @@ mod sealed;
 mod source;
 mod token;
 mod user_secret;
+mod verdict;
 
 #[cfg(test)]
 mod crash;
 
+pub use alert::{AlertChange, AlertDelivery};
 pub use audit::{AuditEntry, AuditFilter, AuditHead, AuditReport, AuditVerifyError};
 pub use database::Store;
 pub use deployment::{
@@ -41,6 +44,7 @@ pub use run::{NewRun, Run, RunConclusion, RunState};
 pub use sealed::{Rewrapped, SealedRecord, SealedVersion};
 pub use token::{NewToken, Token, TokenKind};
 pub use user_secret::{NewUserSecret, UserSecret, UserSecretVersion, is_user_secret, sealed_name};
+pub use verdict::BadDeployment;
 
 /// The most rows that any call returns, whatever limit it was given.
 pub const MAX_ROWS: u32 = 1000;

@@ -216,3 +216,22 @@ fn sleep_and_the_last_request_are_kept_and_time_does_not_go_back() {
     assert!(store.environment_sleep(preview, false).unwrap());
     assert!(!store.environments().unwrap()[0].asleep);
 }
+
+#[test]
+fn the_first_verdict_on_a_deployment_stays_and_goes_with_it() {
+    let (store, _folder) = store();
+    let (a, b) = (started(&store, "sha256:a"), started(&store, "sha256:b"));
+    assert!(store.deployment_condemn(a, "half of it fails", 5).unwrap());
+    assert!(!store.deployment_condemn(a, "all of it fails", 6).unwrap());
+    assert!(store.deployment_condemn(b, "it is slow", 7).unwrap());
+    store.deployment_told(a).unwrap();
+    let bad = store.deployments_bad().unwrap();
+    assert_eq!((bad[0].deployment, bad[0].told), (b, false));
+    assert_eq!(
+        (bad[1].why.as_str(), bad[1].told, bad[1].found_ms),
+        ("half of it fails", true, 5)
+    );
+    store.deployment_transition(a, Failed, None, 8).unwrap();
+    store.deployments_prune(STAGING, 0).unwrap();
+    assert_eq!(store.deployments_bad().unwrap().len(), 1);
+}

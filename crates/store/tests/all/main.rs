@@ -5,6 +5,7 @@
     reason = "tests: a panic is a failure, and no file is for keeps"
 )]
 
+mod alert;
 mod audit;
 mod deployment;
 mod gate;
