@@ -94,6 +94,7 @@ fn told(snapshot: &SignalSnapshot) -> Told {
             error_days: snapshot.error_days,
             max_bytes: snapshot.max_bytes,
         },
+        slow_ms: snapshot.slow_ms,
         bundles: snapshot.bundles.clone(),
     }
 }

@@ -15,7 +15,7 @@ pub use principal::{
 pub use snapshot::{
     AssetConfig, BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot,
     HtmlHandling, InternalHost, NotFoundHandling, PostgresAccess, Probe, RedisAccess, Route, S3Credential,
-    SignalSnapshot, TokenHash, WorkerRoute,
+    SignalSnapshot, TokenHash, Window, WorkerRoute,
 };
 pub use unit::{
     Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,

@@ -210,11 +210,39 @@ pub struct SignalSnapshot {
     pub error_days: u32,
     /// Space of all of them.
     pub max_bytes: u64,
+    /// Requests that take longer are slow.
+    #[serde(default = "half_a_second")]
+    pub slow_ms: u64,
     /// By deployment that may serve: the folder of its workers' bundles.
     #[serde(default)]
     pub bundles: BTreeMap<String, PathBuf>,
     /// What is asked whether it is up.
     pub probes: Vec<Probe>,
+}
+
+fn half_a_second() -> u64 {
+    500
+}
+
+/// An environment, or one deployment of it, in the last so many seconds: whole minutes, at least so long.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// How long.
+    pub seconds: u64,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those answered with 500 or above.
+    pub errors: u64,
+    /// Those that took longer than the threshold that held when they ended.
+    pub slow: u64,
+    /// Time for which probes said that it was up.
+    pub up_s: u64,
+    /// Time for which they said that it was not.
+    pub down_s: u64,
+    /// Time in which somebody looked at its database connections.
+    pub pool_s: u64,
+    /// The fewest that were in use in all of that time, in thousandths of the limit.
+    pub pool_least_permille: u64,
 }
 
 /// An environment as its users reach it.

@@ -72,6 +72,7 @@ fn storing(seconds: u64) -> f64 {
             error_days: 90,
             max_bytes: 10 << 30,
         },
+        slow_ms: 500,
         bundles: BTreeMap::new(),
     };
     let (stop, stopped) = mpsc::channel::<()>();

@@ -38,6 +38,8 @@ pub struct KeeperConfig {
 pub struct Told {
     /// How long records are kept.
     pub retention: Retention,
+    /// Requests that take longer are slow.
+    pub slow_ms: u64,
     /// By deployment: the folder in which each worker's bundle and its map lie, in a folder of the worker's name.
     pub bundles: BTreeMap<String, PathBuf>,
 }
@@ -136,8 +138,13 @@ pub fn keep(
         pause = TICK;
         let mut work = || -> Result<(), KeeperError> {
             // With a full disk the stores can still make room.
-            let counted = shared.with(Metrics::tick).transpose();
-            let grouped = errors.tick(&config.logs, &told().bundles);
+            let said = told();
+            let count = |metrics: &mut Metrics| {
+                metrics.slow_from(said.slow_ms);
+                metrics.tick()
+            };
+            let counted = shared.with(count).transpose();
+            let grouped = errors.tick(&config.logs, &said.bundles);
             source::sync(&config.logs.join("edge/access.log")).map_err(crate::store::at(&config.logs))?;
             for kept in &mut streams {
                 kept.tick()?;

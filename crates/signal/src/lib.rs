@@ -27,7 +27,7 @@ pub use errors::{Errors, ErrorsError, Frame, Group, Occurrence, exception_words}
 pub use filter::{Filter, FilterError};
 pub use histogram::Histogram;
 pub use keeper::{KeeperConfig, KeeperError, Retention, Shared, Told, keep};
-pub use metrics::{Connections, EXPOSITION_TYPE, Metrics, MetricsError, PROBE_AGENT, Summary};
+pub use metrics::{Asked, Connections, EXPOSITION_TYPE, Metrics, MetricsError, PROBE_AGENT, Summary};
 pub use query::{Follow, Minute, Query, Reader, Row};
 pub use segment::SegmentError;
 pub use store::{Counts, Store, StoreError};

@@ -5,9 +5,11 @@
 mod exposition;
 mod schema;
 mod summary;
+mod windows;
 
 pub use exposition::EXPOSITION_TYPE;
 pub use summary::{Connections, Summary};
+pub use windows::Asked;
 
 use crate::histogram::Histogram;
 use crate::source::{self, Position};
@@ -30,7 +32,7 @@ const HOURS_KEPT: i64 = 90 * DAY;
 /// Environments and routes that have a name of their own; the rest is `other`.
 const MAX_ENVIRONMENTS: usize = 64;
 const MAX_ROUTES: usize = 50;
-/// A request that takes longer is slow: the threshold of the rule for p95, counted exactly.
+/// A request that takes longer is slow: by default the threshold of the rule for p95, counted exactly.
 pub(crate) const SLOW_US: u64 = 500_000;
 const OTHER: &str = "other";
 /// Of requests whose host no environment has.
@@ -62,6 +64,8 @@ struct Line<'a> {
     ts: Cow<'a, str>,
     #[serde(borrow)]
     environment: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    deployment: Option<Cow<'a, str>>,
     #[serde(borrow)]
     route: Cow<'a, str>,
     status: u16,
@@ -132,6 +136,8 @@ pub struct Metrics {
     committed: Option<Position>,
     cells: BTreeMap<(i64, String, String), Cell>,
     states: BTreeMap<(i64, String), State>,
+    pending: windows::Pending,
+    slow_us: u64,
     known: BTreeMap<String, BTreeSet<String>>,
     /// What the probe and the pool said last.
     now: BTreeMap<String, Now>,
@@ -182,12 +188,19 @@ impl Metrics {
             position,
             cells: BTreeMap::new(),
             states: BTreeMap::new(),
+            pending: windows::Pending::default(),
+            slow_us: SLOW_US,
             known,
             now: BTreeMap::new(),
             stores: BTreeMap::new(),
             edge_dropped: 0,
             gaps: 0,
         })
+    }
+
+    /// From now on requests that take longer are slow in [`Metrics::windows`]: the threshold of the rule.
+    pub fn slow_from(&mut self, ms: u64) {
+        self.slow_us = ms.saturating_mul(1_000);
     }
 
     /// Counts what the log has, and writes it.
@@ -219,6 +232,7 @@ impl Metrics {
             .or_default();
         state.probes += 1;
         state.up += u64::from(up);
+        self.pending.probed(environment, at_ms, up);
         let now = self.now.entry(environment.to_owned()).or_default();
         now.probed = true;
         now.failures = if up { 0 } else { now.failures.saturating_add(1) };
@@ -237,6 +251,7 @@ impl Metrics {
             .or_default();
         state.active = state.active.max(active);
         state.size = size;
+        self.pending.connected(environment, at_ms, active, size);
         let now = self.now.entry(environment.to_owned()).or_default();
         (now.active, now.size) = (active, size);
     }
@@ -251,6 +266,7 @@ impl Metrics {
         for (_, now) in self.now.iter_mut().filter(|(name, _)| !asked.contains(*name)) {
             (now.probed, now.failures) = (false, 0);
         }
+        self.pending.only_probed(|name| asked.contains(name));
         self.now.retain(|_, now| now.probed || now.size > 0);
     }
 
@@ -259,6 +275,7 @@ impl Metrics {
         for (_, now) in self.now.iter_mut().filter(|(name, _)| !pools.contains(*name)) {
             (now.active, now.size) = (0, 0);
         }
+        self.pending.only_connected(|name| pools.contains(name));
         self.now.retain(|_, now| now.probed || now.size > 0);
     }
 
@@ -278,8 +295,16 @@ impl Metrics {
         }
         let ended = begun.saturating_add(i64::try_from(line.duration_us / 1_000).unwrap_or(0));
         let (environment, route) = self.named(line.environment.as_deref().unwrap_or(NONE), &line.route);
+        let (at, slow) = (minute(ended), line.duration_us > self.slow_us);
+        self.pending.count(
+            &environment,
+            at,
+            line.deployment.as_deref(),
+            line.status >= 500,
+            slow,
+        );
         self.cells
-            .entry((minute(ended), environment, route))
+            .entry((at, environment, route))
             .or_default()
             .add(line.status, line.duration_us);
     }
@@ -313,6 +338,7 @@ impl Metrics {
         for ((at, environment), state) in &self.states {
             schema::add_state(&transaction, "state_minute", *at, environment, *state)?;
         }
+        self.pending.write(&transaction)?;
         let position = serde_json::to_string(&self.position).unwrap_or_default();
         transaction.execute(
             "INSERT INTO source (name, position) VALUES ('access', ?1)
@@ -322,6 +348,7 @@ impl Metrics {
         transaction.commit()?;
         self.cells.clear();
         self.states.clear();
+        self.pending.written();
         self.committed.clone_from(&self.position);
         Ok(())
     }
@@ -332,6 +359,7 @@ impl Metrics {
         let before = (now_ms - MINUTES_KEPT).div_euclid(HOUR) * HOUR;
         let transaction = self.database.transaction()?;
         schema::add_up(&transaction, before, HOUR)?;
+        windows::forget(&transaction, now_ms - MINUTES_KEPT - HOUR)?;
         for table in ["requests_hour", "state_hour"] {
             transaction.execute(
                 &format!("DELETE FROM {table} WHERE at < ?1"),

@@ -1,6 +1,6 @@
 //! The tables, and adding to their rows.
 
-use super::{Cell, State};
+use super::{Cell, State, windows};
 use crate::histogram::Histogram;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::path::Path;
@@ -35,15 +35,13 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     database
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -512;")?;
     database.execute_batch(TABLES)?;
+    database.execute_batch(windows::TABLES)?;
     Ok(database)
 }
 
 /// Columns: requests, client_errors, errors, slow, latency, beginning at `first`.
 pub(super) fn cell(row: &Row<'_>, first: usize) -> rusqlite::Result<Cell> {
-    let number = |index: usize| {
-        let number: i64 = row.get(first + index)?;
-        Ok::<u64, rusqlite::Error>(u64::try_from(number).unwrap_or(0))
-    };
+    let number = |index: usize| natural(row, first + index);
     let latency: Vec<u8> = row.get(first + 4)?;
     Ok(Cell {
         requests: number(0)?,
@@ -56,10 +54,7 @@ pub(super) fn cell(row: &Row<'_>, first: usize) -> rusqlite::Result<Cell> {
 
 /// Columns: probes, up, active, size, beginning at `first`.
 pub(super) fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<State> {
-    let number = |index: usize| {
-        let number: i64 = row.get(first + index)?;
-        Ok::<u64, rusqlite::Error>(u64::try_from(number).unwrap_or(0))
-    };
+    let number = |index: usize| natural(row, first + index);
     Ok(State {
         probes: number(0)?,
         up: number(1)?,
@@ -192,6 +187,11 @@ pub(super) fn add_up(transaction: &Transaction<'_>, before: i64, hour: i64) -> r
     Ok(())
 }
 
-fn number(count: u64) -> i64 {
+pub(super) fn natural(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(index)?;
+    Ok(u64::try_from(number).unwrap_or(0))
+}
+
+pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
 use crate::lines::{NOON, Place, access, append};
-use astraler_signal::{Metrics, PROBE_AGENT};
+use astraler_signal::{Asked, Metrics, PROBE_AGENT};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,6 +73,62 @@ fn probes_and_connections_are_states_and_the_probes_own_requests_do_not_count() 
     );
     metrics.probed("production", NOON, true);
     assert!(!metrics.in_doubt("production"));
+}
+
+#[test]
+fn windows_count_deployments_and_the_time_that_looks_stand_for() {
+    let place = Place::new();
+    let mut metrics = open(&place);
+    // 120 seconds: requests 0 to 119, two of three of production; then another deployment, which is slow and fails.
+    place.requests(0..120);
+    for number in [121, 122, 124] {
+        let line = access(number).replace("\"d-1\"", "\"d-2\"");
+        let line = line.replace("\"status\":200", "\"status\":500");
+        let taken = format!("\"duration_us\":{}", 1_000 + number);
+        append(
+            &place.access_log(),
+            &(line.replace(&taken, "\"duration_us\":250001") + "\n"),
+        );
+    }
+    metrics.slow_from(250);
+    metrics.tick().unwrap();
+    let ask = |metrics: &Metrics, deployment: Option<&str>, until: i64| {
+        let asked = Asked {
+            environment: "production".into(),
+            deployment: deployment.map(str::to_owned),
+            seconds: vec![60, 3_600],
+            until_ms: NOON + until,
+        };
+        metrics.windows(&asked).unwrap()
+    };
+    let found = ask(&metrics, None, 125_000);
+    assert_eq!((found[0].seconds, found[1].seconds), (60, 3_600));
+    assert_eq!((found[1].requests, found[1].errors, found[1].slow), (83, 11, 3));
+    assert_eq!(
+        (found[0].requests, found[0].errors),
+        (43, 7),
+        "the minute in which it begins is in it"
+    );
+    let new = &ask(&metrics, Some("d-2"), 125_000)[1];
+    assert_eq!((new.requests, new.errors, new.slow), (3, 3, 3));
+    // The one before, up to the switch.
+    let old = &ask(&metrics, Some("d-1"), 120_000)[1];
+    assert_eq!((old.requests, old.errors, old.slow), (80, 8, 0));
+
+    // Looks: a probe stands for the time since the one before; one that nobody made for none.
+    for (second, up) in [(0, true), (10, true), (20, false), (25, false), (500, true)] {
+        metrics.probed("production", NOON + second * 1_000, up);
+        metrics.connected("production", NOON + second * 1_000, 17 - u64::from(up), 20);
+    }
+    metrics.tick().unwrap();
+    metrics.tick().unwrap();
+    drop(metrics);
+    let found = ask(&open(&place), None, 500_001);
+    assert_eq!((found[1].up_s, found[1].down_s), (5 + 10 + 15, 10 + 5));
+    assert_eq!((found[1].pool_s, found[1].pool_least_permille), (45, 800));
+    assert_eq!((found[0].up_s, found[0].requests), (15, 0));
+    let none = &ask(&open(&place), None, -1)[1];
+    assert_eq!((none.up_s, none.pool_s, none.pool_least_permille), (0, 0, 0));
 }
 
 #[test]

@@ -119,6 +119,7 @@ fn the_keeper_makes_room_and_forgets() {
             error_days: 90,
             max_bytes: newest,
         },
+        slow_ms: 500,
         bundles: BTreeMap::new(),
     };
     let config = KeeperConfig {
