@@ -1,7 +1,9 @@
 //! The command line's words.
 
+mod alerts;
 mod secrets;
 
+pub(crate) use alerts::AlertsCommand;
 pub(crate) use secrets::{Place as SecretsPlace, SecretsCommand, Value as SecretsValue};
 
 use clap::{Args, Parser, Subcommand};
@@ -186,6 +188,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Set, grant, rotate and remove the application's secrets. No command prints a value.
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Alerts: what fires, who looks after it, what is silenced, and whether the channels work.
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),

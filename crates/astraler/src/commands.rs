@@ -1,5 +1,6 @@
 //! The commands, one module each, and the choice among them.
 
+mod alerts;
 mod audit;
 mod deploy;
 mod doctor;
@@ -71,6 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Env(command) => env::run(arguments, command),
         Command::Release(command) => release::run(arguments, command),
         Command::Secrets(command) => secrets::run(arguments, command),
+        Command::Alerts(command) => alerts::run(arguments, command),
         Command::Token(command) => token::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(

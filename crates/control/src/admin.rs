@@ -16,6 +16,7 @@
 //! - `GET /v1/releases…`: `read`; see [`crate::releases`]
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
 //! - `GET /metrics`, `GET /v1/metrics`: `read`; see [`crate::metrics`]
+//! - `/v1/alerts…`: `read` to look, `admin` for all else; see [`crate::alerts::api`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 //! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 
@@ -70,6 +71,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/git/decide", post(git::decide))
         .route("/v1/git/taken", post(git::taken))
         .merge(crate::runs::router())
+        .merge(crate::alerts::api::router())
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::metrics::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
@@ -196,7 +198,18 @@ async fn read_deployments(
         .platform
         .deployments(query.environment, query.limit)
         .map_err(ApiError::internal)?;
-    Ok(Json(all.iter().map(report_of).collect::<Vec<_>>()).into_response())
+    let bad = daemon
+        .platform
+        .store
+        .deployments_bad()
+        .map_err(ApiError::internal)?;
+    let report = |deployment| {
+        let mut report = report_of(deployment);
+        let found = bad.iter().find(|bad| bad.deployment == deployment.id);
+        report.bad = found.map(|bad| bad.why.clone());
+        report
+    };
+    Ok(Json(all.iter().map(report).collect::<Vec<_>>()).into_response())
 }
 
 /// For routes through which releases come in.

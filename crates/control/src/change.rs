@@ -295,7 +295,7 @@ pub(crate) async fn data_plane_services(
         .governing(environment, application, |_| true)
         .map_err(|error| fault(&error))?;
     publish::first(platform).map_err(|error| fault(&error))?;
-    publish::signal(platform, Some(&config.signals)).map_err(|error| fault(&error))?;
+    publish::signal(platform, Some(&config)).map_err(|error| fault(&error))?;
     let data = services::data_unit(&platform.installation).map_err(|error| fault(&error))?;
     let egress = services::egress_unit(&platform.installation).map_err(|error| fault(&error))?;
     let data = upgrade(platform, "services", &data).await?;

@@ -64,6 +64,8 @@ pub(crate) struct Daemon {
     pub(crate) exchanges: crate::git::Exchanges,
     /// Runs of the pipeline.
     pub(crate) runs: crate::runs::Runs,
+    /// What fires, and notices on their way.
+    pub(crate) alerts: crate::alerts::Alerts,
     /// Environments that this process brought back after they had been down.
     healed: StdMutex<BTreeSet<Environment>>,
 }
@@ -80,6 +82,7 @@ impl Daemon {
             uploads: Semaphore::new(MAX_UPLOADS),
             exchanges: crate::git::Exchanges::default(),
             runs: crate::runs::Runs::default(),
+            alerts: crate::alerts::Alerts::default(),
             healed: StdMutex::default(),
         }
     }
@@ -123,6 +126,8 @@ pub async fn run(
     tokio::spawn(retention::keep_releases(Arc::clone(&daemon)));
     tokio::spawn(look_after_previews(Arc::clone(&daemon)));
     tokio::spawn(crate::runs::keep(Arc::clone(&daemon)));
+    crate::alerts::keep(&daemon);
+    tokio::spawn(crate::watch::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {

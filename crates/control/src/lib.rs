@@ -8,6 +8,7 @@
 //! `workers`), what a manifest file looks like (`manifest`), or how anything is shown (`astraler`).
 
 mod admin;
+mod alerts;
 mod api;
 mod application;
 mod change;
@@ -44,8 +45,10 @@ mod tokens;
 mod turns;
 mod upload;
 mod wake;
+mod watch;
 mod words;
 
+pub use alerts::{AcknowledgeRequest, AlertsReport, ChannelReport, SilenceRequest, TestRequest};
 pub use application::{MAX_MASK_BYTES, ReleaseConfiguration};
 pub use client::{AdminClient, ClientError};
 pub use daemon::{DaemonError, Listening, run};

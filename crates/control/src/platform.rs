@@ -420,6 +420,7 @@ pub(crate) fn report_of(deployment: &Deployment) -> DeploymentReport {
         ended_ms: deployment.ended_ms,
         took_ms: ended.map(|at| at.saturating_sub(deployment.created_ms)),
         error: deployment.error.clone(),
+        bad: None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engines::service_role;
 use crate::platform::{Platform, application_of};
 use crate::words::Application;
 use astraler_host::snapshot;
-use astraler_manifest::Signals;
+use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
     InternalHost, PostgresAccess, Probe, RedisAccess, Route, S3Credential, SignalSnapshot, TokenHash,
@@ -281,28 +281,29 @@ pub(crate) fn first(platform: &Platform) -> Result<(), PublishError> {
     })
 }
 
-/// How long records are kept, without what is said of deployments.
-pub(crate) fn retention(signals: &Signals) -> SignalSnapshot {
+/// What the manifest says to the signal role: how long records are kept, and what is slow.
+pub(crate) fn told(signals: &Signals, alerts: &Alerts) -> SignalSnapshot {
     SignalSnapshot {
         access_days: signals.access_retention_days,
         application_days: signals.application_retention_days,
         error_days: signals.error_retention_days,
         max_bytes: signals.max_bytes,
+        slow_ms: alerts.p95_ms,
         bundles: BTreeMap::new(),
         probes: Vec::new(),
     }
 }
 
-/// Publishes what the signal role is told: what is asked whether it is up, and how long records are kept. Where it is not
-/// said that stays as it is.
-pub(crate) fn signal(platform: &Platform, signals: Option<&Signals>) -> Result<(), PublishError> {
+/// Publishes what the signal role is told: what is asked whether it is up, and what the manifest says. Where that is
+/// not given it stays as it is.
+pub(crate) fn signal(platform: &Platform, config: Option<&Config>) -> Result<(), PublishError> {
     let installation = &platform.installation;
     let path = installation.layout.snapshot("signal");
     let published: Option<SignalSnapshot> = read(&path);
-    let kept = match (signals, &published) {
-        (Some(signals), _) => retention(signals),
+    let kept = match (config, &published) {
+        (Some(config), _) => told(&config.signals, &config.alerts),
         (None, Some(published)) => published.clone(),
-        (None, None) => retention(&Signals::default()),
+        (None, None) => told(&Signals::default(), &Alerts::default()),
     };
     let wanted = SignalSnapshot {
         bundles: bundles(platform)?,

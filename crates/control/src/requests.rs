@@ -10,7 +10,7 @@ use crate::words::{
 };
 use crate::{remove, sleep, status};
 use astraler_model::{Environment, Principal};
-use astraler_store::{Deployment, DeploymentState};
+use astraler_store::{Deployment, DeploymentId, DeploymentState};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -169,32 +169,59 @@ impl Daemon {
 
     /// Goes back to a deployment that served before, with its release and its configuration. The schema stays.
     pub(crate) fn rollback(self: Arc<Self>, actor: String, request: RollbackRequest) -> Events {
+        spawn(move |events| async move { self.go_back(&actor, request, None, &events).await })
+    }
+
+    /// Goes back from a deployment that was found to be bad. Nothing happens when another one serves by the time that it
+    /// is its turn.
+    pub(crate) fn roll_back_from(self: Arc<Self>, bad: &Deployment, why: &str) -> Events {
+        let request = RollbackRequest {
+            environment: bad.environment,
+            to: None,
+            origin: Origin {
+                reason: Some(why.to_owned()),
+                ..Origin::default()
+            },
+        };
+        let from = bad.id;
         spawn(move |events| async move {
-            let environment = request.environment;
-            let target = target(&self.platform, &request)?;
-            let mut application = application_of(&target).map_err(|error| Fault::of("rollback", &error))?;
-            // With the secrets of today: what was rotated or revoked since does not come back.
-            self.platform.pin_secrets(environment, &mut application)?;
-            self.verified(target.release.clone())
-                .await
-                .map_err(|fault| gone(fault, &target))?;
-            let live = self
-                .platform
-                .live_deployment(environment)
-                .map_err(|error| Fault::of("rollback", &error))?;
-            let source = origin_of(&target);
-            let origin = Origin {
-                action: Action::Rollback,
-                commit: source.commit,
-                branch: source.branch,
-                gates: source.gates,
-                override_reason: None,
-                from: live.map(|live| live.id.to_string()),
-                ..request.origin
-            };
-            self.line_up(&actor, environment, application, origin, &events)
+            self.go_back(crate::watch::ACTOR, request, Some(from), &events)
                 .await
         })
+    }
+
+    async fn go_back(
+        &self,
+        actor: &str,
+        request: RollbackRequest,
+        only_from: Option<DeploymentId>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Event, Fault> {
+        let environment = request.environment;
+        let target = target(&self.platform, &request)?;
+        let mut application = application_of(&target).map_err(|error| Fault::of("rollback", &error))?;
+        // With the secrets of today: what was rotated or revoked since does not come back.
+        self.platform.pin_secrets(environment, &mut application)?;
+        self.verified(target.release.clone())
+            .await
+            .map_err(|fault| gone(fault, &target))?;
+        let live = self
+            .platform
+            .live_deployment(environment)
+            .map_err(|error| Fault::of("rollback", &error))?;
+        let from = only_from.or(live.map(|live| live.id));
+        let source = origin_of(&target);
+        let origin = Origin {
+            action: Action::Rollback,
+            commit: source.commit,
+            branch: source.branch,
+            gates: source.gates,
+            override_reason: None,
+            from: from.map(|from| from.to_string()),
+            ..request.origin
+        };
+        self.line_up_from(only_from, actor, environment, application, origin, events)
+            .await
     }
 
     /// Removes a preview with everything it has.
@@ -243,6 +270,20 @@ impl Daemon {
         origin: Origin,
         events: &mpsc::Sender<Event>,
     ) -> Result<Event, Fault> {
+        self.line_up_from(None, actor, environment, application, origin, events)
+            .await
+    }
+
+    /// As [`Daemon::line_up`]; where it is said which deployment it is to take the place of, of no other.
+    async fn line_up_from(
+        &self,
+        only_from: Option<DeploymentId>,
+        actor: &str,
+        environment: Environment,
+        application: Application,
+        origin: Origin,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Event, Fault> {
         let fault = |error: &dyn std::error::Error| Fault::of("deploy", error);
         let platform = &self.platform;
         let _change = self.changes.read().await;
@@ -267,6 +308,19 @@ impl Daemon {
                 return Ok(Event::Superseded { deployment: id, by });
             }
         };
+        let live = platform
+            .live_deployment(environment)
+            .map_err(|error| fault(&error))?;
+        if let (Some(from), Some(live)) = (only_from, live)
+            && live.id != from
+        {
+            let reason = format!("{} serves by now, not {from}", live.id);
+            platform.set_deployment_state(&deployment, DeploymentState::Superseded, Some(&reason));
+            return Ok(Event::Superseded {
+                deployment: id,
+                by: live.id.to_string(),
+            });
+        }
         events
             .send(Event::End {
                 part: waiting,
@@ -407,7 +461,9 @@ fn target(platform: &Platform, request: &RollbackRequest) -> Result<Deployment, 
         }
         return Ok(found);
     }
-    let history = platform.deployments(Some(environment), HISTORY).map_err(fault)?;
+    let mut history = platform.deployments(Some(environment), HISTORY).map_err(fault)?;
+    let bad = crate::watch::condemned(platform).map_err(fault)?;
+    history.retain(|deployment| deployment.state == DeploymentState::Live || !bad.contains(&deployment.id));
     last_good(&history).cloned().ok_or_else(|| {
         refused(
             format!("{environment} has no earlier deployment that was good"),

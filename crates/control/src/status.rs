@@ -103,6 +103,10 @@ pub(crate) fn environment_report(
         })
         .collect();
     let origin = live.as_ref().map(origin_of).unwrap_or_default();
+    let watch = match &live {
+        Some(live) => crate::watch::words(platform, live, application)?,
+        None => None,
+    };
     Ok(EnvironmentReport {
         environment,
         deployment: live.as_ref().map(|deployment| deployment.id.to_string()),
@@ -110,6 +114,7 @@ pub(crate) fn environment_report(
         commit: origin.commit,
         branch: origin.branch,
         asleep: platform.asleep()?.contains(&environment),
+        watch,
         urls,
         endpoints,
         credentials,

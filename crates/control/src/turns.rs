@@ -40,6 +40,11 @@ impl Turns {
         self.line(environment).turn.lock_owned().await
     }
 
+    /// Whether nobody changes the environment now.
+    pub(crate) fn is_free(&self, environment: Environment) -> bool {
+        self.line(environment).turn.try_lock().is_ok()
+    }
+
     /// Lines a deployment up: those that wait already are superseded by it.
     pub(crate) fn line_up(&self, environment: Environment, name: String) -> Place {
         let line = self.line(environment);
@@ -91,7 +96,9 @@ mod tests {
     #[tokio::test]
     async fn of_those_that_wait_only_the_newest_runs() {
         let turns = Turns::default();
+        assert!(turns.is_free(STAGING));
         let running = turns.line_up(STAGING, "d-1".into()).turn().await.unwrap();
+        assert!(!turns.is_free(STAGING));
         let wait = |name: &str| tokio::spawn(turns.line_up(STAGING, name.into()).turn());
         let second = wait("d-2");
         tokio::task::yield_now().await;

@@ -123,6 +123,9 @@ pub struct DeploymentReport {
     pub took_ms: Option<u64>,
     /// Why it failed or was superseded.
     pub error: Option<String>,
+    /// What was wrong with it while it served, as the watch found; then it is not gone back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad: Option<String>,
 }
 
 /// One release with its configuration: what a deployment keeps, so that a rollback brings back both.
@@ -447,6 +450,9 @@ pub struct EnvironmentReport {
     /// Its workers and its Redis are stopped until the next request.
     #[serde(default)]
     pub asleep: bool,
+    /// That its deployment is watched, is bad, or took the place of a bad one.
+    #[serde(default)]
+    pub watch: Option<String>,
     /// Where people open it.
     pub urls: Vec<String>,
     /// Endpoint name → URL without credentials.

@@ -3,12 +3,16 @@
 //!
 //! A key marked `planned` is part of the shape, but nothing makes it effective yet: it is refused.
 
+mod alerts;
 mod pipeline;
 mod planned;
 mod release;
 mod secrets;
 mod signals;
 
+pub use alerts::{
+    AlertChannel, AlertSeverity, Alerts, EmailSettings, MailTls, PagerDutySettings, SlackSettings,
+};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
@@ -74,7 +78,6 @@ pub struct Config {
     pub signals: Signals,
     /// Rules, severities and channels.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub alerts: Alerts,
     /// How far things grow.
     #[serde(default)]
@@ -151,6 +154,17 @@ impl Environments {
         }
     }
 
+    /// For how long a new deployment is watched; 0 is not at all.
+    pub fn watch_minutes(&self, environment: Environment) -> u32 {
+        let (said, usual) = match environment {
+            Environment::Development => (self.development.watch_minutes, 0),
+            Environment::Staging => (self.staging.watch_minutes, 0),
+            Environment::Production => (self.production.watch_minutes, 10),
+            Environment::Preview(_) => (None, 0),
+        };
+        said.unwrap_or(usual)
+    }
+
     /// The settings of one, as far as every kind has them.
     pub fn of(&self, environment: Environment) -> Common<'_> {
         let settings = match environment {
@@ -188,6 +202,10 @@ pub struct EnvironmentSettings {
     pub target: Target,
     /// Whether its data takes two steps to destroy.
     pub protected: bool,
+    /// Minutes for which a new deployment is watched: when it fails critically more often than the one before, it is rolled
+    /// back by itself. 0 is never. Absent: 10 for production, 0 for the others.
+    #[schemars(range(max = 1440))]
+    pub watch_minutes: Option<u32>,
 }
 
 /// Every preview.

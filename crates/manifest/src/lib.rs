@@ -15,9 +15,10 @@ mod validate;
 mod wrangler;
 
 pub use config::{
-    Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge, EdgeLimits, EnvironmentKind,
-    EnvironmentSettings, Environments, MaxmemoryPolicy, PreviewSettings, Redis, RequiredSecret, Runtime,
-    Sandbox, Secrets, Signals, WorkerSettings,
+    AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge,
+    EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings, Environments, MailTls, MaxmemoryPolicy,
+    PagerDutySettings, PreviewSettings, Redis, RequiredSecret, Runtime, Sandbox, Secrets, Signals,
+    SlackSettings, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};

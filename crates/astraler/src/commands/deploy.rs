@@ -209,11 +209,19 @@ fn row(deployment: &DeploymentReport) -> Vec<String> {
     let from = origin.from.as_ref().map(|from| format!(" from {from}"));
     let at = i64::try_from(deployment.created_ms).unwrap_or(i64::MAX);
     let when = jiff::Timestamp::from_millisecond(at).map(|at| format!("{at:.0}"));
-    let why = [&deployment.error, &origin.reason, &origin.override_reason];
+    let why = [
+        &deployment.error,
+        &deployment.bad,
+        &origin.reason,
+        &origin.override_reason,
+    ];
     vec![
         deployment.id.clone(),
         deployment.environment.to_string(),
-        deployment.state.clone(),
+        match deployment.bad {
+            Some(_) => format!("{} (bad)", deployment.state),
+            None => deployment.state.clone(),
+        },
         short(&deployment.release),
         commit(origin.commit.as_deref(), origin.branch.as_deref()),
         format!("{}{}", action.unwrap_or_default(), from.unwrap_or_default()),

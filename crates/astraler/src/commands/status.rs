@@ -50,6 +50,11 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             ]
         }),
     );
+    for environment in &report.environments {
+        if let (Some(deployment), Some(watch)) = (&environment.deployment, &environment.watch) {
+            line(&format!("{} {deployment}: {watch}", environment.environment));
+        }
+    }
     for word in &report.isolation {
         line(word);
     }

@@ -89,7 +89,7 @@ fn date(value: &serde_json::Value) -> String {
 }
 
 /// `12h`, `30d`, `90m`.
-fn duration_ms(text: &str) -> Outcome<u64> {
+pub(super) fn duration_ms(text: &str) -> Outcome<u64> {
     let unit = |unit: char| match unit {
         'm' => Some(60_000),
         'h' => Some(3_600_000),

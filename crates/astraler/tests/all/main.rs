@@ -5,6 +5,7 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+mod alerts;
 mod canary;
 mod cli;
 mod crash;
@@ -24,7 +25,9 @@ mod push;
 mod release;
 mod secrets;
 mod signals;
+mod sink;
 mod starter;
 mod support;
 mod to_production;
 mod tokens;
+mod watch;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every route of the API with each method that it answers, and what a bearer without the scope sends: `{}` where it is
 /// refused before anything is read.
-const ROUTES: [(&str, &str, &str); 46] = [
+const ROUTES: [(&str, &str, &str); 51] = [
     ("GET", "/v1/status", "{}"),
     ("POST", "/v1/up", "{}"),
     ("POST", "/v1/down", "{}"),
@@ -46,6 +46,11 @@ const ROUTES: [(&str, &str, &str); 46] = [
     ("POST", "/v1/mask", "{}"),
     ("GET", "/metrics", "{}"),
     ("GET", "/v1/metrics", "{}"),
+    ("GET", "/v1/alerts", "{}"),
+    ("POST", "/v1/alerts/1/acknowledge", "{}"),
+    ("POST", "/v1/alerts/silences", "{}"),
+    ("DELETE", "/v1/alerts/silences/1", "{}"),
+    ("POST", "/v1/alerts/test", "{}"),
     ("GET", "/v1/tokens", "{}"),
     ("POST", "/v1/tokens", r#"{"name":"more","scopes":["admin"]}"#),
     ("DELETE", "/v1/tokens/reader", "{}"),
@@ -168,7 +173,7 @@ fn a_token_opens_what_its_scopes_say_and_every_refusal_is_audited() {
     assert_eq!(answer.json()["environments"][0]["environment"], "development");
 
     let audit = platform
-        .run(&["audit", "list", "-n", "50", "--json"])
+        .run(&["audit", "list", "-n", "100", "--json"])
         .unwrap()
         .ok()
         .json();

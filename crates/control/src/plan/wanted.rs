@@ -204,14 +204,14 @@ fn edge(config: &Config) -> Attributes {
         ("process.egress", json!(RUNS)),
         ("process.signal", json!(RUNS)),
     ]);
-    attributes.extend(records(&publish::retention(&config.signals)));
+    attributes.extend(records(&publish::told(&config.signals, &config.alerts)));
     attributes.extend(limits(
         &serde_json::to_value(&config.edge.limits).unwrap_or_default(),
     ));
     attributes
 }
 
-/// How long records are kept.
+/// What the signal role is told.
 pub(super) fn records(wanted: &SignalSnapshot) -> Attributes {
     attributes([
         ("signals.access_retention_days", json!(wanted.access_days)),
@@ -221,6 +221,7 @@ pub(super) fn records(wanted: &SignalSnapshot) -> Attributes {
         ),
         ("signals.error_retention_days", json!(wanted.error_days)),
         ("signals.max_bytes", json!(wanted.max_bytes)),
+        ("alerts.p95_ms", json!(wanted.slow_ms)),
     ])
 }
 

@@ -55,6 +55,15 @@ pub(crate) enum SecretError {
         "there is no secret `{name}` in {place}: `astraler secrets list --env {place}` shows those that there are"
     )]
     Unknown { place: SecretPlace, name: String },
+    #[error(
+        "{service} has no secret `{name}`: `astraler secrets set {name} --env {place}`, then \
+         `astraler secrets grant {name} --env {place} --to {service}`"
+    )]
+    NotGranted {
+        place: SecretPlace,
+        name: String,
+        service: String,
+    },
     #[error("`{name}` cannot name a secret: {reason}")]
     Name { name: String, reason: &'static str },
     #[error("`{service}` is no service of {place}: {expected}")]

@@ -84,6 +84,37 @@ impl Platform {
         Ok(())
     }
 
+    /// The newest version of a secret that a service of the platform may have. Nothing is opened.
+    pub(crate) fn granted_secret(
+        &self,
+        place: SecretPlace,
+        name: &str,
+        service: &str,
+    ) -> Result<u64, SecretError> {
+        let secret = self.secret(place, name)?;
+        let granted = secret.filter(|secret| is_granted(secret, service));
+        granted
+            .map(|secret| secret.version)
+            .ok_or_else(|| SecretError::NotGranted {
+                place,
+                name: name.to_owned(),
+                service: service.to_owned(),
+            })
+    }
+
+    /// Opens a version of it, after the audit chain says so.
+    pub(crate) fn release_secret(
+        &self,
+        place: SecretPlace,
+        name: &str,
+        version: u64,
+        service: &str,
+    ) -> Result<Secret, SecretError> {
+        let released = BTreeMap::from([(service.to_owned(), vec![name.to_owned()])]);
+        self.audit_release(&format!("{place} v{version}"), &released)?;
+        self.open_secret(place, name, version)
+    }
+
     pub(super) fn open_secret(
         &self,
         place: SecretPlace,

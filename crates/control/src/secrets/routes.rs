@@ -168,7 +168,7 @@ fn parsed(place: &str) -> Result<SecretPlace, ApiError> {
 impl From<SecretError> for ApiError {
     fn from(error: SecretError) -> Self {
         let status = match &error {
-            SecretError::Unknown { .. } => StatusCode::NOT_FOUND,
+            SecretError::Unknown { .. } | SecretError::NotGranted { .. } => StatusCode::NOT_FOUND,
             SecretError::Name { .. } | SecretError::Service { .. } | SecretError::Value(_) => {
                 StatusCode::BAD_REQUEST
             }

@@ -50,25 +50,6 @@ pub enum RateAction {
     Log,
 }
 
-/// Whom an alert goes to, and how soon somebody must act.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Severity {
-    /// Channels.
-    pub channels: Vec<String>,
-    /// Minutes until it is escalated.
-    pub acknowledge_minutes: u32,
-}
-
-impl Severity {
-    fn new(channels: &[&str], acknowledge_minutes: u32) -> Self {
-        Self {
-            channels: channels.iter().map(ToString::to_string).collect(),
-            acknowledge_minutes,
-        }
-    }
-}
-
 /// Certificates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -218,43 +199,6 @@ impl Default for Storage {
             replication_url: None,
             lifecycle_days: 0,
             max_bytes: 100 << 30,
-        }
-    }
-}
-
-/// Alerts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Alerts {
-    /// Share of failed requests.
-    pub error_rate_percent: f64,
-    /// 95th percentile of the latency.
-    pub p95_ms: u64,
-    /// Share of time.
-    pub uptime_percent: f64,
-    /// Database connections in use, of the pool.
-    pub connections_percent: f64,
-    /// Acknowledged within 15 minutes.
-    pub critical: Severity,
-    /// Acknowledged within an hour.
-    pub high: Severity,
-    /// Acknowledged within a day.
-    pub medium: Severity,
-    /// Acknowledged within a week.
-    pub low: Severity,
-}
-
-impl Default for Alerts {
-    fn default() -> Self {
-        Self {
-            error_rate_percent: 1.0,
-            p95_ms: 500,
-            uptime_percent: 99.5,
-            connections_percent: 80.0,
-            critical: Severity::new(&["pagerduty", "slack"], 15),
-            high: Severity::new(&["slack"], 60),
-            medium: Severity::new(&["email"], 24 * 60),
-            low: Severity::new(&["dashboard"], 7 * 24 * 60),
         }
     }
 }
