@@ -9,6 +9,8 @@ mod client;
 pub(crate) mod measure;
 mod send;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use crate::daemon::Daemon;
 use crate::platform::{Platform, PlatformError, now_ms};
@@ -275,6 +277,12 @@ impl Daemon {
         })
     }
 
+    /// What fires, and what is over and was not told yet.
+    pub(crate) fn open_alerts(&self) -> Result<Vec<Alert>, AlertsError> {
+        self.alerts
+            .with(&self.platform, |live| Ok(live.book.alerts().to_vec()))
+    }
+
     fn alerts_report(&self) -> Result<AlertsReport, AlertsError> {
         let settings = Settings::of(&self.platform)?;
         let stored = self.platform.store.alert_deliveries(HISTORY)?;
@@ -285,12 +293,10 @@ impl Daemon {
                 undelivered.push(delivery);
             }
         }
-        let (alerts, silences) = self.alerts.with(&self.platform, |live| {
-            Ok((live.book.alerts().to_vec(), live.book.silences().to_vec()))
-        })?;
+        let silences = |live: &mut Live| Ok(live.book.silences().to_vec());
         Ok(AlertsReport {
-            alerts,
-            silences,
+            alerts: self.open_alerts()?,
+            silences: self.alerts.with(&self.platform, silences)?,
             history: self.platform.store.alert_history(HISTORY)?,
             undelivered,
             channels: settings

@@ -49,20 +49,9 @@ pub(super) async fn deliver(daemon: Arc<Daemon>, channel: Channel) {
 }
 
 /// One attempt. Returns whether there was anything to send.
-async fn attempt(daemon: &Daemon, sender: &Sender, channel: Channel) -> Result<bool, AlertsError> {
+pub(super) async fn attempt(daemon: &Daemon, sender: &Sender, channel: Channel) -> Result<bool, AlertsError> {
     let platform = &daemon.platform;
-    // Intent before, on disk: who is killed from here on may have been heard.
-    let begun = daemon.alerts.with(platform, |live| {
-        let now = live.now_ms();
-        let Some(delivery) = live.next(channel) else {
-            return Ok(None);
-        };
-        delivery.begin(now);
-        let delivery = delivery.clone();
-        platform.store.alert_delivery_put(&row(&delivery)?, now_ms())?;
-        Ok(Some(delivery))
-    })?;
-    let Some(begun) = begun else {
+    let Some(begun) = begin(daemon, channel)? else {
         return Ok(false);
     };
     let result = send(daemon, sender, &begun).await;
@@ -82,6 +71,21 @@ async fn attempt(daemon: &Daemon, sender: &Sender, channel: Channel) -> Result<b
     Ok(true)
 }
 
+/// Intent before, on disk: who is killed from here on may have been heard.
+pub(super) fn begin(daemon: &Daemon, channel: Channel) -> Result<Option<Delivery>, AlertsError> {
+    let platform = &daemon.platform;
+    daemon.alerts.with(platform, |live| {
+        let now = live.now_ms();
+        let Some(delivery) = live.next(channel) else {
+            return Ok(None);
+        };
+        delivery.begin(now);
+        let delivery = delivery.clone();
+        platform.store.alert_delivery_put(&row(&delivery)?, now_ms())?;
+        Ok(Some(delivery))
+    })
+}
+
 fn told(delivery: &Delivery) {
     let (channel, notice) = (delivery.notice.channel, delivery.notice.title());
     let error = delivery.error.as_deref().unwrap_or_default();
@@ -93,7 +97,7 @@ fn told(delivery: &Delivery) {
     }
 }
 
-async fn send(daemon: &Daemon, sender: &Sender, delivery: &Delivery) -> Result<(), SendError> {
+pub(super) async fn send(daemon: &Daemon, sender: &Sender, delivery: &Delivery) -> Result<(), SendError> {
     let platform = &daemon.platform;
     let settings = Settings::of(platform).map_err(|error| SendError::again(chain(&error)))?;
     let channel = delivery.notice.channel;
