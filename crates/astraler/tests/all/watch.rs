@@ -91,6 +91,7 @@ url = "http://127.0.0.1:{}/v2/enqueue"
     assert_eq!(json(&platform, "alerts list --json")["alerts"], json!([]));
     assert_eq!(sink.heard("event_action"), 0);
     breach(&platform, &sink);
+    slow(&platform);
     bad_deployment(&platform, &sink);
     platform.run(&["down"]).unwrap().ok();
 }
@@ -159,6 +160,21 @@ fn breach(platform: &Platform, sink: &Sink) {
     let (heard, said) = sink.first("[HIGH]").unwrap();
     assert!(said.contains("(alerts at &gt; 2 %)"), "{said}");
     figure(&format!("high: heard {:?} after the breach", heard - began));
+}
+
+/// More than 5 % of the requests take longer than the manifest's 700 ms.
+fn slow(platform: &Platform) {
+    std::thread::scope(|scope| {
+        for _ in 0..120 {
+            scope.spawn(|| assert_eq!(ask(platform, "/api/slow?ms=710"), 200));
+        }
+    });
+    let fires = || {
+        let report = json(platform, "alerts list --json");
+        let mut open = report["alerts"].as_array().unwrap().iter();
+        open.any(|alert| alert["key"]["rule"] == "slow" && alert["summary"].to_string().contains("700 ms"))
+    };
+    eventually("it is slow", HEARD_WITHIN, fires);
 }
 
 /// A deployment of which half the requests fail, with a daemon that is killed on the way back from it.
