@@ -13,13 +13,16 @@ use crate::deploy::short;
 use crate::platform::{Platform, PlatformError, now_ms, origin_of};
 use crate::requests::{self, HISTORY};
 use crate::words::{Action, Application, Event, chain};
-use astraler_alert::{Counts, Rule, Severity, Standing, evaluate};
+use astraler_alert::{Rule, Severity, Standing, evaluate};
 use astraler_model::Environment;
 use astraler_store::{BadDeployment, Deployment, DeploymentId, DeploymentState};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod tests;
 
 /// Who acts.
 pub(crate) const ACTOR: &str = "daemon";
@@ -136,26 +139,22 @@ async fn judge(platform: &Platform, new: &Deployment) -> Result<Option<String>, 
     if breaches(&critical, environment, &of_old) {
         return Ok(None);
     }
+    let (now, then) = (of_new.errors(), of_old.errors());
+    let before = match then.total {
+        0 => format!("{old} before it was asked nothing for an hour"),
+        total => format!("{old} before it answered {} of {total} so", then.bad),
+    };
     Ok(Some(format!(
-        "{id} (release {}) answers {} with a server error; {old} before it {}",
+        "{id} (release {}) answers {} of {} requests with a server error; {before}",
         short(&new.release),
-        share(&critical, of_new.errors()),
-        share(&critical, of_old.errors()),
+        now.bad,
+        now.total
     )))
 }
 
 fn breaches(rule: &Rule, environment: Environment, measured: &Measured) -> bool {
     let observation = evaluate(rule, environment, &mut |question| measured.counts(question));
     matches!(observation.standing, Standing::Breached { .. })
-}
-
-fn share(rule: &Rule, counts: Counts) -> String {
-    let Counts { bad, total } = counts;
-    let hours = rule.levels.iter().map(|level| level.long_s).max().unwrap_or(0) / 3_600;
-    if total == 0 {
-        return format!("none of the last {hours} h");
-    }
-    format!("{bad} of {total} requests of the last {hours} h")
 }
 
 /// The verdict, on disk.
@@ -279,146 +278,4 @@ pub(crate) fn words(
         let seconds = until.saturating_sub(now_ms()).div_ceil(1_000);
         format!("watched for {} min {} s more", seconds / 60, seconds % 60)
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::words::Origin;
-    use astraler_host::sim::{SimClock, SimFaults, SimSupervisor};
-
-    const PRODUCTION: Environment = Environment::Production;
-
-    fn application(release: &str) -> Application {
-        Application {
-            config: serde_json::from_value(json!({ "name": "sim", "domain": "sim.example" })).unwrap(),
-            release: release.into(),
-            workers: vec![],
-            assets: None,
-            migrations: None,
-            mask: None,
-        }
-    }
-
-    fn deploy(platform: &Platform, release: &str, origin: &Origin, actor: &str) -> Deployment {
-        let new = platform.new_deployment(PRODUCTION, &application(release), actor, origin);
-        let new = new.unwrap();
-        platform.start_deployment(&new).unwrap();
-        platform.switch_live(&new).unwrap();
-        platform.deployment(new.id).unwrap()
-    }
-
-    fn daemon(folder: &std::path::Path) -> Arc<Daemon> {
-        let supervisor = SimSupervisor::new(7, SimFaults::NONE, SimClock::automatic(1_000));
-        Arc::new(Daemon::new(Platform::simulated(folder, Arc::new(supervisor))))
-    }
-
-    fn firing(daemon: &Daemon) -> Vec<(String, String)> {
-        let open = daemon.open_alerts().unwrap().into_iter();
-        open.map(|alert| (alert.key.rule, alert.summary)).collect()
-    }
-
-    #[test]
-    fn new_releases_of_production_are_watched_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let daemon = daemon(folder.path());
-        let of = |action| Origin {
-            action,
-            ..Origin::default()
-        };
-        for (action, watched) in [
-            (Action::Up, true),
-            (Action::Deploy, true),
-            (Action::Promote, true),
-            (Action::Rollback, false),
-            (Action::Apply, false),
-        ] {
-            let new = deploy(&daemon.platform, "sha256:a", &of(action), "ada");
-            let until = watched_until_ms(PRODUCTION, &new, &application("sha256:a"));
-            assert_eq!(
-                until,
-                watched.then(|| new.switched_ms.unwrap() + 600_000),
-                "{action:?}"
-            );
-            assert_eq!(
-                watched_until_ms(Environment::Staging, &new, &application("sha256:a")),
-                None
-            );
-        }
-    }
-
-    /// Killed after the verdict, after the way back, after people were told: what is left to do is done, once.
-    #[tokio::test]
-    async fn from_any_prefix_the_next_look_goes_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = daemon(folder.path());
-        first.platform.want(PRODUCTION).unwrap();
-        deploy(&first.platform, "sha256:good", &Origin::default(), "ada");
-        let bad = deploy(&first.platform, "sha256:bad", &Origin::default(), "ada");
-        condemn(&first.platform, &bad, "d-2 fails").unwrap();
-        drop(first);
-
-        // It still serves, and going back fails: there is no such release. People hear of it, once.
-        let next = daemon(folder.path());
-        let mut tries = Tries::new();
-        look(&next, &mut tries).await.unwrap();
-        let said = firing(&next);
-        assert_eq!(said.len(), 1);
-        assert_eq!(said[0].0, "deployment d-2");
-        assert!(
-            said[0]
-                .1
-                .starts_with("production: d-2 fails; it cannot be rolled back"),
-            "{said:?}"
-        );
-        look(&next, &mut tries).await.unwrap();
-        assert_eq!(tries.values().map(|(count, _)| *count).collect::<Vec<_>>(), [1]);
-        drop(next);
-
-        // Somebody, or the daemon before it was killed, has gone back: that is no longer told anew, and not undone.
-        let last = daemon(folder.path());
-        let back = Origin {
-            action: Action::Rollback,
-            from: Some("d-2".into()),
-            ..Origin::default()
-        };
-        let live = deploy(&last.platform, "sha256:good", &back, ACTOR);
-        look(&last, &mut Tries::new()).await.unwrap();
-        assert_eq!(firing(&last).len(), 1);
-        let shown = words(&last.platform, &live, &application("sha256:good")).unwrap();
-        assert_eq!(shown.as_deref(), Some("rolled back by itself: d-2 fails"));
-        assert_eq!(
-            last.platform.deployments(None, 10).unwrap().len(),
-            3,
-            "nothing was deployed"
-        );
-    }
-
-    #[tokio::test]
-    async fn who_is_killed_between_the_way_back_and_its_alert_tells_of_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let daemon = daemon(folder.path());
-        let platform = &daemon.platform;
-        platform.want(PRODUCTION).unwrap();
-        deploy(platform, "sha256:good", &Origin::default(), "ada");
-        let bad = deploy(platform, "sha256:bad", &Origin::default(), "ada");
-        condemn(platform, &bad, "d-2 fails").unwrap();
-        let back = Origin {
-            action: Action::Rollback,
-            from: Some("d-2".into()),
-            ..Origin::default()
-        };
-        deploy(platform, "sha256:good", &back, ACTOR);
-        for _ in 0..2 {
-            look(&daemon, &mut Tries::new()).await.unwrap();
-            assert_eq!(
-                firing(&daemon),
-                [(
-                    "deployment d-2".to_owned(),
-                    "production: d-2 fails; rolled back: d-3 serves release good".to_owned()
-                )]
-            );
-        }
-        assert!(platform.store.deployments_bad().unwrap()[0].told);
-    }
 }

@@ -231,7 +231,7 @@ fn bad_deployment(platform: &Platform, sink: &Sink) {
     for words in [
         "[CRITICAL] production: deployment d-2",
         "answers 10 of 20 requests",
-        "d-1 before it 60 of",
+        "d-1 before it answered 60 of",
         "rolled back: d-",
     ] {
         assert!(said.contains(words), "{words}: {said}");
