@@ -10,6 +10,7 @@
 
 mod alert;
 mod audit;
+mod backup;
 mod database;
 mod deployment;
 mod environment;
@@ -30,6 +31,7 @@ mod crash;
 
 pub use alert::{AlertChange, AlertDelivery};
 pub use audit::{AuditEntry, AuditFilter, AuditHead, AuditReport, AuditVerifyError};
+pub use backup::{ArchiveRecord, BackupRecord, BackupState, NewBackup};
 pub use database::Store;
 pub use deployment::{
     Deployment, DeploymentId, DeploymentState, NewDeployment, ParseDeploymentIdError, Switch,
