@@ -1,9 +1,11 @@
 //! The command line's words.
 
 mod alerts;
+mod recovery;
 mod secrets;
 
 pub(crate) use alerts::AlertsCommand;
+pub(crate) use recovery::{BackupCommand, RecoverCommand};
 pub(crate) use secrets::{Place as SecretsPlace, SecretsCommand, Value as SecretsValue};
 
 use clap::{Args, Parser, Subcommand};
@@ -194,6 +196,12 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Backups off this machine: how they stand, which there are, make them now.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Bring back what was lost.
+    #[command(subcommand)]
+    Recover(RecoverCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  astraler completions bash > /etc/bash_completion.d/astraler")]
     Completions {

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod backup;
 mod deploy;
 mod doctor;
 mod down;
@@ -19,6 +20,7 @@ mod pipeline_given;
 mod pipeline_run;
 mod pipeline_runs;
 mod plan;
+mod recover;
 mod reference;
 mod release;
 mod secrets;
@@ -73,6 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Release(command) => release::run(arguments, command),
         Command::Secrets(command) => secrets::run(arguments, command),
         Command::Alerts(command) => alerts::run(arguments, command),
+        Command::Backup(command) => backup::run(arguments, command),
+        Command::Recover(command) => recover::run(arguments, command),
         Command::Token(command) => token::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -17,6 +17,8 @@
 //! - `GET /v1/environments/{environment}/facts`: `read`; see [`crate::parity`]
 //! - `GET /metrics`, `GET /v1/metrics`: `read`; see [`crate::metrics`]
 //! - `/v1/alerts…`: `read` to look, `admin` for all else; see [`crate::alerts::api`]
+//! - `/v1/backups…`: `read`, but `admin` to make some; see [`crate::backups::api`]
+//! - `/v1/recover/…`: `admin`; see [`crate::recover::api`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 //! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 
@@ -75,6 +77,9 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::metrics::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
+        .merge(crate::backups::api::reading().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
+        .merge(crate::backups::api::changing().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
+        .merge(crate::recover::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .merge(crate::plan::api::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .merge(crate::secrets::routes::router().route_layer(from_fn_with_state(Arc::clone(&daemon), owners)))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))

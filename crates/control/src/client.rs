@@ -277,6 +277,46 @@ impl AdminClient {
         Ok(())
     }
 
+    /// How backups stand.
+    pub async fn backup_status(&self) -> Result<crate::BackupReport, ClientError> {
+        self.read("/v1/backups").await
+    }
+
+    /// The newest backups that were tried, newest first.
+    pub async fn backups(&self, limit: u32) -> Result<serde_json::Value, ClientError> {
+        self.read(&format!("/v1/backups/list?limit={limit}")).await
+    }
+
+    /// Makes all backups now.
+    pub async fn backup_run(&self, on_line: impl FnMut(crate::Progress) -> bool) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/backups/run", &serde_json::Value::Null, on_line)
+            .await
+    }
+
+    /// Reads the newest backups back.
+    pub async fn backup_verify(
+        &self,
+        on_line: impl FnMut(crate::Progress) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(
+            Method::POST,
+            "/v1/backups/verify",
+            &serde_json::Value::Null,
+            on_line,
+        )
+        .await
+    }
+
+    /// Brings a database back.
+    pub async fn recover_database(
+        &self,
+        request: &crate::RecoverDatabaseRequest,
+        on_line: impl FnMut(crate::Progress) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/recover/database", request, on_line)
+            .await
+    }
+
     /// Tells the daemon that the platform is about to stop, so that it is recorded.
     pub async fn note_down(&self) -> Result<(), ClientError> {
         let _: serde_json::Value = self.ask(Method::POST, "/v1/down", Bytes::new()).await?;

@@ -128,6 +128,7 @@ pub async fn run(
     tokio::spawn(crate::runs::keep(Arc::clone(&daemon)));
     crate::alerts::keep(&daemon);
     tokio::spawn(crate::watch::keep(Arc::clone(&daemon)));
+    tokio::spawn(crate::backups::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {

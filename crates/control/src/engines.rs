@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// platform lives beside them.
 const MEMORY_SHARE: f32 = 0.25;
 
+/// Segments that wait for the destination of backups: 4 GiB, before compression.
+const MAX_SPOOLED_SEGMENTS: u32 = 256;
+
 /// How a step ended, with a few words for people.
 pub(crate) type Step = Result<(StepOutcome, String), Fault>;
 
@@ -348,7 +351,7 @@ pub(crate) async fn start(platform: &Platform, part: &str, unit: &UnitSpec) -> R
 }
 
 /// Waits until an engine answers, unless its process ends: then its last lines say why.
-async fn while_running<E: std::error::Error>(
+pub(crate) async fn while_running<E: std::error::Error>(
     platform: &Platform,
     part: &str,
     unit: &UnitSpec,
@@ -441,6 +444,12 @@ fn config_of(
         max_connections: settings.database.max_connections,
         machine: platform.machine,
         share: MEMORY_SHARE,
+        archive: settings.backups.archives().then(|| postgres::ArchiveConfig {
+            spool: layout.wal_spool(cluster),
+            // Twice as often as what may be lost: the segment has still to be taken away.
+            timeout_s: (settings.recovery.recovery_point_s / 2).max(1),
+            max_segments: MAX_SPOOLED_SEGMENTS,
+        }),
     }
 }
 

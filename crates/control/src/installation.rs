@@ -234,6 +234,22 @@ impl Layout {
     pub fn cluster(&self, cluster: Cluster) -> PathBuf {
         self.state.join("postgres").join(cluster.name())
     }
+    /// Segments of a cluster's log on their way to the destination of backups.
+    pub fn wal_spool(&self, cluster: Cluster) -> PathBuf {
+        self.cluster(cluster).join("spool")
+    }
+    /// The scratch cluster of a restore; the next one empties what an interrupted one has left.
+    pub fn scratch(&self) -> PathBuf {
+        self.state.join("postgres/scratch")
+    }
+    /// What a restore has fetched.
+    pub fn fetched(&self) -> PathBuf {
+        self.state.join("postgres/fetched")
+    }
+    /// Folder of the scratch cluster's socket.
+    pub fn scratch_socket(&self) -> PathBuf {
+        self.runtime.join("postgres").join("scratch")
+    }
     /// Major version of the PostgreSQL that made a cluster: no other can open it.
     pub fn cluster_version(&self, cluster: Cluster) -> PathBuf {
         self.state

@@ -35,6 +35,8 @@ pub(crate) struct Platform {
     pub(crate) publishing: Mutex<()>,
     /// The golden copy of staging: made by one at a time.
     pub(crate) golden: crate::preview::Golden,
+    /// Backups: made by one at a time.
+    pub(crate) backups: crate::backups::Backups,
     pub(crate) store: Arc<Store>,
     version: AtomicU64,
 }
@@ -78,6 +80,7 @@ impl Platform {
             shared: Mutex::default(),
             publishing: Mutex::default(),
             golden: crate::preview::Golden::default(),
+            backups: crate::backups::Backups::default(),
             credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
             supervisor,
             machine: machine(),

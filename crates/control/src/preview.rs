@@ -1,12 +1,12 @@
 //! Previews' databases: copies of a golden copy of staging, which is made anew after each deployment there.
 
+use crate::backups::PasswordFile;
 use crate::credentials::EnvironmentSecrets;
 use crate::engines;
 use crate::platform::{Platform, application_of};
 use crate::words::Fault;
 use astraler_model::{Cluster, Environment};
 use astraler_postgres as postgres;
-use std::path::PathBuf;
 use tokio::sync::{Mutex, Notify};
 
 /// Database and role of the golden copy: no environment's identifier.
@@ -49,28 +49,10 @@ async fn make(platform: &Platform) -> Result<(), Fault> {
         password: password.expose().to_owned(),
         mask: application.mask.clone(),
     };
-    let file = password_file(platform, &admin)?;
-    postgres::refresh_golden(&admin, &binaries, &spec, &file.0)
+    let file = PasswordFile::write(platform, "golden.pgpass", &admin).map_err(|error| fault(&error))?;
+    postgres::refresh_golden(&admin, &binaries, &spec, file.path())
         .await
         .map_err(|error| fault(&error))
-}
-
-/// A file that goes with its value.
-struct PasswordFile(PathBuf);
-
-impl Drop for PasswordFile {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
-    }
-}
-
-/// The superuser's password, for `pg_dump` alone and as long as it runs.
-fn password_file(platform: &Platform, admin: &postgres::Access) -> Result<PasswordFile, Fault> {
-    let path = platform.installation.layout.secret("golden.pgpass");
-    let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
-    let line = format!("*:*:*:{}:{}\n", escaped(&admin.user), escaped(&admin.password));
-    astraler_host::file::replace(&path, line.as_bytes(), 0o600).map_err(|error| Fault::of(PART, &error))?;
-    Ok(PasswordFile(path))
 }
 
 /// Makes a preview's database a copy of the golden one, unless it is there. Says so when it was made.

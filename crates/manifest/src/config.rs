@@ -4,6 +4,7 @@
 //! A key marked `planned` is part of the shape, but nothing makes it effective yet: it is refused.
 
 mod alerts;
+mod backups;
 mod pipeline;
 mod planned;
 mod release;
@@ -13,6 +14,8 @@ mod signals;
 pub use alerts::{
     AlertChannel, AlertSeverity, Alerts, EmailSettings, MailTls, PagerDutySettings, SlackSettings,
 };
+pub use backups::Backups;
+pub(crate) use backups::Recovery;
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
@@ -85,11 +88,9 @@ pub struct Config {
     pub scaling: Scaling,
     /// What is backed up, when, and where to.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub backups: Backups,
     /// Restores and their drills.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub recovery: Recovery,
     /// Which secrets must be there, and how old they may be.
     #[serde(default)]

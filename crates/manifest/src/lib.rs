@@ -15,10 +15,10 @@ mod validate;
 mod wrangler;
 
 pub use config::{
-    AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Build, Common, Config, Database, Deploy, Edge,
-    EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings, Environments, MailTls, MaxmemoryPolicy,
-    PagerDutySettings, PreviewSettings, Redis, RequiredSecret, Runtime, Sandbox, Secrets, Signals,
-    SlackSettings, WorkerSettings,
+    AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config, Database,
+    Deploy, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings, Environments, MailTls,
+    MaxmemoryPolicy, PagerDutySettings, PreviewSettings, Redis, RequiredSecret, Runtime, Sandbox, Secrets,
+    Signals, SlackSettings, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};

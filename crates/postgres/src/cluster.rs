@@ -47,6 +47,20 @@ pub struct ClusterConfig {
     pub machine: Machine,
     /// The part of the machine's memory that this cluster may plan with, 0 to 1.
     pub share: f32,
+    /// Where finished segments of the log go; nowhere when absent.
+    pub archive: Option<ArchiveConfig>,
+}
+
+/// Continuous archiving: finished segments of the log are left, compressed, in a folder that somebody empties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// The folder; the server's own user writes it, and whoever is of its group takes from it.
+    pub spool: PathBuf,
+    /// A segment is ended after so long, if anything was written.
+    pub timeout_s: u32,
+    /// So many segments may wait. Where one more does not fit, a file `gap` says so and the server goes on: an archive
+    /// that is away must not fill the disk that the database is on.
+    pub max_segments: u32,
 }
 
 impl ClusterConfig {
@@ -171,7 +185,14 @@ pub fn server_unit(config: &ClusterConfig) -> UnitSpec {
                 mode: 0o750,
                 group: None,
             },
-        ],
+        ]
+        .into_iter()
+        .chain(config.archive.iter().map(|archive| DirectorySpec {
+            path: archive.spool.clone(),
+            mode: 0o770,
+            group: None,
+        }))
+        .collect(),
         credentials: vec![],
         stdin: None,
         listeners: vec![],
@@ -196,7 +217,7 @@ fn unit_name(cluster: Cluster, suffix: &str) -> UnitName {
     UnitName::new(format!("postgres-{cluster}{suffix}")).expect("made of lower-case letters and dashes")
 }
 
-fn environment() -> BTreeMap<String, String> {
+pub(crate) fn environment() -> BTreeMap<String, String> {
     [
         ("PATH", "/usr/bin:/bin"),
         ("LANG", "C.UTF-8"),
@@ -217,6 +238,6 @@ fn configuration_digest(config: &ClusterConfig) -> String {
     hex::encode(hasher.finalize())
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }

@@ -7,11 +7,38 @@ const MIB: u64 = 1 << 20;
 
 /// Name and contents of each file in the cluster's `conf/` folder. None holds a secret.
 pub fn configuration_files(config: &ClusterConfig) -> Vec<(String, String)> {
-    vec![
+    let mut files = vec![
         ("postgresql.conf".into(), postgresql_conf(config)),
         ("pg_hba.conf".into(), pg_hba_conf(config)),
-    ]
+    ];
+    if config.archive.is_some() {
+        files.push((ARCHIVE_FILE.into(), ARCHIVE_SCRIPT.into()));
+    }
+    files
 }
+
+/// The `archive_command`, in the cluster's `conf/` folder.
+const ARCHIVE_FILE: &str = "archive.sh";
+
+/// A segment is in the spool when it is whole and on disk: compressed beside, synced, renamed. Archived twice, it is the
+/// same file. <https://www.postgresql.org/docs/current/continuous-archiving.html>
+const ARCHIVE_SCRIPT: &str = r#"# Written by astraler; changes are overwritten.
+# archive.sh SPOOL LIMIT SEGMENT-PATH SEGMENT-NAME
+set -eu
+spool=$1; limit=$2; from=$3; name=$4
+umask 027
+cd "$spool"
+set -- [0-9A-F]*.gz
+if [ "$#" -ge "$limit" ]; then
+  # Kept: the first segment that was left out. The server goes on; the archive needs a new base backup.
+  [ -e gap ] || { echo "$name" > .gap; sync .gap; mv .gap gap; }
+  exit 0
+fi
+gzip -1 -n < "$from" > ".$name"
+sync ".$name"
+mv ".$name" "$name.gz"
+sync .
+"#;
 
 fn pg_hba_conf(config: &ClusterConfig) -> String {
     let mut text = String::from(
@@ -23,6 +50,11 @@ fn pg_hba_conf(config: &ClusterConfig) -> String {
         text.push_str("host all all 127.0.0.1/32 scram-sha-256\n");
     }
     text
+}
+
+/// Quoted for the shell, and for `archive_command`, which reads `%`.
+pub(crate) fn shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''").replace('%', "%%"))
 }
 
 /// Sizes that follow from the machine, in MiB.
@@ -85,6 +117,18 @@ fn postgresql_conf(config: &ClusterConfig) -> String {
     conf.part("Write-ahead log. `replica` so that archiving and replicas need no change of format.");
     conf.set("wal_level", "replica");
     conf.set("max_wal_senders", 4);
+    if let Some(archive) = &config.archive {
+        let script = config.conf_directory().join(ARCHIVE_FILE);
+        conf.set("archive_mode", "on");
+        conf.set("archive_timeout", format_args!("'{}s'", archive.timeout_s));
+        let command = format!(
+            "/bin/sh {} {} {} \"$PWD/%p\" %f",
+            shell(&script.display().to_string()),
+            shell(&archive.spool.display().to_string()),
+            archive.max_segments
+        );
+        conf.text("archive_command", &command);
+    }
     conf.set("max_replication_slots", 4);
     conf.set("max_slot_wal_keep_size", "'4GB'");
     conf.set("fsync", "on");
@@ -194,6 +238,7 @@ mod tests {
             max_connections,
             machine: Machine { memory_bytes, cores },
             share,
+            archive: None,
         }
     }
 
@@ -211,6 +256,83 @@ mod tests {
             prop_assert!(sizes.effective_cache_size as f64 <= budget.max(128.0));
             prop_assert!((sizes.work_mem * u64::from(connections)) as f64 <= (budget / 2.0).max(4.0 * f64::from(connections)));
         }
+    }
+
+    /// The script as the server runs it.
+    fn archive(spool: &std::path::Path, limit: u32, from: &std::path::Path, name: &str) -> bool {
+        let script = spool.with_file_name(ARCHIVE_FILE);
+        std::io::Write::write_all(
+            &mut std::fs::File::create(&script).unwrap(),
+            ARCHIVE_SCRIPT.as_bytes(),
+        )
+        .unwrap();
+        let status = std::process::Command::new("/bin/sh")
+            .arg(&script)
+            .arg(spool)
+            .arg(limit.to_string())
+            .arg(from)
+            .arg(name)
+            .status();
+        status.unwrap().success()
+    }
+
+    #[test]
+    fn a_segment_is_spooled_whole_and_twice_is_once_and_a_full_spool_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = folder.path().join("spool's");
+        std::fs::create_dir(&spool).unwrap();
+        let segment = folder.path().join("segment");
+        std::io::Write::write_all(&mut std::fs::File::create(&segment).unwrap(), &[7; 100_000]).unwrap();
+        let names = [
+            "000000010000000000000001",
+            "000000010000000000000002",
+            "000000010000000000000003",
+        ];
+        assert!(archive(&spool, 2, &segment, names[0]));
+        let first = std::fs::read(spool.join(format!("{}.gz", names[0]))).unwrap();
+        assert!(archive(&spool, 2, &segment, names[0]));
+        assert_eq!(
+            std::fs::read(spool.join(format!("{}.gz", names[0]))).unwrap(),
+            first
+        );
+        assert!(archive(&spool, 2, &segment, names[1]));
+        assert!(archive(&spool, 2, &segment, names[2]), "the server goes on");
+        assert_eq!(
+            std::fs::read_to_string(spool.join("gap")).unwrap().trim(),
+            names[2]
+        );
+        let mut left: Vec<_> = std::fs::read_dir(&spool)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                format!("{}.gz", names[0]),
+                format!("{}.gz", names[1]),
+                "gap".to_owned()
+            ]
+        );
+        assert!(
+            !archive(&spool, 9, &folder.path().join("none"), names[2]),
+            "what cannot be read is not archived"
+        );
+    }
+
+    #[test]
+    fn archiving_is_on_where_it_is_asked_for_only() {
+        let mut config = config(8 << 30, 2, 0.5, 100);
+        assert!(!configuration_files(&config)[0].1.contains("archive_mode"));
+        config.archive = Some(crate::cluster::ArchiveConfig {
+            spool: "/state/it's 100%/spool".into(),
+            timeout_s: 60,
+            max_segments: 256,
+        });
+        let files = configuration_files(&config);
+        assert_eq!(files.len(), 3);
+        let command = r#"archive_command = '/bin/sh ''/state/postgres/shared/conf/archive.sh'' ''/state/it''\\''''s 100%%/spool'' 256 "$PWD/%p" %f'"#;
+        assert!(files[0].1.contains(command), "{}", files[0].1);
     }
 
     #[test]

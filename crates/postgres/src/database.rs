@@ -125,7 +125,9 @@ pub async fn drop_database(admin: &Access, spec: &DatabaseSpec) -> Result<(), Da
             &format!("SELECT pg_advisory_lock({LOCK})"),
         )
         .await?;
-    for database in [spec.environment.identifier(), copying(spec.environment)] {
+    let database = spec.environment.identifier();
+    let aside = [crate::swap::recovering(&database), crate::swap::before(&database)];
+    for database in [database, copying(spec.environment)].into_iter().chain(aside) {
         let database = identifier(&database);
         server
             .run(

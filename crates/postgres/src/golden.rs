@@ -274,7 +274,7 @@ async fn clones(server: &Session) -> Result<bool, DatabaseError> {
     .await
 }
 
-async fn has_database(server: &Session, name: &str) -> Result<bool, DatabaseError> {
+pub(crate) async fn has_database(server: &Session, name: &str) -> Result<bool, DatabaseError> {
     exists(server, "SELECT 1::text FROM pg_database WHERE datname = $1", name).await
 }
 
@@ -297,7 +297,7 @@ async fn drop_template(server: &Session, name: &str) -> Result<(), DatabaseError
 }
 
 /// Ends every session in a database and waits until it has none, for two seconds at most: what comes then says why not.
-async fn end_sessions(server: &Session, name: &str) -> Result<(), DatabaseError> {
+pub(crate) async fn end_sessions(server: &Session, name: &str) -> Result<(), DatabaseError> {
     const STEP: &str = "ending sessions";
     for _ in 0..200 {
         let left = server
@@ -323,17 +323,38 @@ async fn copy_rows(
     into: &str,
     password_file: &Path,
 ) -> Result<(), GoldenError> {
+    let dump = [
+        "--format=custom",
+        "--compress=0",
+        "--no-owner",
+        "--no-acl",
+        "--lock-wait-timeout=30s",
+        "--dbname",
+        &spec.source,
+    ];
+    let restore = [
+        "--no-owner",
+        "--no-acl",
+        "--exit-on-error",
+        "--role",
+        &spec.golden,
+        "--dbname",
+        into,
+    ];
+    pipe(binaries, password_file, (admin, &dump), (admin, &restore)).await
+}
+
+/// `pg_dump` of one server into `pg_restore` of another, or of the same.
+pub(crate) async fn pipe(
+    binaries: &Binaries,
+    password_file: &Path,
+    (from, dump_arguments): (&Access, &[&str]),
+    (into, restore_arguments): (&Access, &[&str]),
+) -> Result<(), GoldenError> {
     let dump_program = binaries.directory.join("pg_dump");
     let restore_program = binaries.directory.join("pg_restore");
-    let mut dump = program(&dump_program, admin, password_file)
-        .args([
-            "--format=custom",
-            "--compress=0",
-            "--no-owner",
-            "--no-acl",
-            "--lock-wait-timeout=30s",
-        ])
-        .args(["--dbname", &spec.source])
+    let mut dump = program(&dump_program, from, password_file)
+        .args(dump_arguments)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| GoldenError::Program {
@@ -348,15 +369,8 @@ async fn copy_rows(
         Some(pipe) => pipe.try_into().map_err(failed)?,
         None => Stdio::null(),
     };
-    let restore = program(&restore_program, admin, password_file)
-        .args([
-            "--no-owner",
-            "--no-acl",
-            "--exit-on-error",
-            "--role",
-            &spec.golden,
-        ])
-        .args(["--dbname", into])
+    let restore = program(&restore_program, into, password_file)
+        .args(restore_arguments)
         .stdin(pipe)
         .stdout(Stdio::null())
         .spawn()

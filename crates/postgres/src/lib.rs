@@ -6,6 +6,7 @@
 //! where secrets come from, what a release is, or what a worker is.
 
 mod access;
+mod archive;
 mod binaries;
 mod cluster;
 mod configuration;
@@ -15,11 +16,14 @@ mod inspect;
 mod migrate;
 pub mod pool;
 mod scram;
+mod scratch;
 mod split;
+mod swap;
 
 pub use access::{Access, AccessError, ConnectionCount, connect, connection_count, ping, wait_ready};
+pub use archive::{archiver, database_names, end_segment, system_identifier};
 pub use binaries::{Binaries, BinariesError, find_binaries, find_binaries_in};
-pub use cluster::{ClusterConfig, Machine, SUPERUSER, initdb_unit, server_unit};
+pub use cluster::{ArchiveConfig, ClusterConfig, Machine, SUPERUSER, initdb_unit, server_unit};
 pub use configuration::configuration_files;
 pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database, service_settings};
 pub use golden::{GoldenError, GoldenSpec, copy_golden, drop_golden, golden_exists, refresh_golden};
@@ -30,3 +34,5 @@ pub use inspect::{
 pub use migrate::{
     Applied, MigrateError, MigrateOptions, Migration, MigrationsError, migrate, migrate_with, read_migrations,
 };
+pub use scratch::{ScratchConfig, scratch_unit, scratch_units, unpack_unit};
+pub use swap::{before, copy_aside, drop_aside, recovering, swap_in};

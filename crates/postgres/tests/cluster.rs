@@ -62,6 +62,7 @@ impl TestCluster {
                 cores: 2,
             },
             share: 0.25,
+            archive: None,
         };
         fs::create_dir_all(config.conf_directory()).unwrap();
         for (name, contents) in configuration_files(&config) {

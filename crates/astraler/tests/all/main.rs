@@ -6,6 +6,7 @@
 )]
 
 mod alerts;
+mod backups;
 mod canary;
 mod cli;
 mod crash;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every route of the API with each method that it answers, and what a bearer without the scope sends: `{}` where it is
 /// refused before anything is read.
-const ROUTES: [(&str, &str, &str); 51] = [
+const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/status", "{}"),
     ("POST", "/v1/up", "{}"),
     ("POST", "/v1/down", "{}"),
@@ -69,6 +69,11 @@ const ROUTES: [(&str, &str, &str); 51] = [
     ("GET", "/v1/releases/0123", "{}"),
     ("GET", "/v1/releases/0123/verify", "{}"),
     ("GET", "/v1/releases/0123/archive", "{}"),
+    ("GET", "/v1/backups", "{}"),
+    ("GET", "/v1/backups/list", "{}"),
+    ("POST", "/v1/backups/run", "{}"),
+    ("POST", "/v1/backups/verify", "{}"),
+    ("POST", "/v1/recover/database", "{}"),
 ];
 
 /// Files whose routes are on a socket of their own, which no token opens.

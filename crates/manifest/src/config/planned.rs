@@ -225,59 +225,6 @@ impl Default for Scaling {
     }
 }
 
-/// Backups.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Backups {
-    /// Destination off this machine, `s3://bucket/prefix`.
-    pub target_url: Option<String>,
-    /// Accept a destination on the device that is protected.
-    pub allow_same_device: bool,
-    /// Hours between dumps.
-    pub database_hours: u32,
-    /// Archive the write-ahead log continuously.
-    pub wal: bool,
-    /// Days between encrypted backups of secrets.
-    pub secrets_days: u32,
-    /// Days a backup is kept.
-    pub retention_days: u32,
-    /// Remote of the configuration's repository.
-    pub config_git_url: Option<String>,
-}
-
-impl Default for Backups {
-    fn default() -> Self {
-        Self {
-            target_url: None,
-            allow_same_device: false,
-            database_hours: 24,
-            wal: true,
-            secrets_days: 7,
-            retention_days: 30,
-            config_git_url: None,
-        }
-    }
-}
-
-/// Restores.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Recovery {
-    /// Hours between drills.
-    pub drill_hours: u32,
-    /// Most data that may be lost.
-    pub recovery_point_s: u32,
-}
-
-impl Default for Recovery {
-    fn default() -> Self {
-        Self {
-            drill_hours: 24,
-            recovery_point_s: 120,
-        }
-    }
-}
-
 /// The console.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

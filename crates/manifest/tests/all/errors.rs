@@ -21,7 +21,7 @@ routes = ["api"]
 maxmemory_policy = "sometimes"
 maxmemory_bytes = "much"
 
-[backups]
+[console]
 "#;
 
 #[test]

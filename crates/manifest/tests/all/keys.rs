@@ -591,6 +591,42 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "100000000",
         "signals::what_happened_is_found_while_its_keeper_comes_and_goes",
     ),
+    (
+        "backups.target_url",
+        "\"s3://team-backups/shop\"",
+        "backups::logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told",
+    ),
+    (
+        "backups.endpoint_url",
+        "\"https://backups.example\"",
+        "backups::logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told",
+    ),
+    (
+        "backups.credentials_file",
+        "\"/etc/astraler/backups.env\"",
+        "backups::logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told",
+    ),
+    (
+        "backups.allow_same_device",
+        "true",
+        "backups::backups_are_as_their_keys_say",
+    ),
+    (
+        "backups.database_hours",
+        "6",
+        "backups::backups_are_as_their_keys_say",
+    ),
+    ("backups.wal", "false", "backups::backups_are_as_their_keys_say"),
+    (
+        "backups.retention_days",
+        "7",
+        "backups::backups_are_as_their_keys_say",
+    ),
+    (
+        "recovery.recovery_point_s",
+        "60",
+        "backups::backups_are_as_their_keys_say",
+    ),
 ];
 
 #[test]

@@ -1,0 +1,60 @@
+//! `astraler backup …` and `astraler recover …`.
+
+use super::Json;
+use clap::Subcommand;
+
+/// `backup`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Show how old, how large and how far the backups are; exit code 1 when something is missing, old or shrunken.
+    #[command(after_help = "Examples:\n  astraler backup status\n  astraler backup status --json")]
+    Status(Json),
+    /// Show the backups that were tried, newest first.
+    #[command(after_help = "Examples:\n  astraler backup list\n  astraler backup list -n 100 --json")]
+    List {
+        /// So many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: u32,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Read the newest backups back and compare them with what was written down when they were made.
+    #[command(after_help = "Example:\n  astraler backup verify")]
+    Verify {
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make all backups now: a base of each cluster, a dump of each database.
+    #[command(after_help = "Example:\n  astraler backup run")]
+    Run {
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `recover`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecoverCommand {
+    /// Bring an environment's database to the moment before a point in time; the others of its cluster stay as they are.
+    #[command(after_help = "Examples:
+  astraler recover database --env production --to 2026-11-27T18:50:30Z --dry-run
+  astraler recover database --env production --to 2026-11-27T18:50:30Z
+
+What was there is kept, closed, as DATABASE_before until the next recovery.")]
+    Database {
+        /// Which environment.
+        #[arg(long = "env", value_name = "NAME")]
+        environment: String,
+        /// The point in time, UTC: all that was committed before it comes back.
+        #[arg(long, value_name = "TIME")]
+        to: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,78 @@
+//! Backups and what comes back from them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Backups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backups {
+    /// Destination off this machine: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or
+    /// `file:///folder`. Nothing is backed up without one.
+    pub target_url: Option<String>,
+    /// Address of an S3 service that is not Amazon's, as R2's.
+    pub endpoint_url: Option<String>,
+    /// Absolute path of a file with the destination's credentials, `NAME=value` lines as its vendor names them; mode 0600,
+    /// its owner the daemon's user.
+    pub credentials_file: Option<String>,
+    /// Accept a destination of production on the device that is protected.
+    pub allow_same_device: bool,
+    /// Hours between backups: a dump of each database, and with `wal` a base of each cluster.
+    #[schemars(range(min = 1, max = 744))]
+    pub database_hours: u32,
+    /// Archive the write-ahead log continuously: any second can be brought back.
+    pub wal: bool,
+    /// Days between encrypted backups of secrets.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub secrets_days: u32,
+    /// Days a backup is kept; the newest of each stays.
+    #[schemars(range(min = 1, max = 3650))]
+    pub retention_days: u32,
+    /// Remote of the configuration's repository.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub config_git_url: Option<String>,
+}
+
+impl Default for Backups {
+    fn default() -> Self {
+        Self {
+            target_url: None,
+            endpoint_url: None,
+            credentials_file: None,
+            allow_same_device: false,
+            database_hours: 24,
+            wal: true,
+            secrets_days: 7,
+            retention_days: 30,
+            config_git_url: None,
+        }
+    }
+}
+
+impl Backups {
+    /// Whether the log of clusters goes to a destination.
+    pub fn archives(&self) -> bool {
+        self.wal && self.target_url.is_some()
+    }
+}
+
+/// Restores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recovery {
+    /// Hours between drills.
+    #[schemars(extend("x-astraler-status" = "planned"))]
+    pub drill_hours: u32,
+    /// Most data that may be lost with the machine: the log goes to the destination twice as often.
+    #[schemars(range(min = 10, max = 3600))]
+    pub recovery_point_s: u32,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self {
+            drill_hours: 24,
+            recovery_point_s: 120,
+        }
+    }
+}
