@@ -231,7 +231,7 @@ impl RootKey {
         file.sync_all()
     }
 
-    fn to_text(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn to_text(&self) -> Zeroizing<Vec<u8>> {
         let mut text = Zeroizing::new(vec![0; LABEL.len() + 1 + 64 + 1 + 8 + 1]);
         let (label, rest) = text.split_at_mut(LABEL.len());
         label.copy_from_slice(LABEL.as_bytes());
@@ -248,7 +248,7 @@ impl RootKey {
         text
     }
 
-    fn parse(text: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, &'static str> {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let mut words = text.split(|b| *b == b' ');
         if words.next() != Some(LABEL.as_bytes()) {
