@@ -6,7 +6,9 @@ mod secrets;
 
 pub(crate) use alerts::AlertsCommand;
 pub(crate) use recovery::{BackupCommand, RecoverCommand};
-pub(crate) use secrets::{Place as SecretsPlace, SecretsCommand, Value as SecretsValue};
+pub(crate) use secrets::{
+    Place as SecretsPlace, RecoveryKeyCommand, SecretsCommand, Shares, Value as SecretsValue,
+};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

@@ -21,6 +21,7 @@ mod pipeline_run;
 mod pipeline_runs;
 mod plan;
 mod recover;
+mod recovery_key;
 mod reference;
 mod release;
 mod secrets;

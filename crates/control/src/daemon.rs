@@ -66,6 +66,8 @@ pub(crate) struct Daemon {
     pub(crate) runs: crate::runs::Runs,
     /// What fires, and notices on their way.
     pub(crate) alerts: crate::alerts::Alerts,
+    /// The repository of the configuration.
+    pub(crate) config_git: crate::config_git::ConfigGit,
     /// Environments that this process brought back after they had been down.
     healed: StdMutex<BTreeSet<Environment>>,
 }
@@ -83,6 +85,7 @@ impl Daemon {
             exchanges: crate::git::Exchanges::default(),
             runs: crate::runs::Runs::default(),
             alerts: crate::alerts::Alerts::default(),
+            config_git: crate::config_git::ConfigGit::default(),
             healed: StdMutex::default(),
         }
     }
@@ -129,6 +132,7 @@ pub async fn run(
     crate::alerts::keep(&daemon);
     tokio::spawn(crate::watch::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::backups::keep(Arc::clone(&daemon)));
+    tokio::spawn(crate::config_git::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {

@@ -218,6 +218,10 @@ impl Layout {
     pub fn run_sockets(&self, number: u64) -> PathBuf {
         self.runtime.join("runs").join(number.to_string())
     }
+    /// The repository of the configuration; no application bears such a name.
+    pub fn config_git(&self) -> PathBuf {
+        self.state.join("git").join("@configuration.git")
+    }
     /// The application's repository.
     pub fn repository(&self, application: &str) -> PathBuf {
         self.state.join("git").join(format!("{application}.git"))
@@ -237,6 +241,10 @@ impl Layout {
     /// Segments of a cluster's log on their way to the destination of backups.
     pub fn wal_spool(&self, cluster: Cluster) -> PathBuf {
         self.cluster(cluster).join("spool")
+    }
+    /// Where backups are put together that are not the engines'.
+    pub fn backup_work(&self) -> PathBuf {
+        self.state.join("control/backup")
     }
     /// The scratch cluster of a restore; the next one empties what an interrupted one has left.
     pub fn scratch(&self) -> PathBuf {

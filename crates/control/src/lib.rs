@@ -14,6 +14,7 @@ mod application;
 mod backups;
 mod change;
 mod client;
+mod config_git;
 mod credentials;
 mod daemon;
 mod deploy;
@@ -54,6 +55,7 @@ pub use alerts::{AcknowledgeRequest, AlertsReport, ChannelReport, SilenceRequest
 pub use application::{MAX_MASK_BYTES, ReleaseConfiguration};
 pub use backups::{ArchiveStanding, BackupReport, BackupStanding, ClusterBackups, Progress};
 pub use client::{AdminClient, ClientError};
+pub use config_git::ConfigGitReport;
 pub use daemon::{DaemonError, Listening, run};
 pub use engines::POSTGRES_VERSIONS;
 pub use gates::{GateStanding, Standing};

@@ -54,10 +54,56 @@ impl Repository {
         &self.path
     }
 
+    /// Makes an empty one, whose first branch has this name.
+    pub(crate) fn init(&self, branch: &str) -> Outcome<()> {
+        let mut init = plain(Path::new("/"));
+        init.args(["init", "--quiet", "--bare", "--initial-branch", branch])
+            .arg(&self.path);
+        finish(init, "init").map(drop)
+    }
+
+    /// Everything that branches and tags reach, in one file; false where there is nothing.
+    pub(crate) fn bundle(&self, to: &Path) -> Outcome<bool> {
+        if !self.path.is_dir()
+            || self
+                .text(&["for-each-ref", "--count=1", "refs/heads", "refs/tags"])?
+                .is_empty()
+        {
+            return Ok(false);
+        }
+        let mut bundle = self.command(&["bundle", "create", "--quiet"]);
+        bundle.arg(to).args(["--branches", "--tags"]);
+        finish(bundle, "bundle").map(|_| true)
+    }
+
+    /// Takes in what is written in the form of `git fast-import`.
+    pub(crate) fn import(&self, stream: &[u8]) -> Outcome<()> {
+        let mut import = self.command(&["fast-import", "--quiet", "--force", "--done"]);
+        import
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = import.spawn().map_err(RepositoryError::Start)?;
+        // It answers nothing before it has read all; an end that comes early is told by its status.
+        if let Some(mut input) = child.stdin.take() {
+            let _ = io::Write::write_all(&mut input, stream);
+        }
+        checked(
+            child.wait_with_output().map_err(RepositoryError::Start)?,
+            "fast-import",
+        )
+        .map(drop)
+    }
+
     /// The commit that a branch names.
     pub(crate) fn tip(&self, branch: &str) -> Option<String> {
         let reference = format!("refs/heads/{branch}^{{commit}}");
         self.text(&["rev-parse", "--verify", "--quiet", &reference]).ok()
+    }
+
+    /// What a reference names.
+    pub(crate) fn target(&self, reference: &str) -> Option<String> {
+        self.text(&["rev-parse", "--verify", "--quiet", reference]).ok()
     }
 
     /// The tree of a commit.
@@ -156,11 +202,11 @@ impl Repository {
         give(&self.path, group).map_err(RepositoryError::Give)
     }
 
-    fn text(&self, arguments: &[&str]) -> Outcome<String> {
+    pub(crate) fn text(&self, arguments: &[&str]) -> Outcome<String> {
         Ok(String::from_utf8_lossy(&self.run(arguments)?).trim().to_owned())
     }
 
-    fn run(&self, arguments: &[&str]) -> Outcome<Vec<u8>> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome<Vec<u8>> {
         finish(self.command(arguments), arguments[0])
     }
 

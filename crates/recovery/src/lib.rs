@@ -11,6 +11,9 @@
 //! base/CLUSTER/STAMP/base.tar.gz  pg_basebackup
 //! dump/DATABASE/STAMP/set.json
 //! dump/DATABASE/STAMP/dump.pgc    pg_dump -Fc
+//! state/platform/STAMP/…          control.sqlite, repository.bundle
+//! secrets/KEYS/STAMP/…            root.key.age, control.sqlite.age
+//! release/DIGEST/STAMP/…          release.tar, an OCI image layout
 //! wal/CLUSTER/SYSTEM/SEGMENT.MS.SHA256.gz
 //! ```
 //!
@@ -19,6 +22,7 @@
 mod archive;
 mod credentials;
 mod destination;
+mod files;
 mod program;
 mod restore;
 mod retention;
@@ -27,9 +31,10 @@ mod set;
 pub use archive::{GAP_FILE, Uploaded, WalObject, list_wal, upload_spool};
 pub use credentials::CredentialsError;
 pub use destination::{Destination, DestinationConfig, DestinationError};
+pub use files::file_set;
 pub use program::{BackupError, BaseRequest, DumpRequest, base_backup, dump};
 pub use restore::{Point, RestoreError, RestorePlan, fetch, plan_restore, range};
-pub use retention::{Pruned, prune};
+pub use retention::{Pruned, prune, prune_releases};
 pub use set::{BackupSet, Kind, SetError, SetObject, StoredSet, list_sets, verify};
 
 /// A time as people and PostgreSQL read it: `2026-11-27 18:50:30.123+00`.

@@ -310,7 +310,7 @@ fn last_words(said: &str) -> String {
 }
 
 /// A backup happens when it happens: its times are those of the machine, as the server's are.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -3,7 +3,7 @@
 use crate::archive::{is_segment, list_all_wal};
 use crate::destination::Destination;
 use crate::set::{Kind, SET_FILE, SetError, StoredSet, list_sets};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,17 +17,10 @@ pub struct Pruned {
 /// Deletes what ended before `keep_after_ms`. A set's description goes first: killed in between, what is left is no set.
 pub async fn prune(destination: &Destination, keep_after_ms: u64) -> Result<Pruned, SetError> {
     let mut pruned = Pruned::default();
-    for kind in [Kind::Base, Kind::Dump] {
+    for kind in [Kind::Base, Kind::Dump, Kind::State, Kind::Secrets] {
         let sets = list_sets(destination, kind, None).await?;
         for old in old(&sets, keep_after_ms) {
-            destination.delete(&[format!("{}/{SET_FILE}", old.key)]).await?;
-            let objects: Vec<String> = old
-                .set
-                .objects
-                .iter()
-                .map(|object| format!("{}/{}", old.key, object.name))
-                .collect();
-            destination.delete(&objects).await?;
+            delete(destination, old).await?;
             pruned.sets.push(old.key.clone());
         }
     }
@@ -57,6 +50,35 @@ pub async fn prune(destination: &Destination, keep_after_ms: u64) -> Result<Prun
     destination.delete(&gone).await?;
     pruned.segments = gone.len() as u64;
     Ok(pruned)
+}
+
+/// Deletes releases that ended before `keep_after_ms` and that nothing in `needed` names; the folders of their sets.
+pub async fn prune_releases(
+    destination: &Destination,
+    needed: &BTreeSet<String>,
+    keep_after_ms: u64,
+) -> Result<Vec<String>, SetError> {
+    let mut gone = Vec::new();
+    for stored in list_sets(destination, Kind::Release, None).await? {
+        if stored.set.ended_ms < keep_after_ms && !needed.contains(&stored.set.subject) {
+            delete(destination, &stored).await?;
+            gone.push(stored.key);
+        }
+    }
+    Ok(gone)
+}
+
+async fn delete(destination: &Destination, stored: &StoredSet) -> Result<(), SetError> {
+    destination
+        .delete(&[format!("{}/{SET_FILE}", stored.key)])
+        .await?;
+    let objects: Vec<String> = stored
+        .set
+        .objects
+        .iter()
+        .map(|object| format!("{}/{}", stored.key, object.name))
+        .collect();
+    Ok(destination.delete(&objects).await?)
 }
 
 /// Those that may go: of each subject all that ended before, but for the newest.

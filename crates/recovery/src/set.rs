@@ -19,6 +19,12 @@ pub enum Kind {
     Base,
     /// One database, as SQL.
     Dump,
+    /// What the control plane knows: its database, whose secrets are sealed, and the application's repository.
+    State,
+    /// The root key and the control plane's database, sealed to the recovery key.
+    Secrets,
+    /// One release.
+    Release,
 }
 
 impl Kind {
@@ -27,6 +33,9 @@ impl Kind {
         match self {
             Self::Base => "base",
             Self::Dump => "dump",
+            Self::State => "state",
+            Self::Secrets => "secrets",
+            Self::Release => "release",
         }
     }
 }
@@ -49,9 +58,9 @@ pub struct BackupSet {
     pub format: u32,
     /// What it is.
     pub kind: Kind,
-    /// The cluster, or the database.
+    /// The cluster, the database, the release…
     pub subject: String,
-    /// Version of PostgreSQL that made it.
+    /// Version of PostgreSQL that made it; empty where none did.
     pub postgres: String,
     /// When it was begun, in milliseconds since the Unix epoch.
     pub started_ms: u64,

@@ -46,7 +46,9 @@ pub enum RecoveryKeyError {
     #[error("this is no share of a recovery key: {0}")]
     Share(&'static str),
     /// Too few different shares.
-    #[error("{THRESHOLD} of the {SHARES} shares are needed, and {given} is given: the same share twice is one")]
+    #[error(
+        "{THRESHOLD} of the {SHARES} shares are needed, and {given} is given: the same share twice is one"
+    )]
     TooFew {
         /// Different ones.
         given: usize,
@@ -126,9 +128,7 @@ impl RecoveryKey {
         numbers.sort_unstable();
         numbers.dedup();
         let Some(first) = shares.first().filter(|_| numbers.len() >= THRESHOLD.into()) else {
-            return Err(RecoveryKeyError::TooFew {
-                given: numbers.len(),
-            });
+            return Err(RecoveryKeyError::TooFew { given: numbers.len() });
         };
         if let Some(other) = shares.iter().find(|share| share.key != first.key) {
             return Err(RecoveryKeyError::Mixed {
@@ -266,7 +266,9 @@ impl Share {
     pub fn parse(text: &str) -> Result<Self, RecoveryKeyError> {
         let mut words = text.split_whitespace();
         if words.next() != Some(LABEL) {
-            return Err(RecoveryKeyError::Share("it does not begin with `astraler-share-1`"));
+            return Err(RecoveryKeyError::Share(
+                "it does not begin with `astraler-share-1`",
+            ));
         }
         let (Some(key), Some(number), Some(digits), Some(sum), None) = (
             words.next(),
@@ -279,8 +281,8 @@ impl Share {
                 "expected the label, the key's name, the number, the digits and the checksum on one line",
             ));
         };
-        let bytes = hex::decode(digits)
-            .map_err(|_| RecoveryKeyError::Share("its digits are not hexadecimal"))?;
+        let bytes =
+            hex::decode(digits).map_err(|_| RecoveryKeyError::Share("its digits are not hexadecimal"))?;
         let share = Self {
             key: key.to_owned(),
             number: number
@@ -390,7 +392,10 @@ mod tests {
         let mut sealed = Vec::new();
         key.recipient().seal(&mut much.as_slice(), &mut sealed).unwrap();
         let mut opened = Vec::new();
-        key.open(sealed.as_slice()).unwrap().read_to_end(&mut opened).unwrap();
+        key.open(sealed.as_slice())
+            .unwrap()
+            .read_to_end(&mut opened)
+            .unwrap();
         assert!(opened == much, "what comes out is what went in");
     }
 

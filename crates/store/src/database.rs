@@ -106,6 +106,17 @@ impl Store {
         &self.path
     }
 
+    /// Writes a copy of the whole database, as it is now, to a file that is not there yet. What is sealed stays sealed.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let operation = "copy the database";
+        // On a connection of its own: writers do not wait.
+        let connection = connect(&self.path, read_only())?;
+        connection
+            .execute("VACUUM INTO ?1", [&path.to_string_lossy()])
+            .map(drop)
+            .map_err(|error| self.explain(operation, error.into()))
+    }
+
     /// Asks SQLite to check the whole file for damage; `Ok` with an empty list means there is none. Reads every
     /// page: for `doctor`, not for every start.
     pub fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -104,6 +104,11 @@ impl Platform {
         self.root.path().join("state")
     }
 
+    /// The folder below which the root key is kept.
+    pub fn config(&self) -> PathBuf {
+        self.root.path().join("config")
+    }
+
     /// The folder below which the runtime folder is made.
     pub fn runtime(&self) -> PathBuf {
         self.root.path().join("run")

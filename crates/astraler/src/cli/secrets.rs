@@ -119,6 +119,9 @@ Workers have it from the next deployment on, jobs from the next run on.")]
         #[arg(long)]
         json: bool,
     },
+    /// The key above the backups of secrets, in three shares of which any two open them. It needs no platform.
+    #[command(subcommand)]
+    RecoveryKey(RecoveryKeyCommand),
     /// Replace the keys that secrets are under: those of the environments, or the root key. No secret changes, nothing
     /// restarts; killed at any point, everything is readable, and the same command begins anew.
     #[command(after_help = "Examples:
@@ -134,6 +137,55 @@ After --root the copies that you keep of the root key open nothing that is seale
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `secrets recovery-key …`. The key in one piece is made, used and forgotten here: no platform ever holds it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecoveryKeyCommand {
+    /// Make a key: three shares for three people, and the line of the manifest that names its public half.
+    #[command(after_help = "Examples:
+  astraler secrets recovery-key create
+  astraler secrets recovery-key create --output /media/stick
+
+Each share is one line of text. Give each to another person, on paper or in a password store of theirs, and leave none on
+this machine: any two of them open the backups of all secrets. They are shown once.")]
+    Create {
+        /// Write share-1.txt to share-3.txt into this folder, readable by you only, instead of printing them.
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Whether shares fit together, and whether they are of the key that the manifest names.
+    #[command(after_help = "Example:
+  astraler secrets recovery-key check --share-file share-1.txt --share-file share-3.txt")]
+    Check {
+        #[command(flatten)]
+        shares: Shares,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Write the key in one piece, as the program `age` takes it: it opens a backup without Astraler.
+    #[command(after_help = "Examples:
+  astraler secrets recovery-key combine --share-file share-1.txt --share-file share-3.txt --output key.txt
+  age -d -i key.txt root.key.age > root.key
+
+Remove the file when you are done.")]
+    Combine {
+        #[command(flatten)]
+        shares: Shares,
+        /// The file; it must not be there yet, and is readable by you only.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+/// Shares of a recovery key.
+#[derive(Debug, Args)]
+pub(crate) struct Shares {
+    /// File with a share; give two of them.
+    #[arg(long = "share-file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Where a secret belongs.

@@ -38,6 +38,7 @@ fn status(arguments: &Arguments, json: bool) -> Outcome {
 fn show(report: &BackupReport) {
     if report.clusters.is_empty() {
         line("nothing is backed up: set backups.target_url in astraler.toml, and deploy");
+        rest(report);
         return;
     }
     for cluster in &report.clusters {
@@ -88,6 +89,29 @@ fn show(report: &BackupReport) {
                 ]
             }),
     );
+    rest(report);
+}
+
+/// What is not a table's.
+fn rest(report: &BackupReport) {
+    let configuration = &report.configuration;
+    if let Some(remote) = &configuration.remote {
+        let commit = |commit: &Option<String>| {
+            let commit = commit.as_deref().unwrap_or("nothing");
+            commit.get(..8).unwrap_or(commit).to_owned()
+        };
+        line(&format!(
+            "configuration: {} here, {} at {remote}",
+            commit(&configuration.commit),
+            commit(&configuration.pushed)
+        ));
+    }
+    if let Some(error) = &configuration.error {
+        line(&format!("  ! {error}"));
+    }
+    for note in &report.notes {
+        line(&format!("note: {note}"));
+    }
 }
 
 fn list(arguments: &Arguments, lines: u32, json: bool) -> Outcome {

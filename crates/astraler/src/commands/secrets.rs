@@ -15,7 +15,6 @@ use std::io::{IsTerminal, Read};
 const MAX_READ: u64 = 64 << 10;
 
 pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
-    let client = super::daemon(arguments)?;
     match command {
         SecretsCommand::Set {
             name,
@@ -24,7 +23,9 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
             json,
         } => {
             let (place, value) = (self::place(place)?, read(value)?);
-            let set = ask(async || client.secret_set(place, name, &value).await)?;
+            let set = ask(arguments, async |client| {
+                client.secret_set(place, name, &value).await
+            })?;
             told_set(&set, json.json)
         }
         SecretsCommand::Rotate {
@@ -39,10 +40,12 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
                 true => None,
                 false => Some(read(value)?),
             };
-            let set = ask(async || client.secret_rotate(place, name, value.as_ref()).await)?;
+            let set = ask(arguments, async |client| {
+                client.secret_rotate(place, name, value.as_ref()).await
+            })?;
             told_set(&set, json.json)
         }
-        SecretsCommand::List { place, json } => list(&client, place.as_deref(), json.json),
+        SecretsCommand::List { place, json } => list(arguments, place.as_deref(), json.json),
         SecretsCommand::Grant {
             name,
             place,
@@ -50,7 +53,9 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
             json,
         } => {
             let place = self::place(place)?;
-            let report = ask(async || client.secret_grant(place, name, to).await)?;
+            let report = ask(arguments, async |client| {
+                client.secret_grant(place, name, to).await
+            })?;
             if json.json {
                 return Ok(table::print_json(&report)?);
             }
@@ -71,7 +76,9 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
             json,
         } => {
             let place = self::place(place)?;
-            let report = ask(async || client.secret_revoke(place, name, from).await)?;
+            let report = ask(arguments, async |client| {
+                client.secret_revoke(place, name, from).await
+            })?;
             if json.json {
                 return Ok(table::print_json(&report)?);
             }
@@ -83,11 +90,11 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
             Ok(())
         }
         SecretsCommand::History { name, place, json } => {
-            history(&client, self::place(place)?, name, json.json)
+            history(arguments, self::place(place)?, name, json.json)
         }
         SecretsCommand::Remove { name, place, json } => {
             let place = self::place(place)?;
-            let left = ask(async || client.secret_remove(place, name).await)?;
+            let left = ask(arguments, async |client| client.secret_remove(place, name).await)?;
             if json.json {
                 return Ok(table::print_json(&serde_json::json!({ "pending": left }))?);
             }
@@ -99,14 +106,17 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
             environment,
             wait,
             json,
-        } => apply(&client, environment, *wait, *json),
+        } => apply(arguments, environment, *wait, *json),
+        SecretsCommand::RecoveryKey(command) => super::recovery_key::run(arguments, command),
         SecretsCommand::RotateKeys { root, json } => {
             let rotation = match root {
                 true => KeyRotation::Root,
                 false => KeyRotation::Scopes,
             };
             super::plan::carry_out(*json, "`astraler secrets rotate-keys`", |heard| {
-                ask(async || client.keys_rotate(&rotation, heard).await)
+                ask(arguments, async |client| {
+                    client.keys_rotate(&rotation, heard).await
+                })
             })?;
             if *root && !*json {
                 line("copies of the old root key open nothing that is sealed now: make new ones");
@@ -116,14 +126,14 @@ pub(super) fn run(arguments: &Arguments, command: &SecretsCommand) -> Outcome {
     }
 }
 
-fn list(client: &AdminClient, place: Option<&str>, json: bool) -> Outcome {
+fn list(arguments: &Arguments, place: Option<&str>, json: bool) -> Outcome {
     let places = match place {
         Some(place) => vec![parsed(place)?],
         None => SecretPlace::ALL.to_vec(),
     };
     let mut all: Vec<SecretReport> = Vec::new();
     for place in places {
-        all.extend(ask(async || client.secrets(place).await)?);
+        all.extend(ask(arguments, async |client| client.secrets(place).await)?);
     }
     if json {
         return Ok(table::print_json(&all)?);
@@ -171,8 +181,8 @@ fn list(client: &AdminClient, place: Option<&str>, json: bool) -> Outcome {
     Ok(())
 }
 
-fn history(client: &AdminClient, place: SecretPlace, name: &str, json: bool) -> Outcome {
-    let versions = ask(async || client.secret_history(place, name).await)?;
+fn history(arguments: &Arguments, place: SecretPlace, name: &str, json: bool) -> Outcome {
+    let versions = ask(arguments, async |client| client.secret_history(place, name).await)?;
     if json {
         return Ok(table::print_json(&versions)?);
     }
@@ -196,10 +206,10 @@ fn history(client: &AdminClient, place: SecretPlace, name: &str, json: bool) -> 
 }
 
 /// One environment, or each preview that is up.
-fn apply(client: &AdminClient, name: &str, wait: bool, json: bool) -> Outcome {
+fn apply(arguments: &Arguments, name: &str, wait: bool, json: bool) -> Outcome {
     let environments: Vec<Environment> = match name {
         "preview" => {
-            let status = ask(async || client.status().await)?;
+            let status = ask(arguments, async |client| client.status().await)?;
             let all = status.environments.iter().map(|one| one.environment);
             all.filter(|environment| matches!(environment, Environment::Preview(_)))
                 .collect()
@@ -209,8 +219,9 @@ fn apply(client: &AdminClient, name: &str, wait: bool, json: bool) -> Outcome {
                 .map_err(|error: astraler_model::ParseEnvironmentError| Failure::of(&error))?,
         ],
     };
+    let client = super::daemon(arguments)?;
     for environment in environments {
-        super::deploy::apply_secrets(client, environment, wait, json)?;
+        super::deploy::apply_secrets(&client, environment, wait, json)?;
     }
     Ok(())
 }
@@ -286,8 +297,12 @@ fn parsed(name: &str) -> Outcome<SecretPlace> {
     name.parse().map_err(|error: ParsePlaceError| Failure::of(&error))
 }
 
-fn ask<T>(work: impl AsyncFnOnce() -> Result<T, ClientError>) -> Outcome<T> {
-    super::block_on(async { work().await.map_err(|error| super::not_up(&error)) })
+fn ask<T>(
+    arguments: &Arguments,
+    work: impl AsyncFnOnce(&AdminClient) -> Result<T, ClientError>,
+) -> Outcome<T> {
+    let client = super::daemon(arguments)?;
+    super::block_on(async { work(&client).await.map_err(|error| super::not_up(&error)) })
 }
 
 fn date(ms: u64) -> String {

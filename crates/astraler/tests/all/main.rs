@@ -23,6 +23,7 @@ mod pipeline;
 mod pipeline_run;
 mod plan;
 mod push;
+mod recovery_key;
 mod release;
 mod secrets;
 mod signals;

@@ -33,7 +33,7 @@ pub(crate) fn changing() -> Router<Arc<Daemon>> {
 }
 
 async fn status(State(daemon): State<Arc<Daemon>>) -> Answer {
-    let report = report::report(&daemon.platform).map_err(ApiError::internal)?;
+    let report = report::report(&daemon.platform, daemon.config_git.report()).map_err(ApiError::internal)?;
     Ok(Json(report).into_response())
 }
 

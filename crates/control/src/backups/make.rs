@@ -1,12 +1,13 @@
 //! Bases, dumps, and what may go.
 
-use super::{BackupsError, Progress, Protected, archive};
+use super::{BackupsError, Progress, Protected, archive, subjects, whole};
 use crate::engines;
 use crate::platform::{Platform, PlatformError, now_ms};
 use crate::words::{Fault, chain};
 use astraler_postgres as postgres;
 use astraler_recovery::{
     BackupError, BaseRequest, Destination, DumpRequest, GAP_FILE, Kind, StoredSet, base_backup, dump, prune,
+    prune_releases,
 };
 use astraler_store::NewBackup;
 use std::path::{Path, PathBuf};
@@ -29,21 +30,16 @@ pub(super) async fn cluster(
     let now = now_ms();
     let spool = platform.installation.layout.wal_spool(one.cluster);
     let gap = spool.join(GAP_FILE).exists();
-    let mut wanted: Vec<(Kind, String)> = Vec::new();
-    if one.config.backups.archives() {
-        wanted.push((Kind::Base, one.cluster.name().to_owned()));
-    }
-    let databases = one.databases(platform).map_err(|error| fault(&error))?;
-    wanted.extend(databases.into_iter().map(|database| (Kind::Dump, database)));
     let mut due = Vec::new();
-    for (kind, subject) in wanted {
+    for subject in subjects::of(platform, one).map_err(|error| fault(&error))? {
         let last = platform
             .store
-            .backups_done(kind.name(), &subject, 1)
+            .backups_done(subject.kind.name(), &subject.name, 1)
             .map_err(|error| fault(&error))?;
-        let age = last.first().map(|last| now.saturating_sub(last.started_ms));
-        if all || (gap && kind == Kind::Base) || age.is_none_or(|age| age >= one.interval_ms()) {
-            due.push((kind, subject));
+        let last = last.first().map(|last| last.started_ms);
+        let asked = all && subject.interval_ms.is_some();
+        if asked || (gap && subject.kind == Kind::Base) || subject.is_due(last, now) {
+            due.push((subject.kind, subject.name));
         }
     }
     if due.is_empty() {
@@ -90,9 +86,19 @@ pub(super) async fn cluster(
     let pruned = prune(&destination, keep_after)
         .await
         .map_err(|error| fault(&error))?;
+    let mut gone = pruned.sets;
+    if one.whole {
+        let live = platform.live().map_err(|error| fault(&error))?;
+        let needed = live
+            .into_values()
+            .map(|(live, _)| astraler_release::directory_name(&live.release))
+            .collect();
+        let releases = prune_releases(&destination, &needed, keep_after).await;
+        gone.extend(releases.map_err(|error| fault(&error))?);
+    }
     platform
         .store
-        .backups_forget(&pruned.sets)
+        .backups_forget(&gone)
         .map_err(|error| fault(&error))?;
     Ok(true)
 }
@@ -138,6 +144,8 @@ pub(crate) enum MakeError {
     Backup(#[from] BackupError),
     #[error(transparent)]
     Binaries(#[from] postgres::BinariesError),
+    #[error(transparent)]
+    Whole(#[from] whole::WholeError),
     #[error("the password file cannot be written")]
     File(#[from] astraler_host::file::FileError),
 }
@@ -149,22 +157,13 @@ async fn make(
     kind: Kind,
     subject: &str,
 ) -> Result<StoredSet, MakeError> {
+    if !matches!(kind, Kind::Dump | Kind::Base) {
+        return whole::make(platform, one, destination, kind, subject).await;
+    }
     let admin = engines::admin_access(platform, one.cluster).map_err(BackupsError::Credential)?;
     let binaries = engines::postgres_binaries(platform, one.cluster)?;
     let password_file = PasswordFile::write(platform, "backup.pgpass", &admin)?;
     match kind {
-        Kind::Dump => {
-            let access = postgres::Access {
-                database: subject.to_owned(),
-                ..admin
-            };
-            let request = DumpRequest {
-                access: &access,
-                binaries: &binaries,
-                password_file: password_file.path(),
-            };
-            Ok(dump(destination, &request).await?)
-        }
         Kind::Base => {
             let system = postgres::system_identifier(&admin)
                 .await
@@ -191,6 +190,18 @@ async fn make(
             // A base without the log until its end is none.
             archive::take(platform, one).await?;
             Ok(base)
+        }
+        _ => {
+            let access = postgres::Access {
+                database: subject.to_owned(),
+                ..admin
+            };
+            let request = DumpRequest {
+                access: &access,
+                binaries: &binaries,
+                password_file: password_file.path(),
+            };
+            Ok(dump(destination, &request).await?)
         }
     }
 }

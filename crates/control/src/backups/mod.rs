@@ -5,7 +5,9 @@ pub(crate) mod api;
 mod archive;
 mod make;
 mod report;
+mod subjects;
 mod verify;
+mod whole;
 
 pub(crate) use make::PasswordFile;
 
@@ -87,6 +89,8 @@ pub(crate) enum BackupsError {
 pub(crate) struct Protected {
     pub(crate) cluster: Cluster,
     pub(crate) config: Config,
+    /// Whether what belongs to no cluster goes with it: what the control plane knows, secrets, releases.
+    pub(crate) whole: bool,
 }
 
 /// Clusters whose governing manifest names a destination.
@@ -96,12 +100,20 @@ pub(crate) fn protected(platform: &Platform) -> Result<Vec<Protected>, PlatformE
         let cluster = environment.cluster();
         let config = platform.governing(environment, &application, |other| other.cluster() == cluster)?;
         if config.backups.target_url.is_some() {
-            clusters
-                .entry(cluster.name())
-                .or_insert(Protected { cluster, config });
+            clusters.entry(cluster.name()).or_insert(Protected {
+                cluster,
+                config,
+                whole: false,
+            });
         }
     }
-    Ok(clusters.into_values().collect())
+    let mut all: Vec<Protected> = clusters.into_values().collect();
+    // Production's, where it has one.
+    all.sort_by_key(|one| one.cluster != Cluster::Production);
+    if let Some(first) = all.first_mut() {
+        first.whole = true;
+    }
+    Ok(all)
 }
 
 impl Protected {
@@ -260,6 +272,7 @@ mod tests {
         Protected {
             cluster,
             config: serde_json::from_value(config).unwrap(),
+            whole: false,
         }
     }
 

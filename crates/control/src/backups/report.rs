@@ -1,6 +1,8 @@
 //! How backups stand: what is there, how old and how large it is, and what is missing.
 
+use super::subjects::{self, Subject, recipient};
 use super::{Protected, protected};
+use crate::config_git::ConfigGitReport;
 use crate::platform::{Platform, PlatformError, now_ms};
 use astraler_recovery::Kind;
 use astraler_store::{BackupRecord, BackupState};
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 const OVERDUE_PERCENT: u64 = 150;
 /// A backup that is so much of the one before, in percent, has shrunk.
 const SHRUNK_PERCENT: u64 = 50;
+const NO_RECIPIENT: &str = "secrets are not backed up: `astraler secrets recovery-key create` makes the key that they are \
+                            sealed to, for backups.recovery_recipient";
 /// Smaller ones come and go as they like.
 const SHRUNK_FROM_BYTES: u64 = 64 << 10;
 
@@ -18,6 +22,10 @@ const SHRUNK_FROM_BYTES: u64 = 64 << 10;
 pub struct BackupReport {
     /// Clusters that have a destination.
     pub clusters: Vec<ClusterBackups>,
+    /// The repository of the configuration.
+    pub configuration: ConfigGitReport,
+    /// What is not backed up because nobody asked for it, and how to.
+    pub notes: Vec<String>,
     /// All is as it should be: nothing is missing, failed, overdue or shrunken.
     pub healthy: bool,
 }
@@ -53,9 +61,9 @@ pub struct ArchiveStanding {
 /// How the backups of one thing stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupStanding {
-    /// `base` or `dump`.
+    /// `base`, `dump`, `state`, `secrets` or `release`.
     pub kind: String,
-    /// The cluster, or the database.
+    /// The cluster, the database, `platform`, the names of the root key and the recovery key, the digest.
     pub subject: String,
     /// Where the newest is.
     pub location: Option<String>,
@@ -63,6 +71,8 @@ pub struct BackupStanding {
     pub made_ms: Option<u64>,
     /// How old it is.
     pub age_ms: Option<u64>,
+    /// Time between two; none where one is enough.
+    pub interval_ms: Option<u64>,
     /// Its size.
     pub bytes: Option<u64>,
     /// None was made yet, or the newest is too old.
@@ -81,9 +91,16 @@ impl BackupStanding {
 }
 
 /// The whole report.
-pub(crate) fn report(platform: &Platform) -> Result<BackupReport, PlatformError> {
+pub(crate) fn report(
+    platform: &Platform,
+    configuration: ConfigGitReport,
+) -> Result<BackupReport, PlatformError> {
     let mut clusters = Vec::new();
+    let mut notes = Vec::new();
     for one in protected(platform)? {
+        if one.whole && recipient(&one).is_none() {
+            notes.push(NO_RECIPIENT.to_owned());
+        }
         clusters.push(of(platform, &one)?);
     }
     let healthy = clusters.iter().all(|cluster| {
@@ -93,29 +110,31 @@ pub(crate) fn report(platform: &Platform) -> Result<BackupReport, PlatformError>
                 .as_ref()
                 .is_none_or(|archive| archive.gap.is_none() && archive.error.is_none())
     });
-    Ok(BackupReport { clusters, healthy })
+    Ok(BackupReport {
+        clusters,
+        healthy: healthy && configuration.error.is_none(),
+        configuration,
+        notes,
+    })
 }
 
 fn of(platform: &Platform, one: &Protected) -> Result<ClusterBackups, PlatformError> {
     let archives = one.config.backups.archives();
     let archive = platform.store.archive(one.cluster.name())?;
-    let mut subjects = Vec::new();
-    if archives {
-        subjects.push((Kind::Base, one.cluster.name().to_owned()));
-    }
-    subjects.extend(
-        one.databases(platform)?
-            .into_iter()
-            .map(|database| (Kind::Dump, database)),
-    );
     let tried = platform.store.backups(None, astraler_store::MAX_ROWS)?;
     let mut backups = Vec::new();
-    for (kind, subject) in subjects {
+    for Subject {
+        kind,
+        name: subject,
+        interval_ms,
+        ..
+    } in subjects::of(platform, one)?
+    {
         let done = platform.store.backups_done(kind.name(), &subject, 2)?;
         let last = tried.iter().find(|record| {
             record.kind == kind.name() && record.subject == subject && record.state != BackupState::Running
         });
-        backups.push(standing(kind, subject, &done, last, one.interval_ms(), now_ms()));
+        backups.push(standing(kind, subject, &done, last, interval_ms, now_ms()));
     }
     Ok(ClusterBackups {
         cluster: one.cluster.name().to_owned(),
@@ -138,7 +157,7 @@ fn standing(
     subject: String,
     done: &[BackupRecord],
     last: Option<&BackupRecord>,
-    interval_ms: u64,
+    interval_ms: Option<u64>,
     now_ms: u64,
 ) -> BackupStanding {
     let newest = done.first();
@@ -156,7 +175,9 @@ fn standing(
         made_ms: newest.map(|newest| newest.started_ms),
         age_ms,
         bytes,
-        overdue: age_ms.is_none_or(|age| age > interval_ms / 100 * OVERDUE_PERCENT),
+        interval_ms,
+        overdue: age_ms
+            .is_none_or(|age| interval_ms.is_some_and(|interval| age > interval / 100 * OVERDUE_PERCENT)),
         shrunken,
         error: last
             .filter(|last| newest.is_none_or(|newest| last.id > newest.id))
@@ -186,7 +207,7 @@ mod tests {
     #[test]
     fn missing_old_shrunken_and_failed_backups_are_told() {
         let of = |done: &[BackupRecord], last: Option<&BackupRecord>, now| {
-            standing(Kind::Dump, "staging".into(), done, last, 1_000, now)
+            standing(Kind::Dump, "staging".into(), done, last, Some(1_000), now)
         };
         assert!(of(&[], None, 0).overdue, "none was made");
         assert!(!of(&[done(1, 10, 0)], None, 1_400).overdue);

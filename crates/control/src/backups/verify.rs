@@ -1,9 +1,8 @@
 //! Reads the newest backups back and compares them with what was written down when they were made.
 
-use super::{Progress, protected};
+use super::{Progress, protected, subjects};
 use crate::platform::Platform;
 use crate::words::Fault;
-use astraler_recovery::Kind;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -15,10 +14,8 @@ pub(super) async fn newest(platform: &Platform, events: &mpsc::Sender<Progress>)
     let mut verified = 0;
     for one in protected(platform).map_err(|error| fault(&error))? {
         let destination = one.destination(platform).map_err(|error| fault(&error))?;
-        let databases = one.databases(platform).map_err(|error| fault(&error))?;
-        let mut subjects = vec![(Kind::Base, one.cluster.name().to_owned())];
-        subjects.extend(databases.into_iter().map(|database| (Kind::Dump, database)));
-        for (kind, subject) in subjects {
+        for subject in subjects::of(platform, &one).map_err(|error| fault(&error))? {
+            let (kind, subject) = (subject.kind, subject.name);
             let done = platform
                 .store
                 .backups_done(kind.name(), &subject, 1)

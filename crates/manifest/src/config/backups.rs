@@ -22,15 +22,22 @@ pub struct Backups {
     pub database_hours: u32,
     /// Archive the write-ahead log continuously: any second can be brought back.
     pub wal: bool,
-    /// Days between encrypted backups of secrets.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// Days between backups of secrets, each sealed to `recovery_recipient`.
+    #[schemars(range(min = 1, max = 365))]
     pub secrets_days: u32,
+    /// Public half of the recovery key to which backups of secrets are sealed, `age1…`: `astraler secrets recovery-key
+    /// create` makes one, in three shares. Without it secrets are not backed up.
+    #[schemars(regex(pattern = r"^age1[02-9ac-hj-np-z]{58}$"))]
+    pub recovery_recipient: Option<String>,
     /// Days a backup is kept; the newest of each stays.
     #[schemars(range(min = 1, max = 3650))]
     pub retention_days: u32,
-    /// Remote of the configuration's repository.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// Remote of the configuration's repository: what every environment runs is committed when it changes, and pushed
+    /// there to `main`. Any address that git knows: `https://`, `ssh://`, `file://`.
     pub config_git_url: Option<String>,
+    /// Absolute path of a file of the daemon's user: for `https://` git's store of credentials
+    /// (`https://USER:TOKEN@host`), else a private key of ssh.
+    pub config_git_credentials_file: Option<String>,
 }
 
 impl Default for Backups {
@@ -43,8 +50,10 @@ impl Default for Backups {
             database_hours: 24,
             wal: true,
             secrets_days: 7,
+            recovery_recipient: None,
             retention_days: 30,
             config_git_url: None,
+            config_git_credentials_file: None,
         }
     }
 }

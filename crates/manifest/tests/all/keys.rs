@@ -618,6 +618,26 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
     ),
     ("backups.wal", "false", "backups::backups_are_as_their_keys_say"),
     (
+        "backups.secrets_days",
+        "3",
+        "backups::whole::two_shares_open_the_secrets_and_the_configuration_is_in_git",
+    ),
+    (
+        "backups.recovery_recipient",
+        "\"age1y7v9n94kg7fq87583kpp4e3kha3g6h5zhwjsf4269yh77h5t0gzspcp8ay\"",
+        "backups::whole::two_shares_open_the_secrets_and_the_configuration_is_in_git",
+    ),
+    (
+        "backups.config_git_url",
+        "\"https://git.example/team.git\"",
+        "backups::whole::two_shares_open_the_secrets_and_the_configuration_is_in_git",
+    ),
+    (
+        "backups.config_git_credentials_file",
+        "\"/etc/astraler/git\"",
+        "backups::whole::two_shares_open_the_secrets_and_the_configuration_is_in_git",
+    ),
+    (
         "backups.retention_days",
         "7",
         "backups::backups_are_as_their_keys_say",
@@ -657,7 +677,8 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
             &expected,
             "{key}: not the default"
         );
-        let (module, name) = test.split_once("::").unwrap();
+        let (module, name) = test.rsplit_once("::").unwrap();
+        let module = module.replace("::", "/");
         let read = |file: String| std::fs::read_to_string(tests.join(file)).ok();
         let code = read(format!("{module}.rs")).or_else(|| read(format!("{module}/mod.rs")));
         let code = code.unwrap_or_default();

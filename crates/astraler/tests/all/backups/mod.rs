@@ -2,6 +2,7 @@
 
 mod bucket;
 mod recover;
+mod whole;
 
 use crate::support::{eventually, small};
 use astraler_store::{NewBackup, Store};
@@ -68,7 +69,9 @@ fn credentials(path: &Path, secret: &str) {
 }
 
 fn status(platform: &Platform) -> Value {
-    platform.run(&["backup", "status", "--json"]).unwrap().json()
+    let told = platform.run(&["backup", "status", "--json"]).unwrap();
+    assert!(!told.out.is_empty(), "{}", told.err);
+    told.json()
 }
 
 #[test]
