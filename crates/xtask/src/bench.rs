@@ -56,7 +56,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), Failure> {
 
 /// Builds the program (`dev` among the arguments: in the dev profile), measures on a platform of the starter, and looks
 /// that nothing of it is left.
-fn on_a_platform(
+pub(crate) fn on_a_platform(
     root: &Path,
     arguments: &[&str],
     measure: impl FnOnce(&Platform) -> Result<(), Failure>,
@@ -83,7 +83,7 @@ fn on_a_platform(
 }
 
 /// What else the machine does: figures of a busy one are upper bounds.
-fn load_average() -> String {
+pub(crate) fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let minute = text.split_whitespace().next().unwrap_or("unknown");

@@ -12,6 +12,8 @@
 mod bench;
 mod ci;
 mod deny;
+mod git;
+mod load;
 mod platform;
 mod scenario;
 mod smoke;
@@ -30,7 +32,7 @@ const USAGE: &str = "Usage: cargo xtask TASK
   deny              licences, bans and sources of dependencies; advisories where they can be reached
   smoke             the built binary: up, a request, up again, down, nothing left behind
   bench NAME        measure; the figures go to docs/benchmarks.md
-  scenario NAME     play a fault against a running platform";
+  scenario NAME     play a story against a running platform";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,5 +1,8 @@
-//! `cargo xtask scenario NAME`: faults played against a real platform, longer than a test may take. One module
+//! `cargo xtask scenario NAME`: stories played against a real platform, longer than a test may take. One module
 //! for each, one line in [`SCENARIOS`].
+
+mod day;
+mod sink;
 
 use crate::Failure;
 use std::path::Path;
@@ -7,7 +10,11 @@ use std::path::Path;
 type Scenario = fn(root: &Path, arguments: &[&str]) -> Result<(), Failure>;
 
 /// Name, what it plays, how.
-const SCENARIOS: &[(&str, &str, Scenario)] = &[];
+const SCENARIOS: &[(&str, &str, Scenario)] = &[(
+    "day",
+    "a day in the life: from a feature branch to production, a bad release, a lost table, rotation, a drill",
+    day::run,
+)];
 
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), Failure> {
     let known: Vec<String> = SCENARIOS

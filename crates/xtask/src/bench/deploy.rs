@@ -2,13 +2,12 @@
 //! how long a preview of a 100 MB database. `dev` drives the dev profile's binary instead of the release profile's.
 
 use super::{load_average, shown};
+use crate::load::{Load, Wanted};
 use crate::platform::Platform;
 use crate::{Failure, output, run as run_command};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 10;
@@ -50,28 +49,26 @@ fn measure(platform: &Platform) -> Result<(), Failure> {
     }
 
     let busy = load_average();
-    let load = Load::default();
     let (mut deploys, mut rollbacks) = (Vec::new(), Vec::new());
     let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| load.client(platform.port));
+    let mut load = Load::start(Wanted {
+        port: platform.port,
+        host: "localhost",
+        paths: PATHS.map(str::to_owned).to_vec(),
+        clients: CLIENTS,
+        requests_per_s: REQUESTS_PER_S,
+    });
+    let changed = (|| {
+        for _ in 0..ROUNDS {
+            deploys.push(timed(platform, &["deploy", "--release", &first])?);
+            rollbacks.push(timed(platform, &["rollback", "--reason", "bench"])?);
         }
-        let changed = (|| {
-            for _ in 0..ROUNDS {
-                deploys.push(timed(platform, &["deploy", "--release", &first])?);
-                rollbacks.push(timed(platform, &["rollback", "--reason", "bench"])?);
-            }
-            Ok::<(), Failure>(())
-        })();
-        load.stop.store(true, Ordering::Relaxed);
-        changed
-    })?;
+        Ok::<(), Failure>(())
+    })();
+    load.stop();
+    changed?;
     let seconds = begun.elapsed().as_secs_f64();
-    let (sent, failed) = (
-        load.sent.load(Ordering::Relaxed),
-        load.failed.load(Ordering::Relaxed),
-    );
+    let (sent, failed) = (load.sent(), load.failed());
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let rate = sent as f64 / seconds;
     println!(
@@ -79,8 +76,8 @@ fn measure(platform: &Platform) -> Result<(), Failure> {
     );
     println!("{busy}");
     println!("failed requests                  {failed} (goal: 0)");
-    if let Some(why) = load.first.lock().ok().and_then(|mut first| first.take()) {
-        println!("the first of them                {why}");
+    if let Some(first) = load.failures().first() {
+        println!("the first of them                {}", first.why);
     }
     println!("deploy of a release              {}", shown(&mut deploys));
     println!("rollback (goal: at most 2 s)     {}", shown(&mut rollbacks));
@@ -155,81 +152,4 @@ fn timed(platform: &Platform, words: &[&str]) -> Result<Duration, Failure> {
     let begun = Instant::now();
     platform.astraler(words)?;
     Ok(begun.elapsed())
-}
-
-#[derive(Default)]
-struct Load {
-    stop: AtomicBool,
-    sent: AtomicU64,
-    failed: AtomicU64,
-    first: std::sync::Mutex<Option<String>>,
-}
-
-impl Load {
-    /// One connection, kept alive, at its share of the rate.
-    fn client(&self, port: u16) {
-        let every = Duration::from_secs(1) * CLIENTS / REQUESTS_PER_S;
-        let mut connection = None;
-        let mut next = Instant::now();
-        for path in PATHS.iter().cycle() {
-            if self.stop.load(Ordering::Relaxed) {
-                return;
-            }
-            self.sent.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = exchange(&mut connection, port, path) {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                if let Ok(mut first) = self.first.lock() {
-                    first.get_or_insert(error);
-                }
-                connection = None;
-            }
-            next += every;
-            #[expect(clippy::disallowed_methods, reason = "there is no executor to block")]
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        }
-    }
-}
-
-fn exchange(connection: &mut Option<BufReader<TcpStream>>, port: u16, path: &str) -> Result<(), String> {
-    let failed = |error: std::io::Error| error.to_string();
-    let reader = match connection {
-        Some(reader) => reader,
-        None => {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
-            let limit = Some(Duration::from_secs(20));
-            stream.set_read_timeout(limit).map_err(failed)?;
-            connection.insert(BufReader::new(stream))
-        }
-    };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    reader.get_mut().write_all(request.as_bytes()).map_err(failed)?;
-    let mut line = String::new();
-    reader.read_line(&mut line).map_err(failed)?;
-    if !line.starts_with("HTTP/1.1 200") {
-        return Err(format!("{path} answered {line:?}"));
-    }
-    let (mut length, mut chunked) = (0, false);
-    loop {
-        line.clear();
-        reader.read_line(&mut line).map_err(failed)?;
-        let field = line.trim().to_ascii_lowercase();
-        if field.is_empty() {
-            break;
-        }
-        if let Some(value) = field.strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(|_| "no length".to_owned())?;
-        }
-        chunked |= field == "transfer-encoding: chunked";
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).map_err(failed)?;
-    while chunked {
-        line.clear();
-        reader.read_line(&mut line).map_err(failed)?;
-        let size = usize::from_str_radix(line.trim(), 16).map_err(|_| format!("no chunk: {line:?}"))?;
-        let mut chunk = vec![0; size + 2];
-        reader.read_exact(&mut chunk).map_err(failed)?;
-        chunked = size > 0;
-    }
-    Ok(())
 }

@@ -5,9 +5,9 @@
 
 use super::{load_average, shown};
 use crate::Failure;
+use crate::git::{commit, git};
 use crate::platform::Platform;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -102,29 +102,4 @@ fn served(platform: &Platform, title: &str, begun: Instant, over: &AtomicBool) -
         std::thread::sleep(LOOK);
     }
     None
-}
-
-fn commit(platform: &Platform, message: &str) -> Result<(), Failure> {
-    git(platform, &["add", "."])?;
-    git(platform, &["commit", "--quiet", "-m", message]).map(drop)
-}
-
-/// As a user has it, without this user's own settings. Answers what it says for people.
-fn git(platform: &Platform, words: &[&str]) -> Result<String, Failure> {
-    let mut command = Command::new("git");
-    command
-        .args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"])
-        .args(words)
-        .current_dir(platform.application())
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .stdin(Stdio::null());
-    let output = command.output().map_err(|error| format!("git: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() {
-        Ok(said)
-    } else {
-        Err(format!("git {words:?} ended with {}:\n{said}", output.status))
-    }
 }
