@@ -317,6 +317,16 @@ impl AdminClient {
             .await
     }
 
+    /// Brings a service back.
+    pub async fn recover_service(
+        &self,
+        request: &crate::RecoverServiceRequest,
+        on_line: impl FnMut(crate::Progress) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/recover/service", request, on_line)
+            .await
+    }
+
     /// Tells the daemon that the platform is about to stop, so that it is recorded.
     pub async fn note_down(&self) -> Result<(), ClientError> {
         let _: serde_json::Value = self.ask(Method::POST, "/v1/down", Bytes::new()).await?;

@@ -63,7 +63,7 @@ pub use installation::{Engines, Identities, Installation, InstallationError, Lay
 pub use parity::{Difference, EnvironmentFacts, compare};
 pub use plan::{ApplyEvent, ApplyRequest, DestroyRequest, ManifestWords, PlanRequest, Refusal};
 pub use platform::audit_report;
-pub use recover::RecoverDatabaseRequest;
+pub use recover::{RecoverDatabaseRequest, RecoverServiceRequest};
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use runs::runner_tools;
 pub use secrets::{KeyRotation, ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};

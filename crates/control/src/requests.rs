@@ -190,7 +190,8 @@ impl Daemon {
         })
     }
 
-    async fn go_back(
+    /// Goes back, from this deployment only where one is named.
+    pub(crate) async fn go_back(
         &self,
         actor: &str,
         request: RollbackRequest,
@@ -441,7 +442,7 @@ pub(crate) async fn bring_back(
 }
 
 /// The deployment that a rollback goes back to.
-fn target(platform: &Platform, request: &RollbackRequest) -> Result<Deployment, Fault> {
+pub(crate) fn target(platform: &Platform, request: &RollbackRequest) -> Result<Deployment, Fault> {
     let refused = |message: String, hint: Option<String>| Fault {
         part: "rollback".into(),
         message,
@@ -497,6 +498,11 @@ pub(crate) fn good(history: &[Deployment]) -> impl Iterator<Item = &Deployment> 
             && !bad.contains(&deployment.id.to_string())
             && live.is_none_or(|live| without_pins(deployment) != without_pins(live))
     })
+}
+
+/// Whether two deployments are of the same release and configuration.
+pub(crate) fn is_same(one: &Deployment, other: &Deployment) -> bool {
+    without_pins(one) == without_pins(other)
 }
 
 /// What a deployment was made of but for the versions of its secrets, which a rollback leaves as they are.

@@ -57,4 +57,25 @@ What was there is kept, closed, as DATABASE_before until the next recovery.")]
         #[arg(long)]
         json: bool,
     },
+    /// Bring an environment's service back: what does not run or answer is started anew, and a bad release is gone back from.
+    #[command(after_help = "Examples:
+  astraler recover service --env production --dry-run
+  astraler recover service --env production
+
+Engines and processes come first. Where the live deployment was found to be bad, or does not answer on engines that do,
+the last good one takes its place. Data is not rewound: `recover database` does that.")]
+    Service {
+        /// Which environment.
+        #[arg(long = "env", value_name = "NAME")]
+        environment: String,
+        /// The deployment that is to serve, whether or not the live one is good.
+        #[arg(long, value_name = "DEPLOYMENT")]
+        to: Option<String>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{Arguments, RecoverCommand};
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_control::RecoverDatabaseRequest;
+use astraler_control::{RecoverDatabaseRequest, RecoverServiceRequest};
 
 pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
     match command {
@@ -22,6 +22,27 @@ pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
                 super::block_on(async {
                     client
                         .recover_database(&request, on_line)
+                        .await
+                        .map_err(|error| super::not_up(&error))
+                })
+            })
+        }
+        RecoverCommand::Service {
+            environment,
+            to,
+            dry_run,
+            json,
+        } => {
+            let request = RecoverServiceRequest {
+                environment: environment.parse().map_err(|error| Failure::of(&error))?,
+                to: to.clone(),
+                dry_run: *dry_run,
+            };
+            let client = super::daemon(arguments)?;
+            super::backup::follow(*json, |on_line| {
+                super::block_on(async {
+                    client
+                        .recover_service(&request, on_line)
                         .await
                         .map_err(|error| super::not_up(&error))
                 })

@@ -23,6 +23,7 @@ mod pipeline;
 mod pipeline_run;
 mod plan;
 mod push;
+mod recover_service;
 mod recovery_key;
 mod release;
 mod secrets;

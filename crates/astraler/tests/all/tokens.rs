@@ -74,6 +74,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/backups/run", "{}"),
     ("POST", "/v1/backups/verify", "{}"),
     ("POST", "/v1/recover/database", "{}"),
+    ("POST", "/v1/recover/service", "{}"),
 ];
 
 /// Files whose routes are on a socket of their own, which no token opens.

@@ -1,6 +1,6 @@
-//! `POST /v1/recover/database` → progress, one JSON object a line: `admin`.
+//! `POST /v1/recover/database`, `POST /v1/recover/service` → progress, one JSON object a line: `admin`.
 
-use super::Restore;
+use super::{RecoverServiceRequest, Restore};
 use crate::admin::{ApiError, lines};
 use crate::backups::Progress;
 use crate::daemon::Daemon;
@@ -30,7 +30,9 @@ pub struct RecoverDatabaseRequest {
 
 /// The routes.
 pub(crate) fn router() -> Router<Arc<Daemon>> {
-    Router::new().route("/v1/recover/database", post(database))
+    Router::new()
+        .route("/v1/recover/database", post(database))
+        .route("/v1/recover/service", post(service))
 }
 
 async fn database(
@@ -53,6 +55,23 @@ async fn database(
         let end = match Box::pin(super::database(&restore, request.dry_run)).await {
             Ok(message) => Progress::Done { message },
             Err(fault) => Progress::Failed(fault),
+        };
+        events.send(end).await.ok();
+    });
+    Ok(lines(received))
+}
+
+async fn service(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<RecoverServiceRequest>,
+) -> Result<Response, ApiError> {
+    let (events, received) = mpsc::channel(EVENTS);
+    tokio::spawn(async move {
+        let recovered = super::service::recover(&daemon, &request, &principal.name, &events);
+        let end = match Box::pin(recovered).await {
+            Ok(message) => Progress::Done { message },
+            Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
         };
         events.send(end).await.ok();
     });

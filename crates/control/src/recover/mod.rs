@@ -6,8 +6,10 @@
 
 pub(crate) mod api;
 mod scratch;
+mod service;
 
 pub use api::RecoverDatabaseRequest;
+pub use service::RecoverServiceRequest;
 
 use crate::backups::{self, BackupsError, PasswordFile, Progress, Protected};
 use crate::engines;
