@@ -1,4 +1,5 @@
-//! `GET /metrics` and `GET /v1/metrics`: the signal role's numbers, for those who may read. The daemon holds none itself.
+//! `GET /metrics` and `GET /v1/metrics`: the signal role's numbers, for those who may read, and how
+//! backups stand, which the daemon knows.
 
 use crate::admin::ApiError;
 use crate::client;
@@ -8,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +24,19 @@ pub(crate) fn router() -> Router<Arc<Daemon>> {
 }
 
 async fn exposition(State(daemon): State<Arc<Daemon>>) -> Result<Response, ApiError> {
-    passed_on(&daemon, "/metrics", EXPOSITION_TYPE).await
+    let mut text = asked(&daemon, "/metrics").await?.to_vec();
+    let backups = crate::backups::exposition(&daemon).map_err(ApiError::internal)?;
+    text.extend_from_slice(backups.as_bytes());
+    Ok(([(header::CONTENT_TYPE, EXPOSITION_TYPE)], text).into_response())
 }
 
 async fn summary(State(daemon): State<Arc<Daemon>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let path = format!("/summary?{}", query.unwrap_or_default());
-    passed_on(&daemon, &path, "application/json").await
+    let body = asked(&daemon, &path).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-async fn passed_on(daemon: &Daemon, path: &str, kind: &'static str) -> Result<Response, ApiError> {
+async fn asked(daemon: &Daemon, path: &str) -> Result<Bytes, ApiError> {
     let socket = daemon.platform.installation.layout.status_socket("signal");
     let answer = match tokio::time::timeout(PATIENCE, client::get(&socket, path)).await {
         Ok(answer) => answer.map_err(ApiError::unavailable)?,
@@ -41,5 +47,5 @@ async fn passed_on(daemon: &Daemon, path: &str, kind: &'static str) -> Result<Re
         let words = String::from_utf8_lossy(&answer.body).into_owned();
         return Err(ApiError::unavailable(words));
     }
-    Ok(([(header::CONTENT_TYPE, kind)], answer.body).into_response())
+    Ok(answer.body)
 }

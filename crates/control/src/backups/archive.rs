@@ -98,13 +98,27 @@ pub(crate) async fn end_segment(platform: &Platform, one: &Protected) -> Result<
 
 /// Files that wait, and the first segment that found no room.
 fn look(spool: &Path) -> (u64, Option<String>) {
-    let entries = std::fs::read_dir(spool).into_iter().flatten().flatten();
-    let waiting = entries.filter(|entry| {
-        entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "gz")
-    });
     let gap = std::fs::read_to_string(spool.join(GAP_FILE)).ok();
-    (waiting.count() as u64, gap.map(|gap| gap.trim().to_owned()))
+    (
+        waiting(spool).count() as u64,
+        gap.map(|gap| gap.trim().to_owned()),
+    )
+}
+
+/// For how long the oldest that waits has waited.
+pub(super) fn lag(spool: &Path) -> Duration {
+    let oldest = waiting(spool)
+        .filter_map(|entry| entry.metadata().ok()?.modified().ok())
+        .min();
+    oldest
+        .and_then(|oldest| oldest.elapsed().ok())
+        .unwrap_or_default()
+}
+
+fn waiting(spool: &Path) -> impl Iterator<Item = std::fs::DirEntry> {
+    let entries = std::fs::read_dir(spool).into_iter().flatten().flatten();
+    entries.filter(|entry| {
+        let path = entry.path();
+        path.extension().is_some_and(|extension| extension == "gz")
+    })
 }

@@ -6,10 +6,12 @@ mod archive;
 mod make;
 mod report;
 mod subjects;
+mod tell;
 mod verify;
 mod whole;
 
 pub(crate) use make::PasswordFile;
+pub(crate) use tell::exposition;
 
 pub use report::{ArchiveStanding, BackupReport, BackupStanding, ClusterBackups};
 
@@ -20,14 +22,16 @@ use astraler_manifest::Config;
 use astraler_model::{Cluster, Environment};
 use astraler_recovery::{Destination, DestinationConfig, DestinationError};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How often the spools are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often what is due is made.
+/// How often people and machines are told how backups stand.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often what is due is made; at once where something new is to be backed up.
 const DUE_EVERY: Duration = Duration::from_secs(60);
 /// After a failure: the first pause, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -168,6 +172,9 @@ pub(crate) async fn keep(daemon: Arc<Daemon>) {
     let mut archive_at: BTreeMap<&'static str, (Instant, Duration)> = BTreeMap::new();
     let mut due_at = Instant::now();
     let mut pause = PAUSE.0;
+    let mut told = tell::Told::default();
+    let mut tell_at = Instant::now();
+    let mut known = BTreeSet::new();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let platform = &daemon.platform;
@@ -202,7 +209,16 @@ pub(crate) async fn keep(daemon: Arc<Daemon>) {
                 }
             }
         }
-        if protected.is_empty() || Instant::now() < due_at {
+        let wanted = wanted(platform, &protected);
+        if wanted != known {
+            known = wanted;
+            due_at = Instant::now();
+        }
+        if Instant::now() < due_at {
+            if Instant::now() >= tell_at {
+                told.tell(&daemon);
+                tell_at = Instant::now() + TELL_EVERY;
+            }
             continue;
         }
         let (events, received) = mpsc::channel(1);
@@ -220,7 +236,17 @@ pub(crate) async fn keep(daemon: Arc<Daemon>) {
                 pause = (pause * 2).min(PAUSE.1);
             }
         }
+        told.tell(&daemon);
     }
+}
+
+/// Everything of which there should be backups.
+fn wanted(platform: &Platform, protected: &[Protected]) -> BTreeSet<String> {
+    let of = |one: &Protected| subjects::of(platform, one).unwrap_or_default();
+    let names = protected.iter().flat_map(of);
+    names
+        .map(|subject| format!("{} {}", subject.kind.name(), subject.name))
+        .collect()
 }
 
 /// Makes what is due, or everything when `all`. What fails does not keep the others from being made; the first failure

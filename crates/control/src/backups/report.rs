@@ -1,11 +1,11 @@
 //! How backups stand: what is there, how old and how large it is, and what is missing.
 
 use super::subjects::{self, Subject, recipient};
-use super::{Protected, protected};
+use super::{Protected, archive, protected};
 use crate::config_git::ConfigGitReport;
 use crate::platform::{Platform, PlatformError, now_ms};
 use astraler_recovery::Kind;
-use astraler_store::{BackupRecord, BackupState};
+use astraler_store::{ArchiveRecord, BackupRecord, BackupState};
 use serde::{Deserialize, Serialize};
 
 /// A backup that is so much older than it should be is overdue, in percent of the time between two.
@@ -52,6 +52,10 @@ pub struct ArchiveStanding {
     pub archived_ms: Option<u64>,
     /// Segments that wait on this machine.
     pub waiting: u64,
+    /// For how long the oldest of them has waited.
+    pub lag_ms: u64,
+    /// Longer than `recovery.recovery_point_s` allows.
+    pub late: bool,
     /// The first segment that found no room: until the next base, points from there on cannot be brought back.
     pub gap: Option<String>,
     /// Why nothing goes there now.
@@ -108,7 +112,7 @@ pub(crate) fn report(
             && cluster
                 .archive
                 .as_ref()
-                .is_none_or(|archive| archive.gap.is_none() && archive.error.is_none())
+                .is_none_or(|archive| archive.gap.is_none() && archive.error.is_none() && !archive.late)
     });
     Ok(BackupReport {
         clusters,
@@ -120,7 +124,7 @@ pub(crate) fn report(
 
 fn of(platform: &Platform, one: &Protected) -> Result<ClusterBackups, PlatformError> {
     let archives = one.config.backups.archives();
-    let archive = platform.store.archive(one.cluster.name())?;
+    let record = platform.store.archive(one.cluster.name())?;
     let tried = platform.store.backups(None, astraler_store::MAX_ROWS)?;
     let mut backups = Vec::new();
     for Subject {
@@ -139,17 +143,26 @@ fn of(platform: &Platform, one: &Protected) -> Result<ClusterBackups, PlatformEr
     Ok(ClusterBackups {
         cluster: one.cluster.name().to_owned(),
         destination: one.config.backups.target_url.clone().unwrap_or_default(),
-        archive: archives.then_some(archive.map_or_else(ArchiveStanding::default, |record| {
-            ArchiveStanding {
-                segment: record.segment,
-                archived_ms: record.archived_ms,
-                waiting: record.waiting,
-                gap: record.gap,
-                error: record.error,
-            }
-        })),
+        archive: archives.then(|| archive_standing(platform, one, record)),
         backups,
     })
+}
+
+fn archive_standing(platform: &Platform, one: &Protected, record: Option<ArchiveRecord>) -> ArchiveStanding {
+    let lag = archive::lag(&platform.installation.layout.wal_spool(one.cluster));
+    let known = record.map_or_else(ArchiveStanding::default, |record| ArchiveStanding {
+        segment: record.segment,
+        archived_ms: record.archived_ms,
+        waiting: record.waiting,
+        gap: record.gap,
+        error: record.error,
+        ..ArchiveStanding::default()
+    });
+    ArchiveStanding {
+        lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+        late: lag.as_secs() > u64::from(one.config.recovery.recovery_point_s),
+        ..known
+    }
 }
 
 fn standing(

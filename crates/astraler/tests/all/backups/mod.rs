@@ -68,6 +68,19 @@ fn credentials(path: &Path, secret: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// `/metrics`, as Prometheus asks for it.
+fn metrics(platform: &Platform) -> String {
+    let token = platform
+        .run(&["token", "create", "prometheus", "--scope", "read"])
+        .unwrap()
+        .ok();
+    let token = token.out.trim().to_owned();
+    let answer = platform.api("GET", "/metrics", Some(&token), b"").unwrap();
+    platform.run(&["token", "revoke", "prometheus"]).unwrap().ok();
+    assert_eq!(answer.status, 200);
+    answer.text()
+}
+
 fn status(platform: &Platform) -> Value {
     let told = platform.run(&["backup", "status", "--json"]).unwrap();
     assert!(!told.out.is_empty(), "{}", told.err);
@@ -123,6 +136,25 @@ fn logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told() {
         "{report:#}"
     );
 
+    eventually("an alert is raised", Duration::from_secs(30), || {
+        let alerts = platform.run(&["alerts", "list", "--json"]).unwrap().ok().json();
+        let mut open = alerts["alerts"].as_array().unwrap().iter();
+        open.any(|alert| {
+            alert["summary"]
+                .as_str()
+                .unwrap()
+                .contains("dump development was not made")
+        })
+    });
+    let metrics = metrics(&platform);
+    for line in [
+        "astraler_backup_success{kind=\"dump\",subject=\"development\"} 0",
+        "astraler_backup_healthy{kind=\"base\",subject=\"shared\"} 0",
+        "# TYPE astraler_backup_log_lag_seconds gauge",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+
     // It is back: what waited goes there by itself.
     bucket = Bucket::start(&store, port);
     eventually(
@@ -132,6 +164,20 @@ fn logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told() {
     );
     platform.run(&["backup", "run"]).unwrap().ok();
     assert_eq!(status(&platform)["healthy"], true);
+    eventually("the alert is over", Duration::from_secs(30), || {
+        let alerts = platform.run(&["alerts", "list", "--json"]).unwrap().ok().json();
+        let mut open = alerts["alerts"].as_array().unwrap().iter();
+        open.all(|alert| alert["state"] == "resolved")
+    });
+    let metrics = self::metrics(&platform);
+    let size = metrics.lines().find_map(|line| {
+        line.strip_prefix("astraler_backup_size_bytes{kind=\"dump\",subject=\"development\"} ")
+    });
+    assert!(size.unwrap().parse::<u64>().unwrap() > 1_000, "{metrics}");
+    assert!(
+        metrics.contains("astraler_backup_log_waiting_segments{cluster=\"shared\"} 0"),
+        "{metrics}"
+    );
 
     // Wrong credentials are named as such, without their value; a file that others can read is not used.
     credentials(&file, "wrong-canary");
