@@ -61,10 +61,19 @@ pub(crate) fn on_a_platform(
     arguments: &[&str],
     measure: impl FnOnce(&Platform) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let profile = if arguments.contains(&"dev") {
-        "debug"
-    } else {
-        "release"
+    let platform = Platform::new(root, built(root, arguments)?)?;
+    let measured = measure(&platform);
+    let ended = platform
+        .astraler(&["down"])
+        .and_then(|()| platform.nothing_left());
+    measured.and(ended)
+}
+
+/// Builds the program, in the dev profile where the arguments say `dev`; the folder below target/ in which it is.
+fn built(root: &Path, arguments: &[&str]) -> Result<&'static str, Failure> {
+    let profile = match arguments.contains(&"dev") {
+        true => "debug",
+        false => "release",
     };
     let mut build = cargo();
     build
@@ -74,12 +83,7 @@ pub(crate) fn on_a_platform(
         build.arg("--release");
     }
     run_command(&mut build)?;
-    let platform = Platform::new(root, profile)?;
-    let measured = measure(&platform);
-    let ended = platform
-        .astraler(&["down"])
-        .and_then(|()| platform.nothing_left());
-    measured.and(ended)
+    Ok(profile)
 }
 
 /// What else the machine does: figures of a busy one are upper bounds.
