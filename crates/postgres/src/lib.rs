@@ -15,6 +15,7 @@ mod golden;
 mod inspect;
 mod migrate;
 pub mod pool;
+mod recovery;
 mod scram;
 mod scratch;
 mod split;
@@ -34,5 +35,6 @@ pub use inspect::{
 pub use migrate::{
     Applied, MigrateError, MigrateOptions, Migration, MigrationsError, migrate, migrate_with, read_migrations,
 };
+pub use recovery::{RecoveryConfig, recovery_unit};
 pub use scratch::{ScratchConfig, scratch_unit, scratch_units, unpack_unit};
 pub use swap::{before, copy_aside, drop_aside, recovering, swap_in};

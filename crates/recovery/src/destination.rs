@@ -337,6 +337,20 @@ impl Destination {
         Ok(all)
     }
 
+    /// Names of the folders right below the prefix.
+    pub(crate) async fn folders(&self) -> Result<Vec<String>, DestinationError> {
+        let prefix = Key::from(self.prefix.trim_end_matches('/'));
+        let below = self
+            .store
+            .list_with_delimiter(Some(&prefix))
+            .await
+            .map_err(self.failed("listing", ""))?;
+        let names = below.common_prefixes.iter();
+        Ok(names
+            .filter_map(|path| path.filename().map(str::to_owned))
+            .collect())
+    }
+
     /// Reads an object that must not be larger than `limit`.
     pub(crate) async fn read(&self, key: &str, limit: u64) -> Result<Bytes, DestinationError> {
         let found = self

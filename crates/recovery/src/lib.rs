@@ -23,6 +23,7 @@ mod archive;
 mod credentials;
 mod destination;
 mod files;
+mod names;
 mod program;
 mod restore;
 mod retention;
@@ -32,10 +33,11 @@ pub use archive::{GAP_FILE, Uploaded, WalObject, list_wal, upload_spool};
 pub use credentials::CredentialsError;
 pub use destination::{Destination, DestinationConfig, DestinationError};
 pub use files::file_set;
+pub use names::names;
 pub use program::{BackupError, BaseRequest, DumpRequest, base_backup, dump};
-pub use restore::{Point, RestoreError, RestorePlan, fetch, plan_restore, range};
+pub use restore::{Point, RestoreError, RestorePlan, fetch, plan_newest, plan_restore, range};
 pub use retention::{Pruned, prune, prune_releases};
-pub use set::{BackupSet, Kind, SetError, SetObject, StoredSet, list_sets, verify};
+pub use set::{BackupSet, Kind, SetError, SetObject, StoredSet, fetch_set, list_sets, verify};
 
 /// A time as people and PostgreSQL read it: `2026-11-27 18:50:30.123+00`.
 pub fn timestamp(ms: u64) -> String {

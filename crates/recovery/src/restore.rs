@@ -121,18 +121,37 @@ pub async fn plan_restore(
         return Err(outside());
     };
     let all = list_wal(destination, cluster, &system).await?;
-    let wal = needed(all, &start, base.set.ended_ms, to_ms)?;
+    let (wal, _) = needed(all, &start, base.set.ended_ms, Some(to_ms))?;
     let bytes = base.bytes() + wal.iter().map(|wal| wal.bytes).sum::<u64>();
     Ok(RestorePlan { base, wal, bytes })
 }
 
-/// The segments from the first until one that was archived after the point, without a gap.
+/// The newest base, and the log from there on as far as it is whole; with it the time that it reaches at least. `None`
+/// where there is no base.
+pub async fn plan_newest(
+    destination: &Destination,
+    cluster: &str,
+) -> Result<Option<(RestorePlan, u64)>, RestoreError> {
+    let Some(base) = list_sets(destination, Kind::Base, Some(cluster)).await?.pop() else {
+        return Ok(None);
+    };
+    let (Some(system), Some(start)) = (base.set.system.clone(), base.set.wal_start.clone()) else {
+        return Ok(None);
+    };
+    let all = list_wal(destination, cluster, &system).await?;
+    let (wal, after_ms) = needed(all, &start, base.set.ended_ms, None)?;
+    let bytes = base.bytes() + wal.iter().map(|wal| wal.bytes).sum::<u64>();
+    Ok(Some((RestorePlan { base, wal, bytes }, after_ms)))
+}
+
+/// The segments from the first until one that was archived after the point, without a gap; without a point as many as
+/// there are. With them the time that they reach at least.
 fn needed(
     all: Vec<WalObject>,
     start: &str,
     from_ms: u64,
-    to_ms: u64,
-) -> Result<Vec<WalObject>, RestoreError> {
+    to_ms: Option<u64>,
+) -> Result<(Vec<WalObject>, u64), RestoreError> {
     let mut needed: Vec<WalObject> = Vec::new();
     let mut expected = Some(start.to_owned());
     let mut after_ms = from_ms;
@@ -155,14 +174,15 @@ fn needed(
         }
         after_ms = after_ms.max(wal.archived_ms);
         expected = next(&wal.segment);
-        covered = wal.archived_ms > to_ms.saturating_add(MARGIN_MS);
+        covered = to_ms.is_some_and(|to_ms| wal.archived_ms > to_ms.saturating_add(MARGIN_MS));
         needed.push(wal);
     }
-    if after_ms < to_ms || !needed.iter().any(|wal| wal.segment[8..] == start[8..]) {
+    let short = to_ms.is_some_and(|to_ms| after_ms < to_ms);
+    if short || !needed.iter().any(|wal| wal.segment[8..] == start[8..]) {
         let segment = expected.unwrap_or_default();
         return Err(RestoreError::Gap { segment, after_ms });
     }
-    Ok(needed)
+    Ok((needed, after_ms))
 }
 
 /// The segment after this one, where segments have their usual 16 MiB.
@@ -236,7 +256,7 @@ mod tests {
             wal(5, 500_000),
         ];
         let start = "000000010000000000000002";
-        let taken = needed(all.clone(), start, 200, 250).unwrap();
+        let taken = needed(all.clone(), start, 200, Some(250)).unwrap().0;
         let names: Vec<&str> = taken.iter().map(|wal| &wal.segment[16..]).collect();
         assert_eq!(
             names,
@@ -249,15 +269,17 @@ mod tests {
     fn a_missing_segment_is_named_and_what_came_before_it_still_serves() {
         let all = vec![wal(2, 200), wal(3, 300), wal(5, 500)];
         let start = "000000010000000000000002";
-        assert_eq!(needed(all.clone(), start, 200, 300).unwrap().len(), 2);
-        match needed(all, start, 200, 450).unwrap_err() {
+        assert_eq!(needed(all.clone(), start, 200, Some(300)).unwrap().0.len(), 2);
+        let (newest, reached) = needed(all.clone(), start, 200, None).unwrap();
+        assert_eq!((newest.len(), reached), (2, 300), "as far as it is whole");
+        match needed(all, start, 200, Some(450)).unwrap_err() {
             RestoreError::Gap { segment, after_ms } => {
                 assert_eq!((segment.as_str(), after_ms), ("000000010000000000000004", 300));
             }
             other => panic!("{other}"),
         }
         assert!(
-            needed(vec![wal(3, 300)], start, 200, 250).is_err(),
+            needed(vec![wal(3, 300)], start, 200, Some(250)).is_err(),
             "the first is needed"
         );
     }

@@ -4,6 +4,7 @@ use crate::destination::{Destination, DestinationError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::path::Path;
 
 /// The file that makes objects a set.
 pub(crate) const SET_FILE: &str = "set.json";
@@ -196,11 +197,28 @@ async fn read(destination: &Destination, key: &str) -> Result<StoredSet, SetErro
             format: set.format,
         });
     }
+    // Its objects become files here: a name must not lead anywhere else.
+    let plain = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+    if !set.objects.iter().all(|object| plain(&object.name)) {
+        let source = serde::de::Error::custom("the name of an object is no plain name");
+        return Err(SetError::Form { key: file, source });
+    }
     Ok(StoredSet {
         key: key.to_owned(),
         sha256: hex::encode(Sha256::digest(&bytes)),
         set,
     })
+}
+
+/// Brings the objects of a set into a folder that is there, each compared with its SHA-256.
+pub async fn fetch_set(destination: &Destination, stored: &StoredSet, folder: &Path) -> Result<(), SetError> {
+    for object in &stored.set.objects {
+        let key = format!("{}/{}", stored.key, object.name);
+        destination
+            .fetch(&key, &object.sha256, Some(&folder.join(&object.name)))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Reads every object of a set and compares it; and the set's own description with the SHA-256 that was written down

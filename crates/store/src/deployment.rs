@@ -174,6 +174,21 @@ impl Store {
         })
     }
 
+    /// Puts another configuration into the place of a deployment's: the same in other folders, after a move.
+    pub fn deployment_relocate(&self, id: DeploymentId, configuration: &Value) -> Result<(), StoreError> {
+        let configuration = configuration.to_string();
+        at_most(
+            "a deployment's configuration",
+            configuration.as_bytes(),
+            MAX_CONFIGURATION,
+        )?;
+        self.write("move a deployment's folders", |t| {
+            let sql = "UPDATE deployment SET configuration = ?2 WHERE id = ?1";
+            t.prepare_cached(sql)?.execute(params![id.0, configuration])?;
+            Ok(())
+        })
+    }
+
     /// One deployment.
     pub fn deployment(&self, id: DeploymentId) -> Result<Deployment, StoreError> {
         self.read("read a deployment", |t| get(t, id))
