@@ -182,7 +182,7 @@ async fn write_release(
     Ok(releases.build(&input)?)
 }
 
-async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools> {
+pub(crate) async fn install_tools(place: &Place, progress: &mut Progress) -> Outcome<Tools> {
     let began = Instant::now();
     progress.begin("tools");
     let config = ToolsConfig {

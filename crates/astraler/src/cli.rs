@@ -5,7 +5,7 @@ mod recovery;
 mod secrets;
 
 pub(crate) use alerts::AlertsCommand;
-pub(crate) use recovery::{BackupCommand, RecoverCommand};
+pub(crate) use recovery::{BackupCommand, RecoverCommand, RecoverFull};
 pub(crate) use secrets::{
     Place as SecretsPlace, RecoveryKeyCommand, SecretsCommand, Shares, Value as SecretsValue,
 };

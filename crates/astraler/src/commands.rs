@@ -21,6 +21,7 @@ mod pipeline_run;
 mod pipeline_runs;
 mod plan;
 mod recover;
+mod recover_full;
 mod recovery_key;
 mod reference;
 mod release;

@@ -4,7 +4,7 @@ use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
 use astraler_control::{Engines, Identities, Installation, Layout};
 use astraler_host::{file, lock, users};
-use astraler_manifest::{Diagnostics, Manifest};
+use astraler_manifest::{Config, Diagnostics, Manifest};
 use astraler_model::Identity;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -40,9 +40,28 @@ impl Place {
                     .hint("run `astraler init` there, or name the application's folder with --dir"),
             );
         };
-        let application = application.canonicalize()?;
-        let layout = layout(&application, arguments.state.as_deref())?;
-        let id = identifier(&application, arguments.state.as_deref());
+        Self::at(application.canonicalize()?, arguments.state.as_deref())
+    }
+
+    /// Where the platform of an application will live that is not there yet; `make` makes its folder.
+    pub(crate) fn to_be(arguments: &Arguments, make: bool) -> Outcome<Self> {
+        let folder = match &arguments.dir {
+            Some(dir) => std::path::absolute(dir)?,
+            None => std::env::current_dir()?,
+        };
+        if make {
+            file::make_dir(&folder, 0o755, None, None)?;
+        }
+        // Of a folder that is to be made, its parents are what they will be.
+        Self::at(
+            folder.canonicalize().unwrap_or(folder),
+            arguments.state.as_deref(),
+        )
+    }
+
+    fn at(application: PathBuf, state: Option<&Path>) -> Outcome<Self> {
+        let layout = layout(&application, state)?;
+        let id = identifier(&application, state);
         if layout.runtime.as_os_str().len() + LONGEST_BELOW_RUNTIME > 107 {
             let shown = layout.runtime.display();
             return Err(Failure::new(
@@ -168,22 +187,17 @@ pub(crate) fn manifest(place: &Place) -> Outcome<Manifest> {
 }
 
 /// Makes the place ready: idempotent. `http_port` overrides the manifest's.
-pub(crate) fn prepare(place: &Place, manifest: &Manifest, http_port: Option<u16>) -> Outcome<Installation> {
+pub(crate) fn prepare(place: &Place, config: &Config, http_port: Option<u16>) -> Outcome<Installation> {
     same_application(place)?;
     let identities = identities()?;
     folders(place, &identities)?;
     let program = own_program(&place.layout)?;
-    let addresses = manifest.config.edge.listen_addresses.clone();
-    let ports = crate::ports::allocate(
-        &place.layout,
-        http_port,
-        manifest.config.edge.http_port,
-        &addresses,
-    )?;
+    let addresses = config.edge.listen_addresses.clone();
+    let ports = crate::ports::allocate(&place.layout, http_port, config.edge.http_port, &addresses)?;
     root_key(&place.layout, identities.daemon.as_ref())?;
     let installation = Installation {
         id: place.id.clone(),
-        application: manifest.config.name.clone(),
+        application: config.name.clone(),
         layout: place.layout.clone(),
         identities,
         owner_uid: nix::unistd::getuid().as_raw(),

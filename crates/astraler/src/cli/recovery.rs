@@ -1,7 +1,8 @@
 //! `astraler backup …` and `astraler recover …`.
 
 use super::Json;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// `backup`.
 #[derive(Debug, Subcommand)]
@@ -78,4 +79,44 @@ the last good one takes its place. Data is not rewound: `recover database` does 
         #[arg(long)]
         json: bool,
     },
+    /// Bring a whole platform back on a machine that has nothing of it, from its backups and two shares of the recovery key.
+    #[command(after_help = "Examples:
+  astraler recover full --dir shop --from s3://team-backups/shop --credentials-file backups.env --dry-run
+  astraler recover full --dir shop --from s3://team-backups/shop --credentials-file backups.env \\
+    --share-file share-1.txt --share-file share-3.txt
+
+Into empty folders only. Killed anywhere, the same command goes on. The old machine must not run any more.")]
+    Full(RecoverFull),
+}
+
+/// `recover full`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverFull {
+    /// Where the backups are: what backups.target_url said.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) from: String,
+    /// Address of an S3 service that is not Amazon's.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+    /// File with the location's credentials, as backups.credentials_file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
+    /// Name of the application, where the location has backups of several.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// File with a share of the recovery key; give two of them.
+    #[arg(long = "share-file", value_name = "FILE", required_unless_present = "dry_run")]
+    pub(crate) shares: Vec<PathBuf>,
+    /// The point in time, UTC: all that was committed before it comes back. Everything that is there by default.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    /// Port of the edge, instead of the manifest's.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Only say what would be taken, and which times are possible.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print each event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

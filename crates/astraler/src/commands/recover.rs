@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
                 })
             })
         }
+        RecoverCommand::Full(full) => super::recover_full::run(arguments, full),
         RecoverCommand::Service {
             environment,
             to,
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
 }
 
 /// RFC 3339, or the same without a zone, which is UTC: all that we show is.
-fn time_ms(text: &str) -> Outcome<u64> {
+pub(super) fn time_ms(text: &str) -> Outcome<u64> {
     let parsed = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let civil: jiff::civil::DateTime = text.parse().ok()?;
         Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())

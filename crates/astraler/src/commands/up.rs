@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
     })?;
     let _lock = place.lock("astraler up")?;
     let installation =
-        place::prepare(&place, &manifest, up.port).map_err(|failure| full_disk(failure, &place))?;
+        place::prepare(&place, &manifest.config, up.port).map_err(|failure| full_disk(failure, &place))?;
 
     // Asked beside all else: npm takes its time to say which registry it uses.
     let machine = std::thread::spawn(astraler_pipeline::Machine::probe);
@@ -105,7 +105,7 @@ fn environments(up: &UpArguments) -> Outcome<Vec<Environment>> {
 }
 
 /// Starts the parent of all processes, unless it runs.
-async fn keep(installation: &Installation, progress: &mut Progress) -> Outcome<bool> {
+pub(super) async fn keep(installation: &Installation, progress: &mut Progress) -> Outcome<bool> {
     let began = Instant::now();
     let socket = installation.layout.keep_socket();
     progress.begin("keep");
@@ -149,13 +149,7 @@ async fn keep(installation: &Installation, progress: &mut Progress) -> Outcome<b
 async fn daemon(installation: &Installation, progress: &mut Progress) -> Outcome<bool> {
     let began = Instant::now();
     progress.begin("daemon");
-    let keep = Client::new(installation.layout.keep_socket());
-    let unit = astraler_control::daemon_unit(installation)?;
-    let started = keep
-        .start(&unit)
-        .await
-        .map_err(|error| failed(&Fault::of_supervisor("daemon", &error)))?;
-    let fresh = matches!(started, Started::Fresh(_));
+    let fresh = start_daemon(installation).await?;
     let outcome = if fresh {
         StepOutcome::Changed
     } else {
@@ -163,6 +157,17 @@ async fn daemon(installation: &Installation, progress: &mut Progress) -> Outcome
     };
     progress.end("daemon", outcome, "control process", began);
     Ok(fresh)
+}
+
+/// Starts the control process, unless it runs; says whether it had to.
+pub(super) async fn start_daemon(installation: &Installation) -> Outcome<bool> {
+    let keep = Client::new(installation.layout.keep_socket());
+    let unit = astraler_control::daemon_unit(installation)?;
+    let started = keep
+        .start(&unit)
+        .await
+        .map_err(|error| failed(&Fault::of_supervisor("daemon", &error)))?;
+    Ok(matches!(started, Started::Fresh(_)))
 }
 
 async fn environment_up(

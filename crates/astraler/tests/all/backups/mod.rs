@@ -1,6 +1,7 @@
 //! Backups to a second S3 service, and a database brought back from them.
 
 mod bucket;
+mod full;
 mod recover;
 mod whole;
 

@@ -18,7 +18,7 @@ const TOKEN: &str = "token-of-the-team-41c7";
 const CANARY: &str = "canary-of-the-backups-6b1f";
 
 /// Every file below a folder whose name is this.
-fn named(folder: &Path, name: &str) -> Vec<PathBuf> {
+pub(super) fn named(folder: &Path, name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
