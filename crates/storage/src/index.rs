@@ -1,5 +1,7 @@
 //! The index: SQLite, one writer thread that commits many operations at once, a few readers.
 
+mod schema;
+
 use crate::StoreError;
 use crate::blob::{BlobId, Blobs, Step, sync_folder};
 use rusqlite::{Connection, OpenFlags};
@@ -7,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Operations committed together at most.
 const BATCH: usize = 256;
@@ -17,74 +19,13 @@ const QUEUE: usize = 1024;
 const DOOMED: usize = 65_536;
 /// Reading connections.
 const READERS: usize = 3;
-/// The schema below.
-const SCHEMA_VERSION: i64 = 1;
-
-/// Keys are blobs, so that they are ordered by their bytes and an upper bound of a prefix need not be text.
-/// `blob.data` holds the bytes of small objects themselves; it is the last column, so that the others are read
-/// without it.
-const SCHEMA: &str = "
-    CREATE TABLE bucket (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        created_ms INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE object (
-        bucket INTEGER NOT NULL REFERENCES bucket(id),
-        key BLOB NOT NULL,
-        version TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        etag TEXT NOT NULL,
-        uploaded_ms INTEGER NOT NULL,
-        parts INTEGER,
-        blob INTEGER,
-        meta TEXT NOT NULL,
-        PRIMARY KEY (bucket, key)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE segment (
-        version TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        size INTEGER NOT NULL,
-        blob INTEGER NOT NULL,
-        PRIMARY KEY (version, number)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE upload (
-        id TEXT NOT NULL PRIMARY KEY,
-        bucket INTEGER NOT NULL REFERENCES bucket(id),
-        key BLOB NOT NULL,
-        created_ms INTEGER NOT NULL,
-        checksum TEXT,
-        completed_version TEXT,
-        meta TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX upload_by_key ON upload (bucket, key, id);
-    CREATE TABLE part (
-        upload TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        size INTEGER NOT NULL,
-        etag TEXT NOT NULL,
-        uploaded_ms INTEGER NOT NULL,
-        blob INTEGER NOT NULL,
-        checksums TEXT NOT NULL,
-        PRIMARY KEY (upload, number)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE blob (
-        id INTEGER PRIMARY KEY,
-        size INTEGER NOT NULL,
-        crc32c INTEGER NOT NULL,
-        refs INTEGER NOT NULL,
-        inlined INTEGER NOT NULL,
-        data BLOB
-    ) STRICT;
-    CREATE INDEX blob_file ON blob (id) WHERE inlined = 0;
-    PRAGMA user_version = 1;
-";
-
 /// One writing operation inside a transaction.
 pub(crate) struct Tx<'c> {
     pub(crate) conn: &'c Connection,
     /// Blob files that nothing names any more once this is committed.
     doomed: Vec<BlobId>,
+    /// Something was queued for the second location.
+    pub(crate) queued: bool,
 }
 
 impl Tx<'_> {
@@ -124,6 +65,8 @@ pub(crate) struct Index {
     jobs: mpsc::Sender<Job>,
     poisoned: Arc<AtomicBool>,
     readers: Arc<Readers>,
+    /// Grows with every commit that queued something for the second location.
+    pub(crate) queued: watch::Sender<u64>,
     /// Becomes ready when the writer thread has ended.
     ended: oneshot::Receiver<()>,
 }
@@ -157,6 +100,8 @@ impl Index {
             Box::new(move || graves.into_iter().for_each(|id| grave_blobs.doom(id))),
         )?;
         let flag = Arc::clone(&poisoned);
+        let queued = watch::Sender::new(0);
+        let told = queued.clone();
         spawn(
             "storage-commit",
             Box::new(move || {
@@ -165,6 +110,7 @@ impl Index {
                     blobs,
                     doomed,
                     poisoned: flag,
+                    queued: told,
                 };
                 committer.run(queue);
                 let Committer { conn, doomed, .. } = committer;
@@ -181,6 +127,7 @@ impl Index {
                 places: Arc::new(Semaphore::new(READERS)),
                 idle: Mutex::new(idle),
             }),
+            queued,
             ended,
         })
     }
@@ -249,11 +196,23 @@ impl Readers {
     }
 }
 
+/// What became of the operations of a batch.
+#[derive(Default)]
+struct Done {
+    answers: Vec<Answer>,
+    /// Files that nothing names any more.
+    doomed: Vec<BlobId>,
+    /// Files that the index names now.
+    named: Vec<BlobId>,
+    queued: bool,
+}
+
 struct Committer {
     conn: Connection,
     blobs: Arc<Blobs>,
     doomed: std::sync::mpsc::SyncSender<BlobId>,
     poisoned: Arc<AtomicBool>,
+    queued: watch::Sender<u64>,
 }
 
 impl Committer {
@@ -276,9 +235,11 @@ impl Committer {
     /// One transaction for the whole batch: every operation in a savepoint of its own, then the folders, then the
     /// commit, then the answers, then the unlinking.
     fn commit(&mut self, batch: Vec<Job>) {
-        let mut answers = Vec::with_capacity(batch.len());
-        let (mut doomed, mut named) = (Vec::new(), Vec::new());
-        let outcome = self.transact(batch, &mut answers, &mut doomed, &mut named);
+        let mut done = Done {
+            answers: Vec::with_capacity(batch.len()),
+            ..Done::default()
+        };
+        let outcome = self.transact(batch, &mut done);
         if let Err(error) = &outcome {
             if !self.conn.is_autocommit()
                 && let Err(error) = self.conn.execute_batch("ROLLBACK")
@@ -292,28 +253,25 @@ impl Committer {
             }
         }
         let failure = outcome.as_ref().err();
-        for answer in answers {
+        for answer in done.answers {
             answer(failure.map_or(Ok(()), |error| Err(again(error))));
         }
         let unused = match failure {
-            None => doomed,
+            None => done.doomed,
             // Rolled back for certain, and the space of these files is what is missing. After any other failure the
             // index may name them when it is opened again.
-            Some(error) if error.is_out_of_space() && self.conn.is_autocommit() => named,
+            Some(error) if error.is_out_of_space() && self.conn.is_autocommit() => done.named,
             Some(_) => vec![],
         };
+        if failure.is_none() && done.queued {
+            self.queued.send_modify(|count| *count += 1);
+        }
         for id in unused {
             let _ = self.doomed.send(id);
         }
     }
 
-    fn transact(
-        &self,
-        batch: Vec<Job>,
-        answers: &mut Vec<Answer>,
-        doomed: &mut Vec<BlobId>,
-        named: &mut Vec<BlobId>,
-    ) -> Result<(), StoreError> {
+    fn transact(&self, batch: Vec<Job>, done: &mut Done) -> Result<(), StoreError> {
         let run = |sql: &'static str| {
             self.conn
                 .prepare_cached(sql)
@@ -331,19 +289,21 @@ impl Committer {
                 failed = run("SAVEPOINT operation").err();
             }
             if failed.is_some() {
-                answers.push((job.apply)(None).1);
+                done.answers.push((job.apply)(None).1);
                 continue;
             }
             let mut tx = Tx {
                 conn: &self.conn,
                 doomed: Vec::new(),
+                queued: false,
             };
             let (keep, answer) = (job.apply)(Some(&mut tx));
-            answers.push(answer);
+            done.answers.push(answer);
             if keep {
-                doomed.append(&mut tx.doomed);
+                done.doomed.append(&mut tx.doomed);
+                done.queued |= tx.queued;
                 folders.extend(job.files.iter().map(|id| self.blobs.folder(*id)));
-                named.extend(job.files);
+                done.named.extend(job.files);
             } else if self.conn.is_autocommit() {
                 // SQLite rolls everything back by itself when the disk is full.
                 failed = Some(StoreError::Io {
@@ -420,19 +380,7 @@ fn connect(path: &Path, writer: bool) -> Result<Connection, StoreError> {
     };
     conn.execute_batch(pragmas).map_err(&failed)?;
     if writer {
-        let found: i64 = conn
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(&failed)?;
-        if found > SCHEMA_VERSION {
-            return Err(StoreError::NewerSchema {
-                found,
-                known: SCHEMA_VERSION,
-            });
-        }
-        if found == 0 {
-            conn.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))
-                .map_err(&failed)?;
-        }
+        schema::migrate(&conn)?;
     }
     Ok(conn)
 }

@@ -3,7 +3,8 @@
 use crate::hash;
 use crate::index::Tx;
 use crate::object::{
-    Announced, Incoming, Meta, add_segments, check_new, check_write, find, new_version, replace, to_json,
+    Announced, Incoming, Meta, Origin, add_segments, check_new, check_origin, check_write, find, new_version,
+    replace, stamp, to_json,
 };
 use crate::store::bucket_id;
 use crate::{
@@ -173,6 +174,35 @@ impl Store {
         conditions: &Conditions,
         whole: Vec<Checksum>,
     ) -> Result<ObjectInfo, StoreError> {
+        self.complete(bucket, key, upload, parts, conditions, whole, None)
+            .await
+    }
+
+    /// As [`Store::complete_upload`], for an object that comes back from a copy.
+    pub async fn complete_restored(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload: &str,
+        parts: Vec<CompletePart>,
+        origin: Origin,
+    ) -> Result<ObjectInfo, StoreError> {
+        let any = Conditions::default();
+        self.complete(bucket, key, upload, parts, &any, vec![], Some(origin))
+            .await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an upload is named by three of them")]
+    async fn complete(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload: &str,
+        parts: Vec<CompletePart>,
+        conditions: &Conditions,
+        whole: Vec<Checksum>,
+        origin: Option<Origin>,
+    ) -> Result<ObjectInfo, StoreError> {
         let (bucket, key, id) = (bucket.to_owned(), key.to_owned(), upload.to_owned());
         let conditions = conditions.clone();
         let (minimum, uniform) = (
@@ -190,6 +220,7 @@ impl Store {
                         .ok_or(StoreError::NoSuchUpload(id));
                 }
                 check_write(tx.conn, upload.bucket, &key, &conditions)?;
+                check_origin(tx.conn, upload.bucket, &key, origin.as_ref())?;
                 let stored = stored_parts(tx.conn, &id, 0, usize::MAX)?;
                 let chosen = choose(&stored, &parts)?;
                 check_sizes(&chosen, minimum, uniform)?;
@@ -198,12 +229,13 @@ impl Store {
                     .iter()
                     .flat_map(|(part, _)| hex::decode(&part.etag).unwrap_or_default())
                     .collect();
+                let (version, uploaded_ms) = stamp(origin.as_ref());
                 let info = ObjectInfo {
                     key: key.clone(),
-                    version: new_version(),
+                    version,
                     size: chosen.iter().map(|(part, _)| part.size).sum(),
                     etag: format!("{}-{}", hex::encode(hash::md5(&sums)), chosen.len()),
-                    uploaded_ms: now_ms(),
+                    uploaded_ms,
                     metadata: upload.info.metadata.clone(),
                     checksums,
                     parts: u32::try_from(chosen.len()).ok(),

@@ -59,6 +59,17 @@ pub struct PutOptions {
     pub announced: Announced,
     /// The number of bytes that must arrive.
     pub length: Option<u64>,
+    /// It comes back from a copy: it is again the version that it was.
+    pub origin: Option<Origin>,
+}
+
+/// The version of an object that comes back from a copy. It takes the place of an older one, never of a newer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its version.
+    pub version: String,
+    /// When it was written first, in milliseconds since the Unix epoch.
+    pub uploaded_ms: u64,
 }
 
 /// How to get an object.
@@ -81,6 +92,8 @@ pub struct ObjectRead {
     pub range: Range<u64>,
     /// Those bytes.
     pub body: ObjectBody,
+    /// Bytes of each part of an object that came from a multipart upload.
+    pub parts: Vec<u64>,
 }
 
 /// A received body that no index row names yet.
@@ -134,12 +147,13 @@ impl Store {
         let mut received = self
             .receive(body, options.length, &options.checksums, options.announced)
             .await?;
+        let (version, uploaded_ms) = stamp(options.origin.as_ref());
         let info = ObjectInfo {
             key: key.to_owned(),
-            version: new_version(),
+            version,
             size: received.size,
             etag: hex::encode(&received.digests.md5),
-            uploaded_ms: now_ms(),
+            uploaded_ms,
             metadata: options.metadata,
             checksums: std::mem::take(&mut received.digests.asked),
             parts: None,
@@ -153,6 +167,7 @@ impl Store {
                 move |tx| {
                     let bucket = bucket_id(tx.conn, &bucket)?;
                     check_write(tx.conn, bucket, &info.key, &conditions)?;
+                    check_origin(tx.conn, bucket, &info.key, options.origin.as_ref())?;
                     let blob = received.insert(tx, &blobs)?;
                     replace(tx, bucket, &info, Some(blob))?;
                     received.keep();
@@ -200,11 +215,16 @@ impl Store {
                     let current = find(conn, bucket, &key)?
                         .is_some_and(|again| again.info.version == found.info.version);
                     if current {
+                        let parts = match found.blob {
+                            None => segments.iter().map(|segment| segment.size).collect(),
+                            Some(_) => vec![],
+                        };
                         let body = ObjectBody::open(&blobs, &found.info.key, segments, range.clone(), hold)?;
                         return Ok(ObjectRead {
                             info: found.info,
                             range,
                             body,
+                            parts,
                         });
                     }
                     if tries == READ_TRIES {
@@ -231,6 +251,7 @@ impl Store {
                 for key in keys {
                     if let Some(found) = find(tx.conn, bucket, &key)? {
                         forget(tx, &found)?;
+                        crate::change::queue(tx, bucket, key.as_bytes())?;
                         tx.conn
                             .prepare_cached("DELETE FROM object WHERE bucket = ?1 AND key = ?2")
                             .and_then(|mut s| s.execute(params![bucket, key.as_bytes()]))
@@ -578,6 +599,35 @@ pub(crate) fn check_write(
     }
 }
 
+/// A version of its own, now; or the one that comes back.
+pub(crate) fn stamp(origin: Option<&Origin>) -> (String, u64) {
+    match origin {
+        Some(origin) => (origin.version.clone(), origin.uploaded_ms),
+        None => (new_version(), now_ms()),
+    }
+}
+
+/// What comes back never takes the place of something newer, or of itself.
+pub(crate) fn check_origin(
+    conn: &Connection,
+    bucket: i64,
+    key: &str,
+    origin: Option<&Origin>,
+) -> Result<(), StoreError> {
+    let Some(origin) = origin else {
+        return Ok(());
+    };
+    let current = find(conn, bucket, key)?.map(|found| found.info);
+    match current {
+        Some(current) if current.version == origin.version || current.uploaded_ms >= origin.uploaded_ms => {
+            Err(StoreError::PreconditionFailed {
+                current: Some(Box::new(current)),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Puts an object's row in place of whatever is there.
 pub(crate) fn replace(
     tx: &mut Tx<'_>,
@@ -611,7 +661,7 @@ pub(crate) fn replace(
             ])
         })
         .map_err(StoreError::index("writing an object"))?;
-    Ok(())
+    crate::change::queue(tx, bucket, info.key.as_bytes())
 }
 
 /// Releases the blobs of an object whose row goes away.

@@ -9,6 +9,7 @@ use astraler_storage::{
     Announced, CompletePart, Conditions, GetOptions, Metadata, OpenReport, PutOptions, Store, StoreError,
     StoreOptions, body_of,
 };
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -114,6 +115,14 @@ async fn run_and_kill(folder: &Path, versions: &[u64], after: Duration) -> Strin
     text
 }
 
+async fn held(store: &Store, key: &str) -> Option<Vec<u8>> {
+    match store.get("bucket", key, GetOptions::default()).await {
+        Ok(read) => Some(read.body.collect().await.unwrap()),
+        Err(StoreError::NoSuchKey(_)) => None,
+        Err(error) => panic!("{key}: {error:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_again_and_again_it_keeps_what_it_acknowledged() {
     if let Ok(task) = std::env::var(CHILD) {
@@ -129,7 +138,11 @@ async fn killed_again_and_again_it_keeps_what_it_acknowledged() {
     let root = folder.path().join("store");
     let store = Store::open(&root, kill_options()).unwrap();
     store.create_bucket("bucket").await.unwrap();
+    let replicated = BTreeMap::from([("bucket".to_owned(), "elsewhere".to_owned())]);
+    store.replicate(&replicated).await.unwrap();
     store.close().await;
+    // What a second location holds when it takes what is queued after each kill.
+    let mut replica = BTreeMap::new();
     let mut versions = vec![0; WRITERS];
     let (mut acknowledged, mut left_behind, mut finished_unheard) = (0, 0, 0);
     for round in 0..KILLS {
@@ -173,6 +186,15 @@ async fn killed_again_and_again_it_keeps_what_it_acknowledged() {
                 *last += 1;
                 finished_unheard += 1;
             }
+        }
+        for change in store.changes(&["bucket".to_owned()], usize::MAX).await.unwrap() {
+            replica.insert(change.key.clone(), held(&store, &change.key).await);
+            store.change_done(&change).await.unwrap();
+        }
+        for writer in 0..WRITERS {
+            let key = format!("of/{writer}");
+            let (seen, held) = (replica.get(&key).cloned().flatten(), held(&store, &key).await);
+            assert!(seen == held, "round {round}: a change of {key} was not queued");
         }
         // Uploads under way may stay until they expire; then nothing is on the disk but what the objects hold.
         store.sweep_uploads().await.unwrap();

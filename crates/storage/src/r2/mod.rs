@@ -138,6 +138,7 @@ async fn write(
                 conditions: wire::conditions(put.only_if),
                 checksums: vec![],
                 length,
+                origin: None,
             };
             let info = store.put(bucket, &put.object, upload.rest(), options).await?;
             Ok(Answer::json(&wire::head(&info, true, true, None)))

@@ -223,6 +223,7 @@ impl S3 for Backend {
             checksums,
             announced,
             length: body_length(input.content_length, &request.headers),
+            origin: None,
         };
         let body = incoming(input.body.take());
         let info = self
