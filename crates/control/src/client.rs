@@ -293,18 +293,25 @@ impl AdminClient {
             .await
     }
 
-    /// Reads the newest backups back.
+    /// Reads the newest backups back, and a sample of the replicas' objects, or all of them.
     pub async fn backup_verify(
         &self,
+        full: bool,
         on_line: impl FnMut(crate::Progress) -> bool,
     ) -> Result<(), ClientError> {
-        self.change(
-            Method::POST,
-            "/v1/backups/verify",
-            &serde_json::Value::Null,
-            on_line,
-        )
-        .await
+        let path = format!("/v1/backups/verify?full={full}");
+        self.change(Method::POST, &path, &serde_json::Value::Null, on_line)
+            .await
+    }
+
+    /// Brings objects back from their second location.
+    pub async fn recover_storage(
+        &self,
+        request: &crate::RecoverStorageRequest,
+        on_line: impl FnMut(crate::Progress) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/recover/storage", request, on_line)
+            .await
     }
 
     /// Brings a database back.

@@ -35,6 +35,7 @@ mod recover;
 mod releases;
 mod removal;
 mod remove;
+mod replicas;
 mod repository;
 mod requests;
 mod retention;
@@ -65,6 +66,7 @@ pub use plan::{ApplyEvent, ApplyRequest, DestroyRequest, ManifestWords, PlanRequ
 pub use platform::audit_report;
 pub use recover::{RecoverDatabaseRequest, RecoverServiceRequest};
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
+pub use replicas::RecoverStorageRequest;
 pub use runs::runner_tools;
 pub use secrets::{KeyRotation, ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};
 pub use services::{daemon_unit, socket_folders};

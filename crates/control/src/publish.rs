@@ -9,8 +9,8 @@ use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
-    InternalHost, PostgresAccess, Probe, RedisAccess, Route, S3Credential, SignalSnapshot, TokenHash,
-    WorkerRoute,
+    InternalHost, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route, S3Credential, SignalSnapshot,
+    TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
@@ -248,6 +248,7 @@ fn data_environment(
             token: TokenHash::of(secrets.redis_token.expose()),
             read_only_token: TokenHash::of(secrets.redis_read_only_token.expose()),
         }),
+        replication: replication(platform, environment, application),
         s3_credentials: vec![],
         buckets: application
             .workers
@@ -256,6 +257,26 @@ fn data_environment(
             .map(|bucket| (bucket.clone(), store_bucket(environment, bucket)))
             .collect(),
     }
+}
+
+/// Where an environment's buckets go, as its manifest says.
+fn replication(
+    platform: &Platform,
+    environment: Environment,
+    application: &Application,
+) -> Option<ReplicationTarget> {
+    let config = &application.config;
+    let storage = &config.storage;
+    if !config.environments.replicates(environment) {
+        return None;
+    }
+    Some(ReplicationTarget {
+        url: storage.replication_url.clone()?,
+        endpoint: storage.replication_endpoint_url.clone(),
+        credentials_file: storage.replication_credentials_file.clone().map(Into::into),
+        name: platform.installation.application.clone(),
+        allow_same_device: environment != Environment::Production || config.backups.allow_same_device,
+    })
 }
 
 /// Writes first, empty snapshots where there are none, so that the data plane can start.

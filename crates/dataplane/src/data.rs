@@ -1,8 +1,9 @@
 //! The `data` role: the session pool, Redis REST, S3 and the workers' bindings, over one snapshot of
-//! credentials.
+//! credentials; and what goes from the buckets to a second location.
 
 mod bindings;
 pub(crate) mod buckets;
+pub mod replication;
 
 use crate::status::{self, RoleStatus};
 use astraler_model::DataSnapshot;
@@ -77,10 +78,22 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         store: store.clone(),
         snapshot: config.snapshot.clone(),
     };
+    let standings = replication::Standings::default();
+    tasks.spawn(replication::run(
+        store.clone(),
+        config.snapshot.clone(),
+        standings.clone(),
+        stop.clone(),
+    ));
+    let replicas = replication::Answers::new(store.clone(), config.snapshot.clone(), standings);
     let further: status::Further = Arc::new(move |method, uri| {
-        let buckets = buckets.clone();
+        let (buckets, replicas) = (buckets.clone(), replicas.clone());
         Box::pin(async move {
-            let (status, body) = buckets.answer(&method, uri.path()).await?;
+            let answered = match buckets.answer(&method, uri.path()).await {
+                Some(answered) => Some(answered),
+                None => replicas.answer(&method, &uri).await,
+            };
+            let (status, body) = answered?;
             Some((status, body.to_string().into_bytes()))
         })
     });

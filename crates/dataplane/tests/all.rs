@@ -7,3 +7,4 @@
 
 mod egress;
 mod r2;
+mod replication;

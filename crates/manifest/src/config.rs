@@ -10,6 +10,7 @@ mod planned;
 mod release;
 mod secrets;
 mod signals;
+mod storage;
 
 pub use alerts::{
     AlertChannel, AlertSeverity, Alerts, EmailSettings, MailTls, PagerDutySettings, SlackSettings,
@@ -21,6 +22,7 @@ pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
 pub use secrets::{RequiredSecret, Secrets};
 pub use signals::Signals;
+pub(crate) use storage::Storage;
 
 use astraler_model::{BranchPattern, Environment, HtmlHandling, NotFoundHandling};
 use schemars::JsonSchema;
@@ -68,7 +70,6 @@ pub struct Config {
     pub redis: Redis,
     /// Object storage.
     #[serde(default)]
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub storage: Storage,
     /// The delivery pipeline and its gates.
     #[serde(default)]
@@ -166,6 +167,17 @@ impl Environments {
         said.unwrap_or(usual)
     }
 
+    /// Whether an environment's buckets go to the second location. A preview's never do: its data is a copy.
+    pub fn replicates(&self, environment: Environment) -> bool {
+        let (said, usual) = match environment {
+            Environment::Development => (self.development.replicate_storage, false),
+            Environment::Staging => (self.staging.replicate_storage, false),
+            Environment::Production => (self.production.replicate_storage, true),
+            Environment::Preview(_) => (None, false),
+        };
+        said.unwrap_or(usual)
+    }
+
     /// The settings of one, as far as every kind has them.
     pub fn of(&self, environment: Environment) -> Common<'_> {
         let settings = match environment {
@@ -207,6 +219,8 @@ pub struct EnvironmentSettings {
     /// back by itself. 0 is never. Absent: 10 for production, 0 for the others.
     #[schemars(range(max = 1440))]
     pub watch_minutes: Option<u32>,
+    /// Whether its buckets go to `storage.replication_url`. Absent: production's do.
+    pub replicate_storage: Option<bool>,
 }
 
 /// Every preview.

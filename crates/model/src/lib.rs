@@ -14,8 +14,8 @@ pub use principal::{
 };
 pub use snapshot::{
     AssetConfig, BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot,
-    HtmlHandling, InternalHost, NotFoundHandling, PostgresAccess, Probe, RedisAccess, Route, S3Credential,
-    SignalSnapshot, TokenHash, Window, WorkerRoute,
+    HtmlHandling, InternalHost, NotFoundHandling, PostgresAccess, Probe, RedisAccess, ReplicationStanding,
+    ReplicationTarget, Route, S3Credential, SignalSnapshot, TokenHash, Window, WorkerRoute,
 };
 pub use unit::{
     Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,

@@ -121,6 +121,45 @@ pub struct DataEnvironment {
     pub buckets: BTreeMap<String, String>,
     /// S3 access keys that reach those buckets.
     pub s3_credentials: Vec<S3Credential>,
+    /// Where those buckets are replicated to, if anywhere.
+    #[serde(default)]
+    pub replication: Option<ReplicationTarget>,
+}
+
+/// A second location of buckets. The credentials stay in their file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationTarget {
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or `file:///folder`.
+    pub url: String,
+    /// Address of an S3 service that is not Amazon's.
+    pub endpoint: Option<String>,
+    /// File with the credentials, read by the role itself.
+    pub credentials_file: Option<PathBuf>,
+    /// Everything is kept below it: the platform's name.
+    pub name: String,
+    /// A folder on the device of what it protects is no second location, unless that is said.
+    pub allow_same_device: bool,
+}
+
+/// How replication of an environment's buckets stands: an answer of the data role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationStanding {
+    /// Which.
+    pub environment: Environment,
+    /// Where its buckets go.
+    pub destination: String,
+    /// Objects that wait.
+    pub waiting: u64,
+    /// How long the oldest of them has waited.
+    pub lag_ms: u64,
+    /// Why it does not go on.
+    pub error: Option<String>,
+    /// Objects that were sent since the process began.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When something was sent or deleted last, in milliseconds since the Unix epoch.
+    pub last_ms: Option<u64>,
 }
 
 /// How the session pool reaches a database.

@@ -44,6 +44,7 @@ fn snapshot(service: &Access, pool_size: u32, token: &str) -> Arc<DataSnapshot> 
         postgres: Some(access),
         redis: None,
         buckets: BTreeMap::new(),
+        replication: None,
         s3_credentials: vec![],
     };
     Arc::new(DataSnapshot {

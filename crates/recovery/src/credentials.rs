@@ -11,10 +11,15 @@ const MAX_BYTES: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// It cannot be read.
-    #[error("the credentials file {} cannot be read; the daemon's own user must be able to", path.display())]
+    #[error(
+        "the credentials file {} cannot be read by user {user}, who needs it: make it that user's, with mode 600, in folders that it may enter",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
+        /// The user that this process runs as.
+        user: u32,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -41,6 +46,7 @@ pub enum CredentialsError {
 pub(crate) fn read(path: &Path) -> Result<Vec<(String, String)>, CredentialsError> {
     let failed = |source| CredentialsError::Read {
         path: path.to_owned(),
+        user: rustix::process::geteuid().as_raw(),
         source,
     };
     // Not through a link that somebody else may turn.

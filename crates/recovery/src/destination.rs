@@ -1,5 +1,6 @@
 //! Where backups go: S3 and what speaks it (R2, MinIO…), Google Cloud Storage, Azure, or a folder.
 
+mod body;
 mod vendors;
 
 use crate::credentials::{self, CredentialsError};
@@ -68,7 +69,7 @@ pub enum DestinationError {
     },
     /// It knows us not, or allows it not.
     #[error(
-        "the destination {url} refuses the credentials while {operation} `{key}`: look at backups.credentials_file"
+        "the destination {url} refuses the credentials while {operation} `{key}`: look at its credentials file"
     )]
     Denied {
         /// Its URL.

@@ -2,7 +2,7 @@
 //! archive of write-ahead logs, verification, retention, and the choice of what restores a point in time.
 //!
 //! For: `control`, which says when, and runs what a restore needs. It must work when the rest does not: it knows no
-//! daemon, no supervisor and no store, only a destination, PostgreSQL's own programs and files.
+//! daemon, no supervisor and no control store, only a destination, object storage, PostgreSQL's own programs and files.
 //!
 //! At a destination, everything of one platform is below `PREFIX/NAME/`:
 //!
@@ -15,6 +15,7 @@
 //! secrets/KEYS/STAMP/…            root.key.age, control.sqlite.age
 //! release/DIGEST/STAMP/…          release.tar, an OCI image layout
 //! wal/CLUSTER/SYSTEM/SEGMENT.MS.SHA256.gz
+//! storage/BUCKET/…                the replica of a bucket: see [`replica`]
 //! ```
 //!
 //! `set.json` names every object of its set with size and SHA-256; a segment of the log carries its own in its name.
@@ -25,6 +26,7 @@ mod destination;
 mod files;
 mod names;
 mod program;
+pub mod replica;
 mod restore;
 mod retention;
 mod set;

@@ -30,6 +30,7 @@ pub(crate) fn snapshot(instances: &[(Environment, &Instance, &str)]) -> Arc<Data
             postgres: None,
             redis: Some(access),
             buckets: BTreeMap::new(),
+            replication: None,
             s3_credentials: vec![],
         };
         (*environment, data)

@@ -143,6 +143,7 @@ pub struct Metrics {
     now: BTreeMap<String, Now>,
     stores: BTreeMap<Stream, (Counts, u64)>,
     edge_dropped: u64,
+    replicated: BTreeMap<String, (u64, u64)>,
     gaps: u64,
 }
 
@@ -194,6 +195,7 @@ impl Metrics {
             now: BTreeMap::new(),
             stores: BTreeMap::new(),
             edge_dropped: 0,
+            replicated: BTreeMap::new(),
             gaps: 0,
         })
     }
@@ -254,6 +256,11 @@ impl Metrics {
         self.pending.connected(environment, at_ms, active, size);
         let now = self.now.entry(environment.to_owned()).or_default();
         (now.active, now.size) = (active, size);
+    }
+
+    /// What waits to be sent to the second location: objects, and the oldest one's time in milliseconds, by environment.
+    pub fn replicated(&mut self, waiting: BTreeMap<String, (u64, u64)>) {
+        self.replicated = waiting;
     }
 
     /// Records that the edge could not write.

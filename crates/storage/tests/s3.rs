@@ -175,6 +175,7 @@ fn snapshot() -> DataSnapshot {
             .iter()
             .map(|(name, stored)| ((*name).to_owned(), (*stored).to_owned()))
             .collect(),
+        replication: None,
         s3_credentials,
     };
     let files = ["staging--files", "staging--assets", "staging--later"];

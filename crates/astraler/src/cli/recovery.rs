@@ -19,9 +19,13 @@ pub(crate) enum BackupCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// Read the newest backups back and compare them with what was written down when they were made.
-    #[command(after_help = "Example:\n  astraler backup verify")]
+    /// Read the newest backups back and compare them with what was written down when they were made; and replicas of
+    /// buckets with the buckets.
+    #[command(after_help = "Examples:\n  astraler backup verify\n  astraler backup verify --full")]
     Verify {
+        /// Read every object of a replica, not 200 of each bucket.
+        #[arg(long)]
+        full: bool,
         /// Print each event as a line of JSON.
         #[arg(long)]
         json: bool,
@@ -73,6 +77,27 @@ the last good one takes its place. Data is not rewound: `recover database` does 
         #[arg(long, value_name = "DEPLOYMENT")]
         to: Option<String>,
         /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print each event as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put objects back from the second location of buckets, where they are missing here or older.
+    #[command(after_help = "Examples:
+  astraler recover storage --env production --dry-run
+  astraler recover storage --env production
+  astraler recover storage --env production --bucket uploads
+
+What is here and newer is never touched. It can be run again.")]
+    Storage {
+        /// Which environment.
+        #[arg(long = "env", value_name = "NAME")]
+        environment: String,
+        /// Only this bucket, by the name that the application uses.
+        #[arg(long)]
+        bucket: Option<String>,
+        /// Only say what would come back.
         #[arg(long)]
         dry_run: bool,
         /// Print each event as a line of JSON.

@@ -11,7 +11,7 @@ pub(super) fn run(arguments: &Arguments, command: &BackupCommand) -> Outcome {
         BackupCommand::Status(json) => status(arguments, json.json),
         BackupCommand::List { lines, json } => list(arguments, *lines, json.json),
         BackupCommand::Run { json } => make(arguments, *json),
-        BackupCommand::Verify { json } => verify(arguments, *json),
+        BackupCommand::Verify { full, json } => verify(arguments, *full, *json),
     }
 }
 
@@ -36,8 +36,22 @@ fn status(arguments: &Arguments, json: bool) -> Outcome {
 }
 
 fn show(report: &BackupReport) {
+    for standing in &report.storage {
+        line(&format!(
+            "storage {} → {}",
+            standing.environment, standing.destination
+        ));
+        line(&format!(
+            "  {} objects wait, the oldest for {} s",
+            standing.waiting,
+            standing.lag_ms / 1_000
+        ));
+        if let Some(error) = &standing.error {
+            line(&format!("  ! {error}"));
+        }
+    }
     if report.clusters.is_empty() {
-        line("nothing is backed up: set backups.target_url in astraler.toml, and deploy");
+        line("no database is backed up: set backups.target_url in astraler.toml, and deploy");
         rest(report);
         return;
     }
@@ -152,12 +166,12 @@ fn make(arguments: &Arguments, json: bool) -> Outcome {
     })
 }
 
-fn verify(arguments: &Arguments, json: bool) -> Outcome {
+fn verify(arguments: &Arguments, full: bool, json: bool) -> Outcome {
     let client = super::daemon(arguments)?;
     follow(json, |on_line| {
         super::block_on(async {
             client
-                .backup_verify(on_line)
+                .backup_verify(full, on_line)
                 .await
                 .map_err(|error| super::not_up(&error))
         })

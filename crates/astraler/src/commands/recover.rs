@@ -2,7 +2,7 @@
 
 use crate::cli::{Arguments, RecoverCommand};
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_control::{RecoverDatabaseRequest, RecoverServiceRequest};
+use astraler_control::{RecoverDatabaseRequest, RecoverServiceRequest, RecoverStorageRequest};
 
 pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
     match command {
@@ -44,6 +44,27 @@ pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
                 super::block_on(async {
                     client
                         .recover_service(&request, on_line)
+                        .await
+                        .map_err(|error| super::not_up(&error))
+                })
+            })
+        }
+        RecoverCommand::Storage {
+            environment,
+            bucket,
+            dry_run,
+            json,
+        } => {
+            let request = RecoverStorageRequest {
+                environment: environment.parse().map_err(|error| Failure::of(&error))?,
+                bucket: bucket.clone(),
+                dry_run: *dry_run,
+            };
+            let client = super::daemon(arguments)?;
+            super::backup::follow(*json, |on_line| {
+                super::block_on(async {
+                    client
+                        .recover_storage(&request, on_line)
                         .await
                         .map_err(|error| super::not_up(&error))
                 })

@@ -33,7 +33,11 @@ pub(crate) fn changing() -> Router<Arc<Daemon>> {
 }
 
 async fn status(State(daemon): State<Arc<Daemon>>) -> Answer {
-    let report = report::report(&daemon.platform, daemon.config_git.report()).map_err(ApiError::internal)?;
+    let storage = crate::replicas::reported(&daemon.platform)
+        .await
+        .map_err(ApiError::internal)?;
+    let report =
+        report::report(&daemon.platform, daemon.config_git.report(), storage).map_err(ApiError::internal)?;
     Ok(Json(report).into_response())
 }
 
@@ -69,10 +73,17 @@ async fn run(State(daemon): State<Arc<Daemon>>) -> Answer {
     Ok(lines(received))
 }
 
-async fn verify(State(daemon): State<Arc<Daemon>>) -> Answer {
+#[derive(Deserialize)]
+struct VerifyQuery {
+    /// Every object of a replica, not a sample.
+    #[serde(default)]
+    full: bool,
+}
+
+async fn verify(State(daemon): State<Arc<Daemon>>, Query(query): Query<VerifyQuery>) -> Answer {
     let (events, received) = mpsc::channel(EVENTS);
     tokio::spawn(async move {
-        let end = match Box::pin(super::verify::newest(&daemon.platform, &events)).await {
+        let end = match Box::pin(super::verify::newest(&daemon.platform, query.full, &events)).await {
             Ok(count) => Progress::Done {
                 message: format!("{count} backups are good"),
             },

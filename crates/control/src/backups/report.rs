@@ -4,6 +4,7 @@ use super::subjects::{self, Subject, recipient};
 use super::{Protected, archive, protected};
 use crate::config_git::ConfigGitReport;
 use crate::platform::{Platform, PlatformError, now_ms};
+use astraler_model::ReplicationStanding;
 use astraler_recovery::Kind;
 use astraler_store::{ArchiveRecord, BackupRecord, BackupState};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct BackupReport {
     pub configuration: ConfigGitReport,
     /// What is not backed up because nobody asked for it, and how to.
     pub notes: Vec<String>,
+    /// Environments whose buckets go to a second location.
+    #[serde(default)]
+    pub storage: Vec<ReplicationStanding>,
     /// All is as it should be: nothing is missing, failed, overdue or shrunken.
     pub healthy: bool,
 }
@@ -98,6 +102,7 @@ impl BackupStanding {
 pub(crate) fn report(
     platform: &Platform,
     configuration: ConfigGitReport,
+    storage: Vec<ReplicationStanding>,
 ) -> Result<BackupReport, PlatformError> {
     let mut clusters = Vec::new();
     let mut notes = Vec::new();
@@ -114,9 +119,13 @@ pub(crate) fn report(
                 .as_ref()
                 .is_none_or(|archive| archive.gap.is_none() && archive.error.is_none() && !archive.late)
     });
+    let replicated = storage
+        .iter()
+        .all(|standing| standing.error.is_none() && !crate::replicas::is_behind(platform, standing));
     Ok(BackupReport {
         clusters,
-        healthy: healthy && configuration.error.is_none(),
+        storage,
+        healthy: healthy && replicated && configuration.error.is_none(),
         configuration,
         notes,
     })

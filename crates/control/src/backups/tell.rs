@@ -15,9 +15,9 @@ const RULE: &str = "backups";
 pub(super) struct Told(Option<String>);
 
 impl Told {
-    /// Raises the alert when something is not as it should be, and lowers it when all is.
+    /// Raises the alert when something is not as it should be, and lowers it when all is. Replicas have one of their own.
     pub(super) fn tell(&mut self, daemon: &Daemon) {
-        let trouble = match report::report(&daemon.platform, daemon.config_git.report()) {
+        let trouble = match report::report(&daemon.platform, daemon.config_git.report(), vec![]) {
             Ok(report) => trouble(&report),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "how backups stand cannot be told");
@@ -83,7 +83,7 @@ fn why(backup: &BackupStanding) -> &'static str {
 
 /// In Prometheus' text format.
 pub(crate) fn exposition(daemon: &Daemon) -> Result<String, PlatformError> {
-    let report = report::report(&daemon.platform, daemon.config_git.report())?;
+    let report = report::report(&daemon.platform, daemon.config_git.report(), vec![])?;
     let backups = || report.clusters.iter().flat_map(|cluster| &cluster.backups);
     let archives = || {
         let of = |cluster: &'_ ClusterBackups| Some((cluster.cluster.clone(), cluster.archive.clone()?));
@@ -174,6 +174,7 @@ mod tests {
     fn what_is_missing_late_or_shrunken_is_said_and_what_is_well_is_not() {
         let said = |backups: Vec<BackupStanding>, archive: ArchiveStanding| {
             trouble(&BackupReport {
+                storage: vec![],
                 healthy: false,
                 configuration: crate::config_git::ConfigGitReport::default(),
                 notes: vec![],

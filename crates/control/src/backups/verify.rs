@@ -1,4 +1,5 @@
-//! Reads the newest backups back and compares them with what was written down when they were made.
+//! Reads the newest backups back and compares them with what was written down when they were made; and the replicas of
+//! buckets with the buckets.
 
 use super::{Progress, protected, subjects};
 use crate::platform::Platform;
@@ -8,8 +9,13 @@ use tokio::sync::mpsc;
 
 const PART: &str = "backups";
 
-/// Every cluster's newest base, and the newest dump of each of its databases; returns how many.
-pub(super) async fn newest(platform: &Platform, events: &mpsc::Sender<Progress>) -> Result<usize, Fault> {
+/// Every cluster's newest base, the newest dump of each of its databases, and every replica: a sample of its objects, or
+/// all when `full`. Returns how many.
+pub(super) async fn newest(
+    platform: &Platform,
+    full: bool,
+    events: &mpsc::Sender<Progress>,
+) -> Result<usize, Fault> {
     let fault = |error: &dyn std::error::Error| Fault::of(PART, error);
     let mut verified = 0;
     for one in protected(platform).map_err(|error| fault(&error))? {
@@ -45,5 +51,5 @@ pub(super) async fn newest(platform: &Platform, events: &mpsc::Sender<Progress>)
                 .ok();
         }
     }
-    Ok(verified)
+    Ok(verified + crate::replicas::verify(platform, full, events).await?)
 }

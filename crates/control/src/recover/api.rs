@@ -1,9 +1,11 @@
-//! `POST /v1/recover/database`, `POST /v1/recover/service` → progress, one JSON object a line: `admin`.
+//! `POST /v1/recover/database`, `POST /v1/recover/service`,
+//! `POST /v1/recover/storage` → progress, one JSON object a line: `admin`.
 
 use super::{RecoverServiceRequest, Restore};
 use crate::admin::{ApiError, lines};
 use crate::backups::Progress;
 use crate::daemon::Daemon;
+use crate::replicas::RecoverStorageRequest;
 use astraler_model::{Environment, Principal};
 use axum::extract::State;
 use axum::response::Response;
@@ -33,6 +35,7 @@ pub(crate) fn router() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/v1/recover/database", post(database))
         .route("/v1/recover/service", post(service))
+        .route("/v1/recover/storage", post(storage))
 }
 
 async fn database(
@@ -70,6 +73,25 @@ async fn service(
     tokio::spawn(async move {
         let recovered = super::service::recover(&daemon, &request, &principal.name, &events);
         let end = match Box::pin(recovered).await {
+            Ok(message) => Progress::Done { message },
+            Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
+        };
+        events.send(end).await.ok();
+    });
+    Ok(lines(received))
+}
+
+async fn storage(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<RecoverStorageRequest>,
+) -> Result<Response, ApiError> {
+    let (events, received) = mpsc::channel(EVENTS);
+    tokio::spawn(async move {
+        let _change = daemon.changes.read().await;
+        let _turn = daemon.turns.take(request.environment).await;
+        let done = crate::replicas::restore(&daemon.platform, &request, &principal.name, &events);
+        let end = match Box::pin(done).await {
             Ok(message) => Progress::Done { message },
             Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
         };

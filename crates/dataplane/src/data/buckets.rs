@@ -110,6 +110,7 @@ mod tests {
         let used = DataEnvironment {
             postgres: None,
             redis: None,
+            replication: None,
             s3_credentials: vec![],
             buckets: [("files".to_owned(), "staging--files".to_owned())].into(),
         };

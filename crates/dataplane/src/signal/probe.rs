@@ -1,9 +1,9 @@
-//! Asks: environments whether they are up, as a user would through the edge; the data role for its connections, the edge
-//! for records that it dropped.
+//! Asks: environments whether they are up, as a user would through the edge; the data role for its connections and
+//! what it replicates, the edge for records that it dropped.
 
 use super::now_ms;
 use crate::status::RoleStatus;
-use astraler_model::{Probe, SignalSnapshot};
+use astraler_model::{Probe, ReplicationStanding, SignalSnapshot};
 use astraler_signal::{Metrics, PROBE_AGENT, Shared};
 use bytes::Bytes;
 use http::{Request, header};
@@ -64,6 +64,18 @@ pub(super) async fn processes(shared: Shared, data: PathBuf, edge: PathBuf) {
             .and_then(|body| serde_json::from_slice::<RoleStatus>(&body).ok())
             .map(|status| status.connections)
             .unwrap_or_default();
+        let replicated = answer(&data, "/replication")
+            .await
+            .and_then(|body| serde_json::from_slice::<Vec<ReplicationStanding>>(&body).ok())
+            .unwrap_or_default()
+            .into_iter()
+            .map(|standing| {
+                (
+                    standing.environment.to_string(),
+                    (standing.waiting, standing.lag_ms),
+                )
+            })
+            .collect();
         let dropped = status(&edge)
             .await
             .and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok())
@@ -73,6 +85,7 @@ pub(super) async fn processes(shared: Shared, data: PathBuf, edge: PathBuf) {
             for (environment, (active, size)) in &connections {
                 metrics.connected(environment, now_ms(), *active as u64, *size as u64);
             }
+            metrics.replicated(replicated);
             if let Some(dropped) = dropped {
                 metrics.edge_dropped(dropped);
             }
@@ -101,9 +114,13 @@ async fn is_up(probe: &Probe) -> bool {
 }
 
 async fn status(socket: &Path) -> Option<Bytes> {
+    answer(socket, "/status").await
+}
+
+async fn answer(socket: &Path, path: &str) -> Option<Bytes> {
     let asked = async {
         let stream = UnixStream::connect(socket).await.ok()?;
-        let (status, body) = get(stream, "localhost", "/status").await?;
+        let (status, body) = get(stream, "localhost", path).await?;
         (status == 200).then_some(body)
     };
     tokio::time::timeout(PATIENCE, asked).await.ok()?

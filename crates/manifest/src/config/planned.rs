@@ -181,28 +181,6 @@ impl Default for RateRule {
     }
 }
 
-/// Object storage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Storage {
-    /// Second location, `s3://bucket/prefix`, written to in real time.
-    pub replication_url: Option<String>,
-    /// Days after which unfinished uploads go; 0 is never.
-    pub lifecycle_days: u32,
-    /// Space of all buckets together.
-    pub max_bytes: u64,
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self {
-            replication_url: None,
-            lifecycle_days: 0,
-            max_bytes: 100 << 30,
-        }
-    }
-}
-
 /// How far things grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

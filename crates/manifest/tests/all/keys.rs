@@ -592,6 +592,36 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "signals::what_happened_is_found_while_its_keeper_comes_and_goes",
     ),
     (
+        "environments.development.replicate_storage",
+        "true",
+        "backups::replica::a_bucket_is_replicated_watched_verified_and_brought_back",
+    ),
+    (
+        "environments.staging.replicate_storage",
+        "true",
+        "backups::replica::a_bucket_is_replicated_watched_verified_and_brought_back",
+    ),
+    (
+        "environments.production.replicate_storage",
+        "false",
+        "backups::replica::a_bucket_is_replicated_watched_verified_and_brought_back",
+    ),
+    (
+        "storage.replication_url",
+        "\"s3://bucket/prefix\"",
+        "backups::replica::a_bucket_is_replicated_watched_verified_and_brought_back",
+    ),
+    (
+        "storage.replication_endpoint_url",
+        "\"https://replica.example\"",
+        "backups::replica::a_bucket_is_replicated_watched_verified_and_brought_back",
+    ),
+    (
+        "storage.replication_credentials_file",
+        "\"/etc/astraler/replica.env\"",
+        "backups::replica::a_bucket_is_replicated_watched_verified_and_brought_back",
+    ),
+    (
         "backups.target_url",
         "\"s3://team-backups/shop\"",
         "backups::logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told",

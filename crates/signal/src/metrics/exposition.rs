@@ -133,6 +133,19 @@ impl Metrics {
         for (environment, now) in self.now.iter().filter(|(_, now)| now.size > 0) {
             sample(text, name, &labels(environment), now.size);
         }
+        let name = "astraler_replication_waiting_objects";
+        let help = "Objects of buckets that wait to be sent to their second location.";
+        head(text, name, "gauge", help);
+        for (environment, (waiting, _)) in &self.replicated {
+            sample(text, name, &labels(environment), *waiting);
+        }
+        let name = "astraler_replication_lag_seconds";
+        let help = "How long the oldest of them has waited.";
+        head(text, name, "gauge", help);
+        for (environment, (_, lag_ms)) in &self.replicated {
+            let seconds = format!("{}.{:03}", lag_ms / 1_000, lag_ms % 1_000);
+            sample(text, name, &labels(environment), seconds);
+        }
     }
 
     fn records(&self, text: &mut String) {

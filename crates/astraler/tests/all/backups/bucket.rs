@@ -75,6 +75,7 @@ fn snapshot() -> DataSnapshot {
         postgres: None,
         redis: None,
         buckets: BTreeMap::from([(BUCKET.to_owned(), BUCKET.to_owned())]),
+        replication: None,
         s3_credentials: vec![S3Credential {
             access_key_id: KEY_ID.into(),
             secret_access_key: SECRET.into(),

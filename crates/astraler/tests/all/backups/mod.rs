@@ -3,6 +3,7 @@
 mod bucket;
 mod full;
 mod recover;
+mod replica;
 mod whole;
 
 use crate::support::{eventually, small};
