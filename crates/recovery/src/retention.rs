@@ -2,7 +2,7 @@
 
 use crate::archive::{is_segment, list_all_wal};
 use crate::destination::Destination;
-use crate::set::{Kind, SET_FILE, SetError, StoredSet, list_sets};
+use crate::set::{Kind, SET_FILE, SetError, StoredSet, list_sets, stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What went.
@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Pruned {
     /// Folders of sets.
     pub sets: Vec<String>,
+    /// Objects of sets that never were: their maker was killed.
+    pub unfinished: u64,
     /// Segments of the log.
     pub segments: u64,
 }
@@ -24,6 +26,7 @@ pub async fn prune(destination: &Destination, keep_after_ms: u64) -> Result<Prun
             pruned.sets.push(old.key.clone());
         }
     }
+    pruned.unfinished = unfinished(destination, keep_after_ms).await?;
     // The oldest base that stays of each cluster says from where its log is needed.
     let mut needed: BTreeMap<(String, String), String> = BTreeMap::new();
     for stored in list_sets(destination, Kind::Base, None).await? {
@@ -64,6 +67,28 @@ pub async fn prune_releases(
             delete(destination, &stored).await?;
             gone.push(stored.key);
         }
+    }
+    Ok(gone)
+}
+
+/// Deletes objects that were begun before `keep_after_ms` and whose set has no description; how many.
+async fn unfinished(destination: &Destination, keep_after_ms: u64) -> Result<u64, SetError> {
+    let before = stamp(keep_after_ms);
+    let mut gone = 0;
+    for kind in Kind::ALL {
+        let mut sets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for listed in destination.list(kind.name()).await? {
+            if let Some((folder, _)) = listed.key.rsplit_once('/') {
+                sets.entry(folder.to_owned()).or_default().push(listed.key);
+            }
+        }
+        sets.retain(|folder, objects| {
+            let begun = folder.rsplit('/').next().unwrap_or_default();
+            begun < before.as_str() && !objects.contains(&format!("{folder}/{SET_FILE}"))
+        });
+        let objects: Vec<String> = sets.into_values().flatten().collect();
+        destination.delete(&objects).await?;
+        gone += objects.len() as u64;
     }
     Ok(gone)
 }
@@ -159,11 +184,19 @@ mod tests {
         assert_eq!(uploaded.last.unwrap().0, segment(5));
         assert!(spool.join("gap").exists() && std::fs::read_dir(&spool).unwrap().count() == 1);
 
+        // Killed in the middle of a set: an old one, one that may still be made.
+        for ms in [1_000, 6_000] {
+            let begun = BackupSet::new(Kind::State, "platform", "", ms);
+            let key = format!("{}/control.sqlite", begun.folder());
+            destination.put(&key, Bytes::from_static(b"half")).await.unwrap();
+        }
+
         let pruned = prune(&destination, 4_000).await.unwrap();
         assert_eq!(pruned.sets.len(), 1, "{pruned:?}");
+        assert_eq!(pruned.unfinished, 1);
         assert_eq!(pruned.segments, 3);
         let left = keys(&destination).await;
-        assert_eq!(left.len(), 6, "{left:#?}");
+        assert_eq!(left.len(), 7, "{left:#?}");
         for stored in [&kept, &only] {
             verify(&destination, &stored.key, Some(&stored.sha256))
                 .await

@@ -29,6 +29,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [Self::Base, Self::Dump, Self::State, Self::Secrets, Self::Release];
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -136,15 +139,19 @@ impl BackupSet {
     }
 
     pub(crate) fn folder(&self) -> String {
-        let stamp = i64::try_from(self.started_ms)
-            .ok()
-            .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-            .map_or_else(
-                || self.started_ms.to_string(),
-                |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string(),
-            );
-        format!("{}/{}/{stamp}", self.kind.name(), self.subject)
+        format!("{}/{}/{}", self.kind.name(), self.subject, stamp(self.started_ms))
     }
+}
+
+/// A time as folders of sets are named by it: in the order of their texts.
+pub(crate) fn stamp(ms: u64) -> String {
+    i64::try_from(ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(
+            || ms.to_string(),
+            |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string(),
+        )
 }
 
 /// Makes the objects that are there a set.

@@ -94,7 +94,8 @@ fn a_dropped_table_comes_back_and_a_kill_at_every_step_leaves_a_database_that_se
     for (index, step) in steps.iter().enumerate() {
         not_too_often(&mut kills);
         run(&platform, DATABASE, "DROP TABLE IF EXISTS notes");
-        kill_daemon_at(&platform, &point, index);
+        let words = ["recover", "database", "--env", DATABASE, "--to", &point, "--json"];
+        kill_daemon_at(&platform, &words, index);
         // The old one or the new one, under its name, at once.
         assert_eq!(run(&platform, DATABASE, "SELECT 1"), "1", "killed at {step}");
         assert_eq!(
@@ -175,12 +176,9 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 
-/// Kills the daemon when the event with this index is seen; returns when `keep` has started another.
-fn kill_daemon_at(platform: &Platform, to: &str, index: usize) {
-    let mut command = platform
-        .command(&["recover", "database", "--env", DATABASE, "--to", to, "--json"])
-        .spawn()
-        .unwrap();
+/// Kills the daemon when the event of a command with this index is seen; returns when `keep` has started another.
+pub(super) fn kill_daemon_at(platform: &Platform, words: &[&str], index: usize) {
+    let mut command = platform.command(words).spawn().unwrap();
     let mut lines = BufReader::new(command.stdout.take().unwrap()).lines();
     assert!(
         lines.by_ref().nth(index).is_some(),
@@ -211,7 +209,7 @@ fn not_too_often(kills: &mut Vec<Instant>) {
     kills.push(Instant::now());
 }
 
-fn find(folder: &std::path::Path, name: &str) -> Vec<PathBuf> {
+pub(super) fn find(folder: &std::path::Path, name: &str) -> Vec<PathBuf> {
     let mut queue = vec![folder.to_owned()];
     let mut found = Vec::new();
     while let Some(folder) = queue.pop() {

@@ -1,5 +1,6 @@
 //! What belongs to no cluster: the root key and all secrets for whoever holds two shares, releases, the configuration in git.
 
+use super::recover::kill_daemon_at;
 use super::{append, platform, status, to_daemon};
 use crate::git::done;
 use crate::support::eventually;
@@ -181,6 +182,7 @@ fn two_shares_open_the_secrets_and_the_configuration_is_in_git() {
     opened(&platform, &backups, &shares);
     released(&platform, &backups);
     configured(&platform, &remote);
+    killed(&platform, &backups);
 
     // Nothing is left of what it was put together from, and no secret is anywhere.
     assert!(!platform.state().join("control/backup").exists());
@@ -191,6 +193,32 @@ fn two_shares_open_the_secrets_and_the_configuration_is_in_git() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     platform.run(&["down"]).unwrap().ok();
+}
+
+/// Killed at each beginning and each end of a part, what is no set is not taken for one, and the next run makes all.
+fn killed(platform: &Platform, backups: &Path) {
+    let words = ["backup", "run", "--json"];
+    let first = platform.run(&words).unwrap().ok();
+    let points: Vec<&str> = first
+        .out
+        .lines()
+        .filter(|line| !line.contains(r#""event":"done""#))
+        .collect();
+    assert_eq!(points.len(), 8, "base, dump, state, secrets: {points:#?}");
+    for (index, point) in points.iter().enumerate() {
+        kill_daemon_at(platform, &words, index);
+        let list = platform.run(&["backup", "list", "--json"]).unwrap().ok().json();
+        let list = list.as_array().unwrap();
+        for made in list.iter().filter(|made| made["state"] == "done") {
+            let folder = backups.join("small").join(made["location"].as_str().unwrap());
+            assert!(folder.join("set.json").is_file(), "killed at {point}: {made:#}");
+        }
+        platform.run(&["backup", "run"]).unwrap().ok();
+        platform.run(&["backup", "verify"]).unwrap().ok();
+        let report = status(platform);
+        assert_eq!(report["healthy"], true, "killed at {point}: {report:#}");
+    }
+    platform.run(&["audit", "verify"]).unwrap().ok();
 }
 
 /// Two shares give the root key, which is this platform's; one does not, and another key neither.
