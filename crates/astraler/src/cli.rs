@@ -5,7 +5,7 @@ mod recovery;
 mod secrets;
 
 pub(crate) use alerts::AlertsCommand;
-pub(crate) use recovery::{BackupCommand, RecoverCommand, RecoverFull};
+pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, RecoverFull};
 pub(crate) use secrets::{
     Place as SecretsPlace, RecoveryKeyCommand, SecretsCommand, Shares, Value as SecretsValue,
 };
@@ -204,6 +204,8 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Bring back what was lost.
     #[command(subcommand)]
     Recover(RecoverCommand),
+    /// Restore a random point in time into a scratch cluster and look it through; nothing that serves is touched.
+    Drill(DrillArguments),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  astraler completions bash > /etc/bash_completion.d/astraler")]
     Completions {

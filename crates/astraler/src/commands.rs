@@ -79,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Alerts(command) => alerts::run(arguments, command),
         Command::Backup(command) => backup::run(arguments, command),
         Command::Recover(command) => recover::run(arguments, command),
+        Command::Drill(given) => recover::drill(arguments, given),
         Command::Token(command) => token::run(arguments, command),
         Command::Completions { shell } => {
             clap_complete::generate(

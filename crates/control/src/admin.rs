@@ -18,7 +18,7 @@
 //! - `GET /metrics`, `GET /v1/metrics`: `read`; see [`crate::metrics`]
 //! - `/v1/alerts…`: `read` to look, `admin` for all else; see [`crate::alerts::api`]
 //! - `/v1/backups…`: `read`, but `admin` to make some; see [`crate::backups::api`]
-//! - `/v1/recover/…`: `admin`; see [`crate::recover::api`]
+//! - `/v1/recover/…`, `/v1/drill`: `admin`; see [`crate::recover::api`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
 //! - the user's secrets: `admin`; see [`crate::secrets::routes`]
 

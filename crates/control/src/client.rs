@@ -314,6 +314,15 @@ impl AdminClient {
             .await
     }
 
+    /// Restores a random point in time on trial.
+    pub async fn drill(
+        &self,
+        request: &crate::DrillRequest,
+        on_line: impl FnMut(crate::Progress) -> bool,
+    ) -> Result<(), ClientError> {
+        self.change(Method::POST, "/v1/drill", request, on_line).await
+    }
+
     /// Brings a database back.
     pub async fn recover_database(
         &self,

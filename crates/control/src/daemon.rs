@@ -132,6 +132,7 @@ pub async fn run(
     crate::alerts::keep(&daemon);
     tokio::spawn(crate::watch::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::backups::keep(Arc::clone(&daemon)));
+    tokio::spawn(crate::recover::drill::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::config_git::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::replicas::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));

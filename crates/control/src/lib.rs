@@ -64,7 +64,7 @@ pub use installation::{Engines, Identities, Installation, InstallationError, Lay
 pub use parity::{Difference, EnvironmentFacts, compare};
 pub use plan::{ApplyEvent, ApplyRequest, DestroyRequest, ManifestWords, PlanRequest, Refusal};
 pub use platform::audit_report;
-pub use recover::{RecoverDatabaseRequest, RecoverServiceRequest};
+pub use recover::{DrillReport, DrillRequest, Proof, RecoverDatabaseRequest, RecoverServiceRequest};
 pub use releases::{DAMAGED, ReleaseError, ReleaseSummary, Verified, describe_release, verify_release};
 pub use replicas::RecoverStorageRequest;
 pub use runs::runner_tools;

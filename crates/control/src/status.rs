@@ -26,6 +26,7 @@ pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, Platform
     }
     let marks = platform.marks()?.into_iter();
     let destroying = marks.filter(|mark| mark.destroying);
+    let drills = crate::recover::drill::report(platform)?;
     Ok(StatusReport {
         application: platform.installation.application.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -33,6 +34,12 @@ pub(crate) async fn report(platform: &Platform) -> Result<StatusReport, Platform
         parts,
         interrupted: platform.interrupted()?,
         destroying: destroying.map(|mark| mark.environment).collect(),
+        last_proven_restore: drills
+            .iter()
+            .filter(|drill| drill.proven_ms.is_some())
+            .max_by_key(|drill| drill.proven_ms)
+            .cloned(),
+        drills,
         isolation: platform.installation.isolation.clone(),
     })
 }

@@ -418,6 +418,12 @@ pub struct StatusReport {
     /// Environments whose destruction was begun and has not ended.
     #[serde(default)]
     pub destroying: Vec<Environment>,
+    /// Of each cluster that can be restored: when a drill last proved it.
+    #[serde(default)]
+    pub drills: Vec<crate::recover::DrillReport>,
+    /// The newest of them.
+    #[serde(default)]
+    pub last_proven_restore: Option<crate::recover::DrillReport>,
     /// Which process isolation is in force, in words.
     pub isolation: Vec<String>,
 }

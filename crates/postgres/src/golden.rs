@@ -72,7 +72,7 @@ pub enum GoldenError {
 const COPY_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Words of a failed program that are kept.
-const SAID_BYTES: usize = 2_000;
+pub(crate) const SAID_BYTES: usize = 2_000;
 
 /// Under this size writing pages to the log costs less than the checkpoints of a copy of files.
 const SMALL_DATABASE_BYTES: i64 = 24 << 20;
@@ -397,7 +397,7 @@ pub(crate) async fn pipe(
     Ok(())
 }
 
-fn program(path: &Path, admin: &Access, password_file: &Path) -> Command {
+pub(crate) fn program(path: &Path, admin: &Access, password_file: &Path) -> Command {
     let mut command = Command::new(path);
     command
         .env_clear()

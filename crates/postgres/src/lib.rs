@@ -8,6 +8,7 @@
 mod access;
 mod archive;
 mod binaries;
+mod check;
 mod cluster;
 mod configuration;
 mod database;
@@ -24,6 +25,7 @@ mod swap;
 pub use access::{Access, AccessError, ConnectionCount, connect, connection_count, ping, wait_ready};
 pub use archive::{archiver, database_names, end_segment, system_identifier};
 pub use binaries::{Binaries, BinariesError, find_binaries, find_binaries_in};
+pub use check::{Canary, Checked, canaries, check_database, read_through, write_canary};
 pub use cluster::{ArchiveConfig, ClusterConfig, Machine, SUPERUSER, initdb_unit, server_unit};
 pub use configuration::configuration_files;
 pub use database::{Changes, DatabaseError, DatabaseSpec, drop_database, ensure_database, service_settings};
@@ -36,5 +38,5 @@ pub use migrate::{
     Applied, MigrateError, MigrateOptions, Migration, MigrationsError, migrate, migrate_with, read_migrations,
 };
 pub use recovery::{RecoveryConfig, recovery_unit};
-pub use scratch::{ScratchConfig, scratch_unit, scratch_units, unpack_unit};
+pub use scratch::{ScratchConfig, checksums_unit, scratch_unit, scratch_units, unpack_unit};
 pub use swap::{before, copy_aside, drop_aside, recovering, swap_in};

@@ -41,14 +41,18 @@ touch "$data/recovery.signal"
 "#;
 
 /// Names of the units.
-pub fn scratch_units() -> [UnitName; 2] {
-    ["postgres-scratch-unpack", "postgres-scratch"]
-        .map(|name| UnitName::new(name).expect("made of lower-case letters and dashes"))
+pub fn scratch_units() -> [UnitName; 3] {
+    [
+        "postgres-scratch-unpack",
+        "postgres-scratch",
+        "postgres-scratch-pages",
+    ]
+    .map(|name| UnitName::new(name).expect("made of lower-case letters and dashes"))
 }
 
 /// The job that unpacks the base.
 pub fn unpack_unit(config: &ScratchConfig) -> UnitSpec {
-    let [name, _] = scratch_units();
+    let [name, ..] = scratch_units();
     UnitSpec {
         argv: vec![
             "/bin/sh".into(),
@@ -65,9 +69,26 @@ pub fn unpack_unit(config: &ScratchConfig) -> UnitSpec {
     }
 }
 
+/// The job that looks at the checksum of every page, once the server was stopped.
+pub fn checksums_unit(config: &ScratchConfig) -> UnitSpec {
+    let [_, _, name] = scratch_units();
+    UnitSpec {
+        argv: vec![
+            text(&config.binaries.directory.join("pg_checksums")),
+            "--check".into(),
+            "-D".into(),
+            text(&config.directory.join("data")),
+        ],
+        ready: Ready::Exited {
+            timeout_ms: UNPACK_TIMEOUT_MS,
+        },
+        ..unit(config, name)
+    }
+}
+
 /// The server: it replays the log until the point, then takes connections.
 pub fn scratch_unit(config: &ScratchConfig) -> UnitSpec {
-    let [_, name] = scratch_units();
+    let [_, name, _] = scratch_units();
     let wal = format!("{}/%f.gz", config.from.join("wal").display());
     // `%f` and `%p` are the server's; a path of ours holds no other `%`.
     let wal = shell(&wal).replace("%%f.gz", "%f.gz");
@@ -108,10 +129,10 @@ pub fn scratch_unit(config: &ScratchConfig) -> UnitSpec {
     }
     UnitSpec {
         argv,
-        // Immediate shutdown: nothing of it is kept.
+        // Fast shutdown: without `fsync` it takes no time, and pages that are whole can be checked afterwards.
         stop: StopPolicy {
-            signal: 3,
-            grace_ms: 10_000,
+            signal: 2,
+            grace_ms: 60_000,
             descendants: false,
         },
         ..unit(config, name)

@@ -13,6 +13,7 @@ mod audit;
 mod backup;
 mod database;
 mod deployment;
+mod drill;
 mod environment;
 mod error;
 mod gate;
@@ -36,6 +37,7 @@ pub use database::Store;
 pub use deployment::{
     Deployment, DeploymentId, DeploymentState, NewDeployment, ParseDeploymentIdError, Switch,
 };
+pub use drill::DrillRecord;
 pub use environment::{Desired, EnvironmentRecord};
 pub use error::StoreError;
 pub use gate::{GateRecord, GateState, NewGate};

@@ -145,3 +145,19 @@ pub(crate) struct RecoverFull {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// `drill`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  astraler drill
+  astraler drill --env production
+
+It does so by itself every `recovery.drill_hours`; `status` shows the last restore that was proven.")]
+pub(crate) struct DrillArguments {
+    /// Only the cluster of this environment.
+    #[arg(long = "env", value_name = "NAME")]
+    pub(crate) environment: Option<String>,
+    /// Print each event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -211,7 +211,7 @@ pub(super) fn follow(json: bool, work: impl FnOnce(&mut dyn FnMut(Progress) -> b
     end
 }
 
-fn date(ms: u64) -> String {
+pub(super) fn date(ms: u64) -> String {
     i64::try_from(ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())

@@ -1,8 +1,8 @@
 //! `astraler recover`.
 
-use crate::cli::{Arguments, RecoverCommand};
+use crate::cli::{Arguments, DrillArguments, RecoverCommand};
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_control::{RecoverDatabaseRequest, RecoverServiceRequest, RecoverStorageRequest};
+use astraler_control::{DrillRequest, RecoverDatabaseRequest, RecoverServiceRequest, RecoverStorageRequest};
 
 pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
     match command {
@@ -71,6 +71,22 @@ pub(super) fn run(arguments: &Arguments, command: &RecoverCommand) -> Outcome {
             })
         }
     }
+}
+
+pub(super) fn drill(arguments: &Arguments, given: &DrillArguments) -> Outcome {
+    let environment = given.environment.as_deref().map(str::parse).transpose();
+    let request = DrillRequest {
+        environment: environment.map_err(|error| Failure::of(&error))?,
+    };
+    let client = super::daemon(arguments)?;
+    super::backup::follow(given.json, |on_line| {
+        super::block_on(async {
+            client
+                .drill(&request, on_line)
+                .await
+                .map_err(|error| super::not_up(&error))
+        })
+    })
 }
 
 /// RFC 3339, or the same without a zone, which is UTC: all that we show is.

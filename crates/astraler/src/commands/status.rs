@@ -55,6 +55,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             line(&format!("{} {deployment}: {watch}", environment.environment));
         }
     }
+    for drill in &report.drills {
+        line(&proven(drill));
+    }
     for word in &report.isolation {
         line(word);
     }
@@ -70,6 +73,22 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
         ));
     }
     Ok(())
+}
+
+fn proven(drill: &astraler_control::DrillReport) -> String {
+    let cluster = &drill.cluster;
+    let mut said = match (drill.proven_ms, &drill.proof) {
+        (Some(at), Some(proof)) => format!(
+            "postgres {cluster}: a restore to {} was proven on {}",
+            super::backup::date(proof.point_ms),
+            super::backup::date(at)
+        ),
+        _ => format!("postgres {cluster}: no restore is proven yet; `astraler drill` does it now"),
+    };
+    if let Some(error) = &drill.error {
+        said.push_str(&format!("; the last drill failed: {error}"));
+    }
+    said
 }
 
 fn short(digest: &str) -> String {

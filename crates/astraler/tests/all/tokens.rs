@@ -74,6 +74,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/backups/run", "{}"),
     ("POST", "/v1/backups/verify", "{}"),
     ("POST", "/v1/recover/database", "{}"),
+    ("POST", "/v1/recover/storage", "{}"),
+    ("POST", "/v1/drill", "{}"),
     ("POST", "/v1/recover/service", "{}"),
 ];
 

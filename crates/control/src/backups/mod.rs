@@ -68,6 +68,10 @@ pub enum Progress {
 pub(crate) struct Backups {
     /// One maker at a time, and nobody takes from a spool while it is held.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// One user of the scratch cluster at a time.
+    pub(crate) scratch: tokio::sync::Mutex<()>,
+    /// A restore that somebody waits for: a drill makes way.
+    pub(crate) hurry: tokio::sync::Notify,
 }
 
 /// Why a cluster is not backed up.

@@ -1,5 +1,5 @@
-//! `POST /v1/recover/database`, `POST /v1/recover/service`,
-//! `POST /v1/recover/storage` → progress, one JSON object a line: `admin`.
+//! `POST /v1/recover/database`, `POST /v1/recover/service`, `POST /v1/recover/storage`, `POST /v1/drill` → progress, one
+//! JSON object a line: `admin`.
 
 use super::{RecoverServiceRequest, Restore};
 use crate::admin::{ApiError, lines};
@@ -30,12 +30,20 @@ pub struct RecoverDatabaseRequest {
     pub dry_run: bool,
 }
 
+/// What is to be restored on trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillRequest {
+    /// The cluster of this environment only.
+    pub environment: Option<Environment>,
+}
+
 /// The routes.
 pub(crate) fn router() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/v1/recover/database", post(database))
         .route("/v1/recover/service", post(service))
         .route("/v1/recover/storage", post(storage))
+        .route("/v1/drill", post(drill))
 }
 
 async fn database(
@@ -98,4 +106,20 @@ async fn storage(
         events.send(end).await.ok();
     });
     Ok(lines(received))
+}
+
+async fn drill(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<DrillRequest>,
+) -> Response {
+    let (events, received) = mpsc::channel(EVENTS);
+    tokio::spawn(async move {
+        let end = match Box::pin(super::drill::all(&daemon, &request, &principal.name, &events)).await {
+            Ok(message) => Progress::Done { message },
+            Err(fault) => Progress::Failed(fault),
+        };
+        events.send(end).await.ok();
+    });
+    lines(received)
 }

@@ -5,10 +5,13 @@
 //! any of them the old or the new database serves, and the next run begins anew and finishes.
 
 pub(crate) mod api;
+pub(crate) mod drill;
+mod journal;
 mod scratch;
 mod service;
 
-pub use api::RecoverDatabaseRequest;
+pub use api::{DrillRequest, RecoverDatabaseRequest};
+pub use drill::{DrillReport, Proof};
 pub use service::RecoverServiceRequest;
 
 use crate::backups::{self, BackupsError, PasswordFile, Progress, Protected};
@@ -20,7 +23,6 @@ use astraler_postgres as postgres;
 use astraler_recovery::{Destination, RestorePlan, fetch, plan_restore, timestamp};
 use astraler_store::{OperationId, Outcome, StepDescription};
 use serde_json::json;
-use std::time::Instant;
 use tokio::sync::mpsc;
 
 const KIND: &str = "recover database";
@@ -111,8 +113,10 @@ pub(crate) async fn database(restore: &Restore<'_>, dry: bool) -> Result<String,
             plan.bytes
         ));
     }
-    // Backups wait: one reader of the archive at a time, and the spool is ours.
-    let _turn = platform.backups.turn.lock().await;
+    // A drill makes way. Backups wait until all is fetched: retention would take that away, and the spool is ours.
+    platform.backups.hurry.notify_waiters();
+    let _scratch = platform.backups.scratch.lock().await;
+    let turn = platform.backups.turn.lock().await;
     let subject = restore.environment.to_string();
     let detail = json!({ "to_ms": restore.to_ms, "destination": work.destination.url() });
     platform
@@ -128,7 +132,7 @@ pub(crate) async fn database(restore: &Restore<'_>, dry: bool) -> Result<String,
     let operation = platform
         .begin(KIND, &subject, &plan)
         .map_err(|error| fault(&error))?;
-    let result = steps(restore, &mut work, operation).await;
+    let result = steps(restore, &mut work, operation, turn).await;
     let end = match &result {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed {
@@ -160,7 +164,7 @@ pub(crate) async fn clean_left(platform: &Platform) {
     if !layout.scratch().exists() && !layout.fetched().exists() {
         return;
     }
-    let _turn = platform.backups.turn.lock().await;
+    let _scratch = platform.backups.scratch.lock().await;
     if let Err(fault) = scratch::clean(platform).await {
         tracing::warn!(
             message = fault.message,
@@ -199,38 +203,24 @@ fn begin(restore: &Restore<'_>) -> Result<Work, BeginError> {
     })
 }
 
-async fn steps(restore: &Restore<'_>, work: &mut Work, operation: OperationId) -> Result<(), Fault> {
-    let platform = restore.platform;
-    for (index, step) in STEPS.iter().enumerate() {
+async fn steps(
+    restore: &Restore<'_>,
+    work: &mut Work,
+    operation: OperationId,
+    turn: tokio::sync::MutexGuard<'_, ()>,
+) -> Result<(), Fault> {
+    let mut turn = Some(turn);
+    for (index, step) in STEPS.into_iter().enumerate() {
         let name = format!("{} {}", step.name(), restore.environment);
-        let journal = |error: &dyn std::error::Error| Fault::of(&name, error);
-        restore
-            .events
-            .send(Progress::Begin { part: name.clone() })
-            .await
-            .ok();
-        let began = Instant::now();
-        platform
-            .intent(operation, index)
-            .map_err(|error| journal(&error))?;
-        let done = Box::pin(take(restore, work, *step, &name)).await;
-        let outcome = match &done {
-            Ok(_) => Outcome::Done,
-            Err(fault) => Outcome::Failed {
-                error: fault.message.clone(),
-            },
-        };
-        let recorded = platform.result(operation, index, &outcome, &json!(null));
-        let detail = done?;
-        recorded.map_err(|error| journal(&error))?;
-        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let end = Progress::End {
-            part: name,
-            detail,
-            elapsed_ms,
-        };
-        restore.events.send(end).await.ok();
+        let begun =
+            journal::Begun::step(restore.platform, restore.events, operation, index, name.clone()).await?;
+        let taken = Box::pin(take(restore, work, step, &name)).await;
+        begun.end(taken).await?;
+        if step == Step::Fetch {
+            turn = None;
+        }
     }
+    drop(turn);
     Ok(())
 }
 

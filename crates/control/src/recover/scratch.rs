@@ -50,23 +50,12 @@ pub(super) fn hand_over(platform: &Platform, folder: &Path) -> Result<(), std::i
 
 /// Unpacks the base and replays the log until the point; returns when it takes connections.
 pub(super) async fn start(platform: &Platform, cluster: Cluster, until: &str) -> Result<(), Fault> {
-    let fault = |error: &dyn std::error::Error| Fault::of(PART, error);
-    let layout = &platform.installation.layout;
-    let config = postgres::ScratchConfig {
-        binaries: engines::postgres_binaries(platform, cluster).map_err(|error| fault(&error))?,
-        directory: layout.scratch(),
-        socket_directory: layout.scratch_socket(),
-        port: platform.installation.postgres_port(cluster),
-        identity: platform.installation.identities.postgres.clone(),
-        from: layout.fetched(),
-        conf: layout.cluster(cluster).join("conf"),
-        until: until.to_owned(),
-    };
+    let config = config(platform, cluster, until)?;
     let unpack = postgres::unpack_unit(&config);
     engines::start(platform, PART, &unpack).await?;
     let server = postgres::scratch_unit(&config);
     engines::start(platform, PART, &server).await?;
-    let (_, access) = access(platform, cluster).map_err(|error| fault(&error))?;
+    let (_, access) = access(platform, cluster).map_err(|error| Fault::of(PART, &error))?;
     engines::while_running(
         platform,
         PART,
@@ -74,6 +63,36 @@ pub(super) async fn start(platform: &Platform, cluster: Cluster, until: &str) ->
         postgres::wait_ready(&access, REPLAY_TIMEOUT),
     )
     .await
+}
+
+/// Stops it and looks at the checksum of every page; not where PostgreSQL came without the program for it.
+pub(super) async fn check_pages(platform: &Platform, cluster: Cluster) -> Result<bool, Fault> {
+    let config = config(platform, cluster, "")?;
+    if !config.binaries.directory.join("pg_checksums").exists() {
+        return Ok(false);
+    }
+    let [_, server, _] = postgres::scratch_units();
+    platform
+        .supervisor
+        .remove(&server)
+        .await
+        .map_err(|error| Fault::of_supervisor(PART, &error))?;
+    engines::start(platform, PART, &postgres::checksums_unit(&config)).await?;
+    Ok(true)
+}
+
+fn config(platform: &Platform, cluster: Cluster, until: &str) -> Result<postgres::ScratchConfig, Fault> {
+    let layout = &platform.installation.layout;
+    Ok(postgres::ScratchConfig {
+        binaries: engines::postgres_binaries(platform, cluster).map_err(|error| Fault::of(PART, &error))?,
+        directory: layout.scratch(),
+        socket_directory: layout.scratch_socket(),
+        port: platform.installation.postgres_port(cluster),
+        identity: platform.installation.identities.postgres.clone(),
+        from: layout.fetched(),
+        conf: layout.cluster(cluster).join("conf"),
+        until: until.to_owned(),
+    })
 }
 
 /// The ways into the cluster that serves, and into the scratch cluster.

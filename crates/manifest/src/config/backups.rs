@@ -69,8 +69,8 @@ impl Backups {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recovery {
-    /// Hours between drills.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// Hours between drills: a random point in time is restored into a scratch cluster and looked through.
+    #[schemars(range(min = 1, max = 744))]
     pub drill_hours: u32,
     /// Most data that may be lost with the machine: the log goes to the destination twice as often.
     #[schemars(range(min = 10, max = 3600))]

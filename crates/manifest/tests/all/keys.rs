@@ -673,6 +673,11 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "backups::backups_are_as_their_keys_say",
     ),
     (
+        "recovery.drill_hours",
+        "6",
+        "backups::a_drill_proves_a_restore_and_says_when_it_cannot",
+    ),
+    (
         "recovery.recovery_point_s",
         "60",
         "backups::backups_are_as_their_keys_say",

@@ -1,6 +1,7 @@
 //! Backups to a second S3 service, and a database brought back from them.
 
 mod bucket;
+mod disk;
 mod full;
 mod recover;
 mod replica;
@@ -297,6 +298,81 @@ fn backups_are_as_their_keys_say() {
     let made = platform.run(&["backup", "run"]).unwrap().ok();
     assert!(made.out.contains("dump production"), "{}", made.out);
     assert_eq!(status(&platform)["healthy"], true);
+}
+
+#[test]
+fn a_drill_proves_a_restore_and_says_when_it_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let target = folder.path().join("backups");
+    std::fs::create_dir(&target).unwrap();
+    let platform = platform(&format!(
+        "target_url = \"file://{}\"\n[recovery]\ndrill_hours = 1",
+        target.display()
+    ));
+    platform.up(&[]).unwrap().ok();
+    to_daemon(&platform, &target);
+    platform.run(&["backup", "run"]).unwrap().ok();
+    let shown = platform.run(&["status"]).unwrap().ok().out;
+    assert!(shown.contains("no restore is proven yet"), "{shown}");
+
+    // What was proven two hours ago is proven anew, by itself.
+    platform.run(&["down"]).unwrap().ok();
+    {
+        let store = Store::open(&platform.state().join("control/control.db")).unwrap();
+        let at = now_ms() - 2 * 3_600_000;
+        let id = store.drill_begin("shared", at).unwrap();
+        store.drill_end(id, Ok("{}"), at).unwrap();
+    }
+    platform.up(&[]).unwrap().ok();
+    let drill = || platform.run(&["status", "--json"]).unwrap().ok().json()["drills"][0].clone();
+    eventually("a drill by itself", Duration::from_secs(60), || {
+        drill()["proven_ms"].as_u64().unwrap() > now_ms() - 3_600_000
+    });
+    let first = drill();
+    assert!(first["proof"]["databases"].as_u64().unwrap() >= 1, "{first:#}");
+    assert!(first["proof"]["bytes"].as_u64().unwrap() > 1_000, "{first:#}");
+    assert!(first["proof"]["tables"].as_u64().unwrap() > 50, "{first:#}");
+    assert!(first["proof"]["indexes"].as_u64().unwrap() > 50, "{first:#}");
+    assert_eq!(first["proof"]["pages"], true, "{first:#}");
+    assert_eq!(first["error"], Value::Null, "{first:#}");
+
+    let made = platform.run(&["drill", "--env", "development"]).unwrap().ok();
+    assert!(made.out.contains("is proven"), "{}", made.out);
+    let shown = platform.run(&["status"]).unwrap().ok().out;
+    assert!(shown.contains("postgres shared: a restore to "), "{shown}");
+    let report = platform.run(&["status", "--json"]).unwrap().ok().json();
+    assert_eq!(report["last_proven_restore"], drill(), "{report:#}");
+    let other = platform
+        .run(&["drill", "--env", "production"])
+        .unwrap()
+        .failed_with(1);
+    assert!(other.err.contains("nothing to restore from"), "{}", other.err);
+    for left in ["scratch", "fetched"] {
+        assert!(!platform.state().join("postgres").join(left).exists(), "{left}");
+    }
+
+    // A backup that somebody changed proves nothing: what was proven before is still shown, and people are told.
+    for base in recover::find(&target, "base.tar.gz") {
+        let mut bytes = std::fs::read(&base).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::File::create(&base).unwrap().write_all(&bytes).unwrap();
+    }
+    let failed = platform.run(&["drill"]).unwrap().failed_with(1);
+    assert!(failed.err.contains("was changed"), "{}", failed.err);
+    let last = drill();
+    assert!(last["proven_ms"].is_u64(), "{last:#}");
+    assert!(
+        last["error"].as_str().unwrap().contains("was changed"),
+        "{last:#}"
+    );
+    let alerts = platform.run(&["alerts", "list", "--json"]).unwrap().ok().json();
+    let mut open = alerts["alerts"].as_array().unwrap().iter();
+    assert!(
+        open.any(|alert| alert["key"]["rule"] == "drill" && alert["severity"] == "high"),
+        "{alerts:#}"
+    );
 }
 
 /// A set of another database that ended so many days ago; returns its folder.
