@@ -246,6 +246,16 @@ fn whole(gone: &Gone, platform: &Platform) {
     assert_eq!(done(sources, &["status", "--porcelain", "--", "workers"]), "");
     assert!(done(sources, &["ls-remote", "astraler"]).contains(&gone.commit));
     platform.run(&["audit", "verify"]).unwrap().ok();
+    let found = Command::new("grep")
+        .args(["-rlF", "--", SECRET])
+        .arg(platform.state())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout),
+        "",
+        "it is sealed here too"
+    );
     let key = std::fs::read_dir(platform.config())
         .unwrap()
         .flatten()
@@ -320,7 +330,13 @@ fn a_machine_that_is_gone_comes_back_from_its_backups_and_two_shares() {
     let again = recover(&gone, &platform, two, &[]).ok();
     assert!(again.out.contains("was recovered here before"), "{}", again.out);
 
-    // It goes on as a platform does: what is written now is backed up, on a timeline of its own.
+    // It goes on as a platform does: the sources make the same release, and what is written now is backed up, on a timeline
+    // of its own.
+    platform
+        .up(&["--env", "development", "--env", "production"])
+        .unwrap()
+        .ok();
+    assert_eq!(live(&platform), gone.deployments);
     for (environment, cluster, _) in HOSTS {
         sql(
             &platform,
@@ -331,6 +347,7 @@ fn a_machine_that_is_gone_comes_back_from_its_backups_and_two_shares() {
     }
     platform.run(&["backup", "run"]).unwrap().ok();
     platform.run(&["backup", "verify"]).unwrap().ok();
+    assert_eq!(super::status(&platform)["healthy"], true);
     pause(Duration::from_millis(50));
     let now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
     let point = sql(&platform, "postgres", "production", now);
