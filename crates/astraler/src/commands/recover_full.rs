@@ -18,7 +18,9 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::place::{self, Place};
 use crate::progress::{Progress, line};
 use crate::table;
-use astraler_control::{AdminClient, EnvironmentReport, Installation, RecoverServiceRequest};
+use astraler_control::{
+    AdminClient, EnvironmentReport, Fault, Installation, RecoverServiceRequest, RecoverStorageRequest,
+};
 use astraler_recovery::{Destination, DestinationConfig};
 use astraler_secrets::RecoveryKey;
 use journal::{Asked, Journal};
@@ -30,12 +32,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What does not come back.
-const NOTES: [&str; 2] = [
+const NOTES: [&str; 3] = [
     "Redis begins empty",
-    "logs, metrics and objects of object storage are not part of this recovery",
+    "buckets that are not replicated begin empty",
+    "logs and metrics of before are not part of this recovery",
 ];
 /// The step after which a recovery is done.
-const LAST: &str = "platform";
+const LAST: &str = "objects";
 /// Names that an error shows.
 const MAX_NAMED: usize = 5;
 
@@ -144,7 +147,10 @@ impl Recovery {
         }
         assemble::install_tools(place, progress).await?;
         journal
-            .step(progress, LAST, serve(place, &installation, &known))
+            .step(progress, "platform", serve(place, &installation, &known))
+            .await?;
+        journal
+            .step(progress, LAST, objects(&installation, &known))
             .await?;
         end(&work, &installation).await
     }
@@ -169,25 +175,68 @@ async fn serve(place: &Place, installation: &Installation, known: &Known) -> Out
             to: None,
             dry_run: false,
         };
-        let mut end = Err(super::up::stopped());
+        let mut last = Last::default();
         client
-            .recover_service(&request, |event| {
-                match event {
-                    astraler_control::Progress::Done { .. } => end = Ok(()),
-                    astraler_control::Progress::Failed(fault) => end = Err(super::up::failed(&fault)),
-                    _ => {}
-                }
-                true
-            })
+            .recover_service(&request, |event| last.hear(event))
             .await
             .map_err(|error| super::not_up(&error))?;
-        end?;
+        last.end()?;
     }
     if let Ok(machine) = machine.join() {
         place::keep_machine(installation, &machine)?;
     }
     super::git::remote(place, installation);
     Ok(format!("{} environments serve", known.awake.len()))
+}
+
+/// What buckets held, from the second location, while the platform serves.
+async fn objects(installation: &Installation, known: &Known) -> Outcome<String> {
+    let client = AdminClient::new(installation.layout.admin_socket());
+    let mut done = Vec::new();
+    for environment in known.replicated() {
+        let request = RecoverStorageRequest {
+            environment,
+            bucket: None,
+            dry_run: false,
+        };
+        let mut last = Last::default();
+        client
+            .recover_storage(&request, |event| last.hear(event))
+            .await
+            .map_err(|error| super::not_up(&error))?;
+        let told = last.end().map_err(|failure| {
+            let hint = "everything else is back, and serves; run the same command again, or `astraler recover storage`";
+            failure.hint(hint)
+        })?;
+        done.push(format!("{environment}: {told}"));
+    }
+    Ok(match done.is_empty() {
+        true => "no bucket is replicated".to_owned(),
+        false => done.join("; "),
+    })
+}
+
+/// How a request to the daemon ended.
+#[derive(Default)]
+struct Last(Option<Result<String, Fault>>);
+
+impl Last {
+    fn hear(&mut self, event: astraler_control::Progress) -> bool {
+        match event {
+            astraler_control::Progress::Done { message } => self.0 = Some(Ok(message)),
+            astraler_control::Progress::Failed(fault) => self.0 = Some(Err(fault)),
+            _ => {}
+        }
+        true
+    }
+
+    fn end(self) -> Outcome<String> {
+        match self.0 {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(fault)) => Err(super::up::failed(&fault)),
+            None => Err(super::up::stopped()),
+        }
+    }
 }
 
 /// Refuses a place where anything is that a recovery has not left.

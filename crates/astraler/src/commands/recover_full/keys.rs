@@ -238,6 +238,17 @@ impl Known {
         all
     }
 
+    /// Those whose buckets are at a second location.
+    pub(super) fn replicated(&self) -> Vec<Environment> {
+        let replicates = |environment: &&Environment| {
+            self.live.get(*environment).is_some_and(|application| {
+                let config = &application.config;
+                config.storage.replication_url.is_some() && config.environments.replicates(**environment)
+            })
+        };
+        self.awake.iter().filter(replicates).copied().collect()
+    }
+
     /// The digest of each release that serves.
     pub(super) fn releases(&self) -> BTreeSet<&str> {
         self.live

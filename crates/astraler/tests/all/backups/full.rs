@@ -3,7 +3,7 @@
 use super::{append, give_all};
 use crate::git::done;
 use crate::secrets::{piped, write};
-use crate::support::{PROGRAM, is_root, small};
+use crate::support::{PROGRAM, eventually, is_root, small};
 use astraler_testkit::{API_WORKER, Finished, Platform};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -50,6 +50,8 @@ fn sql(platform: &Platform, environment: &str, cluster: &str, statement: &str) -
 struct Gone {
     _folder: tempfile::TempDir,
     backups: PathBuf,
+    /// A second location of production's buckets.
+    replica: PathBuf,
     shares: Vec<PathBuf>,
     /// Shares of another key.
     others: Vec<PathBuf>,
@@ -62,7 +64,10 @@ fn gone() -> Gone {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let backups = folder.path().join("backups");
-    std::fs::create_dir(&backups).unwrap();
+    let replica = folder.path().join("replica");
+    for folder in [&backups, &replica] {
+        std::fs::create_dir(folder).unwrap();
+    }
     let platform = small();
     let shares = |name: &str| {
         let output = folder.path().join(name);
@@ -89,8 +94,10 @@ fn gone() -> Gone {
     append(
         &platform,
         &format!(
-            "[backups]\ntarget_url = \"file://{}\"\nallow_same_device = true\nrecovery_recipient = \"{recipient}\"\n",
-            backups.display()
+            "[backups]\ntarget_url = \"file://{}\"\nallow_same_device = true\nrecovery_recipient = \"{recipient}\"\n\
+             [storage]\nreplication_url = \"file://{}\"\n",
+            backups.display(),
+            replica.display()
         ),
     );
     let worker = API_WORKER.replacen(
@@ -112,6 +119,12 @@ fn gone() -> Gone {
         &["push", "--quiet", "-o", "skip-ci", "astraler", "main"],
     );
     give_all(&platform, &backups);
+    let data = std::fs::metadata(platform.state().join("storage")).unwrap();
+    std::os::unix::fs::chown(&replica, Some(data.uid()), Some(data.gid())).unwrap();
+    let put = platform
+        .request("PUT", "app.localhost", "/api/files/kept", b"an object")
+        .unwrap();
+    assert_eq!(put.status, 204, "{}", put.text());
     let run = |words: &str| {
         let words: Vec<&str> = words.split(' ').collect();
         platform.run(&words).unwrap().ok()
@@ -143,8 +156,17 @@ fn gone() -> Gone {
         );
     }
     run("backup run");
+    eventually(
+        "the bucket is at its second location",
+        Duration::from_secs(60),
+        || {
+            let report = super::status(&platform)["storage"].clone();
+            report[0]["waiting"] == 0 && report[0]["error"].is_null()
+        },
+    );
     let gone = Gone {
         backups,
+        replica,
         shares: own,
         others,
         commit: done(&sources, &["rev-parse", "HEAD"]),
@@ -199,7 +221,7 @@ fn words(gone: &Gone, platform: &Platform, from: &Path, shares: &[PathBuf], more
         all.extend(["--share-file".into(), share.display().to_string()]);
     }
     all.extend(more.iter().map(ToString::to_string));
-    assert!(gone.backups.exists());
+    assert!(gone.backups.exists() && gone.replica.exists());
     all
 }
 
@@ -236,6 +258,10 @@ fn whole(gone: &Gone, platform: &Platform) {
         (secret("localhost").as_str(), secret("app.localhost").as_str()),
         ("none", SECRET)
     );
+    let object = platform
+        .request("GET", "app.localhost", "/api/files/kept", b"")
+        .unwrap();
+    assert_eq!((object.status, object.text().as_str()), (200, "an object"));
     let listed = platform
         .run(&["secrets", "list", "--env", "production", "--json"])
         .unwrap()
@@ -319,7 +345,8 @@ fn a_machine_that_is_gone_comes_back_from_its_backups_and_two_shares() {
             "releases",
             "postgres production",
             "postgres shared",
-            "platform"
+            "platform",
+            "objects"
         ]
     );
     assert!(
