@@ -298,7 +298,11 @@ async fn told(
             part: PART.into(),
             message: format!("{failed} objects could not be brought back"),
             log: errors,
-            hint: Some("the others are back; the same command again tries these alone".into()),
+            hint: Some(
+                "the others are back; the same command again tries these alone. Where a copy is lost for good, delete the \
+                 description that is named there, and run it again: replication goes on after"
+                    .into(),
+            ),
         }),
     }
 }

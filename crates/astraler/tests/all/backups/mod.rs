@@ -84,6 +84,22 @@ fn metrics(platform: &Platform) -> String {
     answer.text()
 }
 
+/// Not in the state, not at run time.
+fn secret_is_nowhere(platform: &Platform) {
+    for place in [platform.state(), platform.runtime()] {
+        let found = Command::new("grep")
+            .args(["-rlF", "--", SECRET])
+            .arg(&place)
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&found.stdout),
+            "",
+            "the secret is nowhere"
+        );
+    }
+}
+
 fn status(platform: &Platform) -> Value {
     let told = platform.run(&["backup", "status", "--json"]).unwrap();
     assert!(!told.out.is_empty(), "{}", told.err);
@@ -192,18 +208,7 @@ fn logs_bases_and_dumps_reach_a_bucket_and_trouble_there_is_told() {
     let failed = platform.run(&["backup", "run"]).unwrap().failed_with(1);
     assert!(failed.err.contains("chmod 600"), "{}", failed.err);
 
-    for place in [platform.state(), platform.runtime()] {
-        let found = Command::new("grep")
-            .args(["-rlF", "--", SECRET])
-            .arg(&place)
-            .output()
-            .unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&found.stdout),
-            "",
-            "the secret is nowhere"
-        );
-    }
+    secret_is_nowhere(&platform);
     drop(platform);
     drop(bucket);
 }

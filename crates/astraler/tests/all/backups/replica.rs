@@ -1,7 +1,7 @@
 //! Buckets at a second S3 service: in real time, behind and caught up, verified, and brought back.
 
 use super::bucket::{BUCKET, Bucket, SECRET};
-use super::{append, credentials, status};
+use super::{append, credentials, secret_is_nowhere, status};
 use crate::support::{eventually, is_root, kill, small};
 use astraler_storage::{ListOptions, PutOptions, Store, StoreOptions, body_of};
 use astraler_testkit::Platform;
@@ -237,6 +237,7 @@ fn a_bucket_is_replicated_watched_verified_and_brought_back() {
     }
     eventually("it goes on from there", WITHIN, || caught_up(&platform));
     platform.run(&["backup", "verify", "--full"]).unwrap().ok();
+    secret_is_nowhere(&platform);
     drop(platform);
     drop(bucket);
 }
