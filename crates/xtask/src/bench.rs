@@ -4,6 +4,7 @@
 mod deploy;
 mod logs;
 mod push;
+mod recover;
 mod up;
 
 use crate::platform::Platform;
@@ -29,6 +30,11 @@ const BENCHES: &[(&str, &str, Bench)] = &[
         "push",
         "seconds from `git push` of a one-line change to the change being served on development",
         push::run,
+    ),
+    (
+        "recover",
+        "seconds from `astraler recover database` to the starter's database being as it was before a table was dropped",
+        recover::run,
     ),
     (
         "logs",
