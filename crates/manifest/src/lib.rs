@@ -6,6 +6,7 @@
 //!
 //! It does *not* know what any key leads to, and touches nothing: validation has no side effects.
 
+mod addresses;
 mod config;
 mod diagnostics;
 mod load;

@@ -1,5 +1,6 @@
 //! Reading: the one place that opens the application's configuration files.
 
+use crate::addresses;
 use crate::config::Config;
 use crate::diagnostics::{Diagnostic, Diagnostics, Source};
 use crate::schema::schema;
@@ -210,6 +211,7 @@ fn document(
     let root = document.as_table();
     validate::document(source, &schema(), root, errors);
     check_names(source, root, errors);
+    addresses::check(source, root, errors);
     more(root, errors);
     if !errors.is_empty() {
         return None;
@@ -385,7 +387,7 @@ fn routes(worker: &dyn TableLike) -> impl Iterator<Item = (&str, Range<usize>)> 
         .filter_map(|value| Some((value.as_str()?, value.span().unwrap_or(0..0))))
 }
 
-fn text<'t>(table: &'t dyn TableLike, key: &str) -> Option<(&'t str, Range<usize>)> {
+pub(crate) fn text<'t>(table: &'t dyn TableLike, key: &str) -> Option<(&'t str, Range<usize>)> {
     let item = table.get(key)?;
     Some((item.as_str()?, item.span().unwrap_or(0..0)))
 }

@@ -66,7 +66,7 @@ async fn run(State(daemon): State<Arc<Daemon>>) -> Answer {
             Ok(_) => Progress::Done {
                 message: "all backups are made".into(),
             },
-            Err(fault) => Progress::Failed(fault),
+            Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
         };
         events.send(end).await.ok();
     });
@@ -87,7 +87,7 @@ async fn verify(State(daemon): State<Arc<Daemon>>, Query(query): Query<VerifyQue
             Ok(count) => Progress::Done {
                 message: format!("{count} backups are good"),
             },
-            Err(fault) => Progress::Failed(fault),
+            Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
         };
         events.send(end).await.ok();
     });

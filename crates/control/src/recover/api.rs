@@ -65,7 +65,7 @@ async fn database(
         };
         let end = match Box::pin(super::database(&restore, request.dry_run)).await {
             Ok(message) => Progress::Done { message },
-            Err(fault) => Progress::Failed(fault),
+            Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
         };
         events.send(end).await.ok();
     });
@@ -117,7 +117,7 @@ async fn drill(
     tokio::spawn(async move {
         let end = match Box::pin(super::drill::all(&daemon, &request, &principal.name, &events)).await {
             Ok(message) => Progress::Done { message },
-            Err(fault) => Progress::Failed(fault),
+            Err(fault) => Progress::Failed(daemon.platform.masked(fault)),
         };
         events.send(end).await.ok();
     });

@@ -50,6 +50,18 @@ fn ten_errors_are_all_shown_with_line_caret_and_the_nearest_right_name() {
 }
 
 #[test]
+fn an_address_is_of_a_known_kind_and_holds_no_secret() {
+    let text = "name = \"a\"\ndomain = \"a.example\"\n\n[backups]\ntarget_url = \"ftp://team/shop\"\n\
+                config_git_url = \"https://team:token-canary@git.example/a.git\"\n\n[storage]\nreplication_url = \"s3:/b\"\n";
+    let errors = parse("astraler.toml", text).unwrap_err();
+    let found: Vec<(usize, &str)> = errors.iter().map(|error| (error.line, error.code)).collect();
+    assert_eq!(found, [(5, "wrong-value"), (6, "secret"), (9, "wrong-value")]);
+    let remote = text.replace("https://team:token-canary@git.example/a.git", "--upload-pack=x");
+    let errors = parse("astraler.toml", &remote).unwrap_err();
+    assert_eq!(errors.iter().nth(1).unwrap().code, "wrong-value", "{errors}");
+}
+
+#[test]
 fn a_syntax_error_has_its_line_and_column() {
     let errors = parse("astraler.toml", "name = \"a\"\ndomain = \n").unwrap_err();
     let error = errors.iter().next().unwrap();
