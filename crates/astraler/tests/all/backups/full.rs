@@ -320,14 +320,10 @@ fn a_machine_that_is_gone_comes_back_from_its_backups_and_two_shares() {
     }
     assert!(planned["range"]["production"]["to_ms"].is_u64(), "{planned:#}");
     assert!(!platform.state().exists(), "a look makes nothing");
-    let mut kills = 0;
-    loop {
-        let killed = kill_at(&gone, &platform, two, kills);
-        match killed {
-            Some(_) => kills += 1,
-            None => break,
-        }
-        assert!(kills < 60, "it never ends");
+    let mut killed = Vec::new();
+    while let Some(step) = kill_at(&gone, &platform, two, killed.len()) {
+        killed.push(step);
+        assert!(killed.len() < 60, "it never ends: {killed:?}");
     }
     let journal = std::fs::read_to_string(platform.state().join("recovery.jsonl")).unwrap();
     let steps: Vec<Value> = journal
@@ -349,10 +345,9 @@ fn a_machine_that_is_gone_comes_back_from_its_backups_and_two_shares() {
             "objects"
         ]
     );
-    assert!(
-        kills >= 2 * steps.len() - 1,
-        "each step was cut short, and the command after each: {kills}"
-    );
+    for step in &steps {
+        assert!(killed.contains(step), "{step} was not cut short: {killed:?}");
+    }
     whole(&gone, &platform);
     let again = recover(&gone, &platform, two, &[]).ok();
     assert!(again.out.contains("was recovered here before"), "{}", again.out);
@@ -472,32 +467,40 @@ fn refusals(gone: &Gone) {
 
 /// Kills the command in the middle of a step where `count` is even, and right after one where it is odd. `None` when it came
 /// to its end.
-fn kill_at(gone: &Gone, platform: &Platform, shares: &[PathBuf], count: usize) -> Option<()> {
+fn kill_at(gone: &Gone, platform: &Platform, shares: &[PathBuf], count: usize) -> Option<Value> {
     let all = words(gone, platform, &gone.backups, shares, &["--json"]);
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let mut child = platform.command(&all).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, events) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            sender.send(serde_json::from_str::<Value>(&line).unwrap()).ok();
+        }
+    });
     let wanted = if count.is_multiple_of(2) { "begin" } else { "end" };
-    let mut last = String::new();
-    let mut killed = false;
-    for line in lines.map_while(Result::ok) {
-        let event: Value = serde_json::from_str(&line).unwrap();
+    let mut last = Value::Null;
+    let mut killed = None;
+    for event in events.iter() {
         // Those two are no steps: they are made sure of each time.
         let unjournaled = event["part"] == "keep" || event["part"] == "tools";
         if event["event"] == wanted && !unjournaled {
             if wanted == "begin" {
-                // Somewhere in it, and elsewhere in each.
-                pause(Duration::from_millis(20 + (count as u64 * 37) % 150));
+                // Somewhere in it, and elsewhere in each; at its end where it is over sooner.
+                let within = Duration::from_millis(20 + (count as u64 * 37) % 150);
+                events.recv_timeout(within).ok();
             }
             child.kill().unwrap();
-            killed = true;
+            killed = Some(event["part"].clone());
             break;
         }
-        last = line;
+        last = event;
     }
     let output = child.wait_with_output().unwrap();
-    if killed && output.status.code().is_none() {
-        return Some(());
+    drop(events);
+    reader.join().unwrap();
+    if killed.is_some() && output.status.code().is_none() {
+        return killed;
     }
     assert!(
         output.status.success(),
