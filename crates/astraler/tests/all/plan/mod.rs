@@ -51,7 +51,10 @@ fn actions(plan: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Digests of all that the platform keeps, but for what engines write by themselves.
+/// What engines, the records' keeper and the committer of the configuration write by themselves.
+const BACKGROUND: [&str; 4] = ["data", "logs", "signal", "@configuration.git"];
+
+/// Digests of all that the platform keeps, but for [`BACKGROUND`].
 fn state(platform: &Platform) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut queue = vec![platform.state(), platform.runtime()];
@@ -59,8 +62,7 @@ fn state(platform: &Platform) -> BTreeMap<PathBuf, String> {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let name = entry.file_name();
-            let own =
-                ["data", "logs"].iter().any(|own| name == *own) || name.to_string_lossy().ends_with("-shm");
+            let own = BACKGROUND.iter().any(|own| name == *own) || name.to_string_lossy().ends_with("-shm");
             let kind = entry.file_type().unwrap();
             if kind.is_dir() && !own {
                 queue.push(path);
