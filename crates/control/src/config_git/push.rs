@@ -4,7 +4,6 @@ use super::commit::BRANCH;
 use super::{ConfigGitError, is_kept};
 use crate::platform::Platform;
 use crate::repository::{Repository, plain};
-use astraler_model::Environment;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -28,20 +27,16 @@ pub(super) struct Done {
     pub(super) pushed: Option<String>,
 }
 
-/// What the manifest of production says, or that of whatever serves.
+/// What the manifest says that governs the others: production's, where it serves.
 pub(super) fn remote(platform: &Platform) -> Result<Option<Remote>, ConfigGitError> {
-    let mut live = platform.live()?;
-    live.retain(|environment, _| is_kept(*environment));
-    let chosen = match live.remove(&Environment::Production) {
-        Some(production) => Some(production),
-        None => live.into_values().next(),
+    let mut live = platform.live()?.into_iter();
+    let Some((environment, (_, application))) = live.find(|(environment, _)| is_kept(*environment)) else {
+        return Ok(None);
     };
-    Ok(chosen.and_then(|(_, application)| {
-        let backups = application.config.backups;
-        Some(Remote {
-            url: backups.config_git_url?,
-            credentials: backups.config_git_credentials_file.map(PathBuf::from),
-        })
+    let backups = platform.governing(environment, &application, is_kept)?.backups;
+    Ok(backups.config_git_url.map(|url| Remote {
+        url,
+        credentials: backups.config_git_credentials_file.map(PathBuf::from),
     }))
 }
 
