@@ -276,27 +276,12 @@ pub(crate) async fn remove_redis(platform: &Platform, environment: Environment) 
     {
         astraler_host::file::remove_if_present(entry.path()).map_err(|error| Fault::of(&part, &error))?;
     }
-    let mut argv = vec!["/usr/bin/find".to_owned()];
-    argv.extend(folders.iter().map(|folder| folder.display().to_string()));
-    argv.extend(["-mindepth", "1", "-delete"].map(String::from));
-    let job = UnitSpec {
-        name: named(format!("remove-redis-{environment}"))?,
-        argv,
-        env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
-        cwd: None,
-        identity: platform.installation.identities.redis.clone(),
-        directories: vec![],
-        credentials: vec![],
-        stdin: None,
-        listeners: vec![],
-        ready: Ready::Exited {
-            timeout_ms: REMOVE_TIMEOUT_MS,
-        },
-        restart: RestartPolicy::Never,
-        stop: StopPolicy::default(),
-        limits: ResourceLimits::default(),
-        log: LogPolicy::default(),
-    };
+    let job = removal(
+        named(format!("remove-redis-{environment}"))?,
+        &folders,
+        platform.installation.identities.redis.clone(),
+        REMOVE_TIMEOUT_MS,
+    );
     platform
         .supervisor
         .remove(&job.name)
@@ -321,6 +306,34 @@ pub(crate) async fn remove_redis(platform: &Platform, environment: Environment) 
         }
     }
     Ok(())
+}
+
+/// A job of an engine's user that empties folders whose files are that user's.
+pub(crate) fn removal(
+    name: UnitName,
+    folders: &[std::path::PathBuf],
+    identity: Option<astraler_model::Identity>,
+    timeout_ms: u64,
+) -> UnitSpec {
+    let mut argv = vec!["/usr/bin/find".to_owned()];
+    argv.extend(folders.iter().map(|folder| folder.display().to_string()));
+    argv.extend(["-mindepth", "1", "-delete"].map(String::from));
+    UnitSpec {
+        name,
+        argv,
+        env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
+        cwd: None,
+        identity,
+        directories: vec![],
+        credentials: vec![],
+        stdin: None,
+        listeners: vec![],
+        ready: Ready::Exited { timeout_ms },
+        restart: RestartPolicy::Never,
+        stop: StopPolicy::default(),
+        limits: ResourceLimits::default(),
+        log: LogPolicy::default(),
+    }
 }
 
 /// Drops an environment's database and roles.

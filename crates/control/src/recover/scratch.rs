@@ -3,9 +3,7 @@
 use crate::engines;
 use crate::platform::Platform;
 use crate::words::Fault;
-use astraler_model::{
-    Cluster, LogPolicy, Ready, ResourceLimits, RestartPolicy, StopPolicy, UnitName, UnitSpec,
-};
+use astraler_model::{Cluster, UnitName};
 use astraler_postgres as postgres;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -129,32 +127,13 @@ pub(crate) async fn clean(platform: &Platform) -> Result<(), Fault> {
     }
     // Its files are the engine's: a job of its user deletes them.
     let name = UnitName::new("postgres-scratch-remove").map_err(|error| Fault::of(PART, &error))?;
-    let job = UnitSpec {
-        name: name.clone(),
-        argv: [
-            "/usr/bin/find",
-            &folder.display().to_string(),
-            "-mindepth",
-            "1",
-            "-delete",
-        ]
-        .map(String::from)
-        .into(),
-        env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
-        cwd: None,
-        identity: platform.installation.identities.postgres.clone(),
-        directories: vec![],
-        credentials: vec![],
-        stdin: None,
-        listeners: vec![],
-        ready: Ready::Exited {
-            timeout_ms: REMOVE_TIMEOUT_MS,
-        },
-        restart: RestartPolicy::Never,
-        stop: StopPolicy::default(),
-        limits: ResourceLimits::default(),
-        log: LogPolicy::default(),
-    };
+    let identity = platform.installation.identities.postgres.clone();
+    let job = engines::removal(
+        name.clone(),
+        std::slice::from_ref(&folder),
+        identity,
+        REMOVE_TIMEOUT_MS,
+    );
     platform
         .supervisor
         .remove(&name)
