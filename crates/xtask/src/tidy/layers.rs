@@ -4,7 +4,7 @@ use super::{Finding, Tree};
 
 /// The layers of the workspace, lowest first: `ARCHITECTURE.md` says what each is.
 const LAYERS: &[&[&str]] = &[
-    &["model", "waf", "workflow"],
+    &["model", "waf", "workflow", "http-cache"],
     &["manifest", "host", "store", "plan"],
     &["edge", "postgres", "redis", "storage", "secrets", "release"],
     &[
