@@ -54,6 +54,12 @@ pub(crate) fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
     apparent.max(corrected)
 }
 
+/// The `Age` that a response came with. What is passed on at once, or was just validated, carries this and no other: an
+/// `Age` says that the origin did not answer this request (RFC 9111 section 5.1).
+pub fn received_age(headers: &HeaderMap) -> Option<Duration> {
+    field::age(headers)
+}
+
 /// `current_age` (RFC 9111 section 4.2.3). `None` where the clock was set back to before the response arrived: its age
 /// cannot be known, and nothing may be called fresh.
 pub(crate) fn current_age(initial: Duration, received: SystemTime, now: SystemTime) -> Option<Duration> {

@@ -47,15 +47,17 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// That of a response which was received or validated at this moment, or is a moment old at most.
-    pub fn of(stored: &Stored, now: SystemTime) -> Self {
-        Self::with_age(stored, stored.age(now).unwrap_or(stored.initial_age))
-    }
-
     fn with_age(stored: &Stored, age: Duration) -> Self {
         let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let ttl = whole(stored.policy.lifetime).saturating_sub(whole(age));
         Self { age, ttl }
+    }
+}
+
+impl Stored {
+    /// How old it is, for one that was just received or validated.
+    pub fn freshness(&self, now: SystemTime) -> Freshness {
+        Freshness::with_age(self, self.age(now).unwrap_or(self.initial_age))
     }
 }
 
@@ -65,7 +67,7 @@ pub fn choose<'s>(stored: impl IntoIterator<Item = &'s Stored>, asked: &Asked<'_
     stored
         .into_iter()
         .filter(|stored| stored.variant.matches(asked.headers))
-        .max_by_key(|stored| (stored.date(), stored.received))
+        .max_by_key(|stored| (stored.policy.date, stored.received))
 }
 
 /// Whether the chosen response answers a request now.

@@ -37,6 +37,8 @@ pub struct Stored {
 /// When a stored response may be used. Derived: storage can leave it out and call [`Stored::restore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
+    /// Its `Date`.
+    pub date: SystemTime,
     /// For how long it is fresh, from its origin on.
     pub lifetime: Duration,
     /// Where that comes from.
@@ -94,6 +96,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it is for what the request said: then nothing speaks against what was stored before. Any other refusal
+    /// of a new response means that an older one for the same request must go.
+    pub fn is_of_request(self) -> bool {
+        matches!(self, Self::Request | Self::RequestNoStore | Self::Authorization)
+    }
+
     /// One word for `Cache-Status` and records.
     pub fn name(self) -> &'static str {
         match self {
@@ -267,11 +275,6 @@ impl Stored {
         field::date_of(&self.headers, header::LAST_MODIFIED)
     }
 
-    /// Its `Date`.
-    pub(crate) fn date(&self) -> SystemTime {
-        field::date_of(&self.headers, header::DATE).unwrap_or(self.received)
-    }
-
     pub(crate) fn content_length(&self) -> Option<u64> {
         self.headers
             .get(header::CONTENT_LENGTH)?
@@ -343,6 +346,7 @@ impl Policy {
             OnceStale::ImpliedNever | OnceStale::Usable => granted.unwrap_or_default(),
         };
         Self {
+            date: field::date_of(headers, header::DATE).unwrap_or(received),
             lifetime,
             source,
             always_validate,
