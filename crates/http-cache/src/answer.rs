@@ -66,7 +66,7 @@ fn not_modified_since(headers: &HeaderMap, stored: &Stored) -> bool {
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return false;
     };
-    let changed = stored.last_modified().unwrap_or_else(|| stored.policy.date);
+    let changed = stored.last_modified().unwrap_or(stored.policy.date);
     field::date(line.as_bytes().trim_ascii()).is_some_and(|since| changed <= since)
 }
 
@@ -193,9 +193,11 @@ pub fn head(answer: Answer, stored: &Stored, age: Option<Duration>) -> (StatusCo
             }
             range(&mut headers, format!("bytes */{}", complete(stored.length)));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-            // They are those of the representation, which this is not.
-            headers.remove(header::ETAG);
-            headers.remove(header::LAST_MODIFIED);
+            // These are those of the representation, which this is not; nobody behind us may store this in its place.
+            for name in [header::AGE, header::ETAG, header::EXPIRES, header::LAST_MODIFIED] {
+                headers.remove(name);
+            }
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             StatusCode::RANGE_NOT_SATISFIABLE
         }
         Answer::NotModified => {
@@ -379,7 +381,7 @@ mod tests {
             of(Answer::Unsatisfiable),
             (
                 416,
-                "age: 7\ncontent-length: 0\ncontent-range: bytes */100\nx-a: 1".to_owned()
+                "content-length: 0\ncontent-range: bytes */100\nx-a: 1".to_owned()
             )
         );
         assert_eq!(

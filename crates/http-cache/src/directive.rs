@@ -127,6 +127,11 @@ impl ResponseDirectives {
             .unwrap_or_else(|| Self::of_cache_control(headers))
     }
 
+    /// The fields that are for one user or need validation, by qualified `private` or `no-cache`.
+    pub(crate) fn restricted(&self) -> impl Iterator<Item = &HeaderName> {
+        self.private.fields().iter().chain(self.no_cache.fields())
+    }
+
     fn of_cache_control(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         let readable = each(headers, &mut |name, argument| match name {
@@ -243,9 +248,7 @@ fn each(headers: &HeaderMap, directive: &mut dyn FnMut(&str, Argument<'_>)) -> b
             None => (member, None),
         };
         let quoted = argument.is_some_and(|argument| argument.starts_with(b"\""));
-        let unquoted = argument
-            .filter(|_| quoted)
-            .map(|argument| field::unquote(argument));
+        let unquoted = argument.filter(|_| quoted).map(field::unquote);
         readable &= field::balanced(member);
         // Space before the equals sign is an error, and must not make a known directive unknown.
         let spaced = name.trim_ascii_end();

@@ -15,8 +15,8 @@
 //! | Under which key? | [`Key::of`] |
 //! | Which of the responses under that key? | [`choose`] |
 //! | May it be used now? | [`decide`] |
-//! | How does the origin validate it? | [`condition`], then [`identify`] and [`freshen`] on 304, [`admit`] on a whole answer, [`stand_in`] on an error |
-//! | What does the client get of it? | [`answer`] and [`head`] |
+//! | How does the origin validate it? | [`condition`], then [`identify`] and [`freshen`] on 304, [`admit()`] on a whole answer, [`stand_in`] on an error |
+//! | What does the client get of it? | [`answer()`] and [`head`] |
 //! | What does the client's tool see? | [`CacheStatus`] |
 //! | What did an unsafe request make void? | [`invalidated`] |
 //!
@@ -133,21 +133,23 @@
 //!     let age = received_age(response.headers());
 //!     if conditional && response.status() == StatusCode::NOT_MODIFIED && let Some(at) = position(entries) {
 //!         let all: Vec<Stored> = entries.iter().map(|(stored, _)| stored.clone()).collect();
-//!         let mut stored = None;
+//!         let mut fresh = None;
 //!         // Had it identified nothing, the request would be repeated without condition.
 //!         for index in identify(&all, at, &asked, response.headers()).into_iter().rev() {
-//!             let fresh = freshen(&all[index], &asked, response.headers(), times, settings);
+//!             let freshened = freshen(&all[index], &asked, response.headers(), times, settings);
 //!             let content = entries[index].1.clone();
-//!             match fresh.fate {
-//!                 Fate::Replace => entries[index].0 = fresh.stored.clone(),
+//!             match freshened.fate {
+//!                 Fate::Replace => entries[index].0 = freshened.stored.clone(),
 //!                 Fate::Leave => {}
 //!                 Fate::Drop(_) => drop(entries.remove(index)),
 //!             }
-//!             stored = Some((fresh.stored, content));
+//!             fresh = Some((freshened, content));
 //!         }
-//!         let Some((stored, content)) = stored else { return gateway_timeout() };
+//!         let Some((Freshened { stored, once, .. }, content)) = fresh else { return gateway_timeout() };
 //!         let outcome = outcome(true, Some(StatusCode::NOT_MODIFIED));
-//!         return use_it(&stored, &content, age, stored.freshness(now).ttl, outcome);
+//!         let mut response = use_it(&stored, &content, age, stored.freshness(now).ttl, outcome);
+//!         response.headers_mut().extend(once);
+//!         return response;
 //!     }
 //!     let (parts, content) = response.into_parts();
 //!     let fetched = Asked { method: &Method::GET, ..asked };
@@ -198,6 +200,7 @@
 //! assert_eq!(requests, 2);
 //! ```
 
+mod admit;
 mod answer;
 mod directive;
 mod field;
@@ -215,7 +218,10 @@ mod target;
 mod testing;
 mod validate;
 mod vary;
+#[cfg(test)]
+mod whole;
 
+pub use admit::{Refusal, admit};
 pub use answer::{Answer, answer, head};
 pub use directive::{RequestDirectives, ResponseDirectives, Restriction};
 pub use fresh::{Source, Times, received_age};
@@ -225,7 +231,7 @@ pub use request::{Asked, Consult, PassOn};
 pub use reuse::{Failure, Freshness, Grant, Reason, Reuse, choose, decide, stand_in};
 pub use settings::Settings;
 pub use status::{CacheStatus, Forward, Outcome};
-pub use store::{OnceStale, Policy, Refusal, Stored, admit};
+pub use store::{OnceStale, Policy, Stored};
 pub use target::Target;
 pub use validate::{Fate, Freshened, condition, freshen, freshen_by_head, identify};
 pub use vary::Variant;

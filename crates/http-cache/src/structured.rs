@@ -237,7 +237,7 @@ mod tests {
     fn read(text: &str) -> Parsed<Vec<(String, Value)>> {
         let mut found = Vec::new();
         dictionary(text.as_bytes(), &mut |key, value| {
-            found.push((key.to_owned(), value))
+            found.push((key.to_owned(), value));
         })?;
         Ok(found)
     }

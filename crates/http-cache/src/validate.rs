@@ -1,11 +1,12 @@
 //! Asking the origin whether a stored response still holds, and what its answer changes (RFC 9111 sections 3.2 and 4.3).
 
+use crate::admit::{Refusal, judge};
 use crate::directive::ResponseDirectives;
 use crate::field::{self, Comparison};
 use crate::fresh::Times;
 use crate::request::Asked;
 use crate::settings::Settings;
-use crate::store::{Refusal, Stored, judge};
+use crate::store::Stored;
 use http::header::{self, HeaderMap, HeaderName};
 
 /// Preconditions and parts: what a client asked for itself, and what must not go to the origin in a request that fetches
@@ -20,7 +21,7 @@ const OF_THE_CLIENT: [HeaderName; 4] = [
 /// Makes a client's fields those of a request by which the cache validates `chosen` (RFC 9111 section 4.3.1), or, where
 /// there is nothing to validate, fetches the whole. False for the latter: a 304 to it would be wrong.
 ///
-/// The client's own condition and range are answered from what comes back, by [`answer`](crate::answer).
+/// The client's own condition and range are answered from what comes back, by [`answer`](crate::answer()).
 pub fn condition(chosen: Option<&Stored>, headers: &mut HeaderMap) -> bool {
     for name in OF_THE_CLIENT {
         headers.remove(name);
@@ -92,6 +93,8 @@ fn has_tag(stored: &Stored, tag: &[u8], comparison: Comparison) -> bool {
 pub struct Freshened {
     /// Answer with it.
     pub stored: Stored,
+    /// Fields of the newer response that this client gets and storage does not: those that `private` or `no-cache` name.
+    pub once: HeaderMap,
     /// What becomes of the one in storage.
     pub fate: Fate,
 }
@@ -140,7 +143,22 @@ pub fn freshen(
         Some(refusal) if refusal.is_of_request() => Fate::Leave,
         Some(refusal) => Fate::Drop(refusal),
     };
-    Freshened { stored: fresh, fate }
+    let mut once = HeaderMap::new();
+    for name in directives.restricted() {
+        if !once.contains_key(name) {
+            once.extend(
+                newer
+                    .get_all(name)
+                    .iter()
+                    .map(|value| (name.clone(), value.clone())),
+            );
+        }
+    }
+    Freshened {
+        stored: fresh,
+        once,
+        fate,
+    }
 }
 
 /// What a 200 to a HEAD, which was sent on, means for a stored response that its request selects (RFC 9111 section
@@ -297,7 +315,9 @@ mod tests {
             ("x-hop", "1"),
             ("transfer-encoding", "chunked"),
         ]);
-        let Freshened { stored: fresh, fate } = freshen(&one, &asked, &newer, later(100), &settings);
+        let Freshened {
+            stored: fresh, fate, ..
+        } = freshen(&one, &asked, &newer, later(100), &settings);
         assert_eq!(fate, Fate::Replace);
         let date = date(100);
         let expected = fields(&[
@@ -343,6 +363,33 @@ mod tests {
         // A new Vary selects by the request that validated.
         let found = freshen(&one, &asked, &fields(&[("vary", "a")]), later(9), &settings);
         assert!(found.stored.variant.matches(&headers) && !found.stored.variant.matches(&fields(&[])));
+    }
+
+    #[test]
+    fn fields_of_one_client_pass_once() {
+        let one = stored(&[
+            (
+                "cache-control",
+                "max-age=60, private=\"set-cookie\", no-cache=\"x-once\"",
+            ),
+            ("etag", "\"1\""),
+        ]);
+        let headers = fields(&[]);
+        let settings = Settings::default();
+        let asked = Asked::new(&Method::GET, &headers, &settings);
+        let newer = fields(&[
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("x-once", "3"),
+            ("x-all", "4"),
+        ]);
+        let found = freshen(&one, &asked, &newer, later(9), &settings);
+        assert_eq!(
+            found.once,
+            fields(&[("set-cookie", "a=1"), ("set-cookie", "b=2"), ("x-once", "3")])
+        );
+        assert!(!found.stored.headers.contains_key("set-cookie"));
+        assert_eq!(found.stored.headers["x-all"], "4");
     }
 
     #[test]
