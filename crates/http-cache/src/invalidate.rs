@@ -72,8 +72,7 @@ fn scheme_of(reference: &str) -> Option<(&str, &str)> {
 fn at_origin(base: &Target<'_>, rest: &str) -> Option<String> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
-    // Who names a user there means something that we do not serve.
-    if authority.contains('@') || normal_authority(base.scheme, authority) != base.normal_authority() {
+    if normal_authority(base.scheme, authority) != base.normal_authority() {
         return None;
     }
     let (path, query) = split(rest);
@@ -163,6 +162,7 @@ mod tests {
             ("https://app.example/c", Some("/c")),
             ("HTTPS://APP.example:443", Some("/")),
             ("https://app.example?x", Some("/?x")),
+            ("https://app.example:/c", Some("/c")),
             ("//app.example/c", Some("/c")),
             ("//other.example/c", None),
             ("http://app.example/c", None),

@@ -278,6 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_contradicted_is_validated() {
+        let headers = fields(&[]);
+        let settings = Settings::default();
+        let asked = Asked::new(&Method::GET, &headers, &settings);
+        let mut stored = stored(&[(
+            "cache-control",
+            "max-age=60, stale-while-revalidate=60, stale-if-error=60",
+        )]);
+        stored.contradicted = true;
+        assert_eq!(decide(&asked, &stored, after(1)), Reuse::Validate(Reason::Stale));
+        assert_eq!(
+            stand_in(&asked, &stored, Failure::Unreachable, after(1), &settings),
+            None
+        );
+    }
+
+    #[test]
     fn by_the_letter_s_maxage_cancels_what_is_stale() {
         let settings = Settings {
             implied_revalidation: true,

@@ -276,7 +276,8 @@ mod tests {
                 "cache-control",
                 "max-age=60, private=\"x-user\", no-cache=\"x-once, set-cookie\"",
             ),
-            ("connection", "close, x-hop, cache-control"),
+            ("connection", "close, x-hop, cache-control, cdn-cache-control"),
+            ("cdn-cache-control", "no-cache=\"x-cdn\","),
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("proxy-authenticate", "x"),
@@ -292,7 +293,7 @@ mod tests {
         ]);
         let mut names: Vec<_> = found.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["cache-control", "date", "x-kept"]);
+        assert_eq!(names, ["cache-control", "cdn-cache-control", "date", "x-kept"]);
         assert_eq!(found.headers.get_all("x-kept").iter().count(), 2);
         assert_eq!(found.headers[header::DATE], NOW);
         assert_eq!(found.initial_age, Duration::from_secs(3));
