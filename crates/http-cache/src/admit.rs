@@ -41,10 +41,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether it is for what the request said: then nothing speaks against what was stored before. Any other refusal
-    /// of a new response means that an older one for the same request must go.
-    pub fn is_of_request(self) -> bool {
+    /// Whether it is for what the request said: then nothing speaks against what was stored before.
+    pub(crate) fn is_of_request(self) -> bool {
         matches!(self, Self::Request | Self::RequestNoStore | Self::Authorization)
+    }
+
+    /// Whether an older response that the same request selects must go, now that a newer one is not stored: it does not
+    /// hold any more (RFC 9111 section 4.3.3). A failure of the origin says nothing about it.
+    pub fn voids_older(self, status: StatusCode) -> bool {
+        let says_nothing = matches!(self, Self::NotFinal | Self::NotModified | Self::Partial);
+        !(self.is_of_request() || says_nothing || status.is_server_error())
     }
 
     /// One word for `Cache-Status` and records.
@@ -298,6 +304,23 @@ mod tests {
         ] {
             let found = try_store(request, status, &response, &Settings::default());
             assert_eq!(found.err(), refusal, "{status} {response:?} to {request:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_response_goes_when_the_origin_says_otherwise() {
+        for (refusal, status, voids) in [
+            (Refusal::NoStore, 200, true),
+            (Refusal::Private, 404, true),
+            (Refusal::NothingAllows, 302, true),
+            (Refusal::NothingAllows, 500, false),
+            (Refusal::NoStore, 503, false),
+            (Refusal::RequestNoStore, 200, false),
+            (Refusal::Authorization, 200, false),
+            (Refusal::Partial, 206, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(refusal.voids_older(status), voids, "{refusal:?} {status}");
         }
     }
 

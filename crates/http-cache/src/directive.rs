@@ -153,7 +153,10 @@ impl ResponseDirectives {
             _ => found.flag(name),
         });
         // A quote without end may hide anything.
-        found.no_store |= !readable;
+        if !readable {
+            found.no_store = true;
+            found.must_understand = false;
+        }
         found
     }
 
@@ -342,6 +345,12 @@ mod tests {
     fn a_quote_without_end_forbids_storing() {
         assert!(response(&[("cache-control", "max-age=60, x=\"a, no-cache")]).no_store);
         assert!(!response(&[("cache-control", "max-age=60, x=\"a, no-store\"")]).no_store);
+    }
+
+    #[test]
+    fn must_understand_does_not_excuse_it() {
+        let found = response(&[("cache-control", "must-understand, max-age=60, x=\"a")]);
+        assert!(found.no_store && !found.must_understand);
     }
 
     #[test]

@@ -163,7 +163,7 @@
 //!             response
 //!         }
 //!         Err(refusal) => {
-//!             if !refusal.is_of_request() && let Some(at) = position(entries) {
+//!             if refusal.voids_older(parts.status) && let Some(at) = position(entries) {
 //!                 entries.remove(at);
 //!             }
 //!             Response::from_parts(parts, content)
