@@ -9,8 +9,8 @@ use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
-    InternalHost, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route, S3Credential, SignalSnapshot,
-    TokenHash, WorkerRoute,
+    InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route, S3Credential,
+    SignalSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
                     worker.routes.iter().map(move |prefix| WorkerRoute {
                         prefix: prefix.clone(),
                         worker: worker.name.clone(),
-                        socket: socket.clone(),
+                        origin: Origin::Unix(socket.clone()),
                     })
                 })
                 .collect(),

@@ -44,7 +44,7 @@ pub(crate) async fn forward(
     )?;
 
     let begun = Instant::now();
-    let answer = edge.upstream.send(&worker.socket, request).await;
+    let answer = edge.upstream.send(&worker.origin, request).await;
     access.upstream_took(begun);
     let mut response = answer.map_err(|error| {
         // What the client did to its own body explains more than what the worker made of it.

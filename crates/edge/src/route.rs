@@ -5,9 +5,8 @@ use crate::activity::{Activities, Activity};
 use crate::asset::Assets;
 use crate::host::HostName;
 use crate::wake::Wake;
-use astraler_model::{Environment, WorkerRoute};
+use astraler_model::{Environment, Origin, WorkerRoute};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -16,6 +15,8 @@ use tokio::sync::Mutex;
 pub(crate) struct Routes {
     pub(crate) version: u64,
     hosts: HashMap<String, Arc<Site>>,
+    /// For hosts that nothing else names.
+    any: Option<Arc<Site>>,
     pub(crate) has_development: bool,
 }
 
@@ -35,6 +36,7 @@ pub(crate) struct Site {
 impl Routes {
     pub(crate) fn of(snapshot: &EdgeSnapshot, activities: &Activities) -> Self {
         let mut hosts = HashMap::new();
+        let mut any = None;
         for route in &snapshot.routes {
             let mut workers = route.workers.clone();
             workers.sort_by_key(|worker| std::cmp::Reverse(worker.prefix.trim_end_matches('/').len()));
@@ -45,12 +47,16 @@ impl Routes {
                 assets: route.assets.as_ref().map(Assets::new),
                 activity: activities.of(&route.deployment, route.environment),
                 wake: route.wake.clone().map(|socket| Wake {
-                    socket,
+                    origin: Origin::Unix(socket),
                     turn: Mutex::new(()),
                 }),
             });
             for host in &route.hosts {
-                hosts.insert(host.to_ascii_lowercase(), site.clone());
+                if host == "*" {
+                    any = Some(site.clone());
+                } else {
+                    hosts.insert(host.to_ascii_lowercase(), site.clone());
+                }
             }
         }
         let has_development = snapshot
@@ -60,23 +66,27 @@ impl Routes {
         Self {
             version: snapshot.version,
             hosts,
+            any,
             has_development,
         }
     }
 
     pub(crate) fn site(&self, host: &HostName) -> Option<&Arc<Site>> {
-        self.hosts.get(host.as_str())
+        self.hosts.get(host.as_str()).or(self.any.as_ref())
+    }
+
+    fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.hosts.values().chain(&self.any)
     }
 
     /// Whether requests lead to this deployment.
     pub(crate) fn leads_to(&self, deployment: &str) -> bool {
-        self.hosts.values().any(|site| site.deployment == deployment)
+        self.sites().any(|site| site.deployment == deployment)
     }
 
     /// Whether the environment has workers that run.
     pub(crate) fn is_awake(&self, environment: Environment) -> bool {
-        self.hosts
-            .values()
+        self.sites()
             .any(|site| site.environment == environment && site.wake.is_none())
     }
 
@@ -85,11 +95,10 @@ impl Routes {
         self.hosts.keys().map(String::as_str).collect()
     }
 
-    pub(crate) fn sockets(&self) -> HashSet<PathBuf> {
-        self.hosts
-            .values()
+    pub(crate) fn origins(&self) -> HashSet<Origin> {
+        self.sites()
             .flat_map(|site| &site.workers)
-            .map(|worker| worker.socket.clone())
+            .map(|worker| worker.origin.clone())
             .collect()
     }
 }

@@ -136,14 +136,14 @@ async fn follow(edge: Arc<Edge>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>
     while snapshot.changed().await.is_ok() {
         let new = snapshot.borrow_and_update().clone();
         let routes = Routes::of(&new, &edge.activities);
-        let sockets = routes.sockets();
+        let origins = routes.origins();
         tracing::info!(
             version = routes.version,
             environments = new.routes.len(),
             "new routes"
         );
         edge.routes.store(Arc::new(routes));
-        edge.upstream.retain_only(&sockets);
+        edge.upstream.retain_only(&origins);
     }
 }
 

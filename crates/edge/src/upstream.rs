@@ -1,4 +1,4 @@
-//! The client side: HTTP/1.1 over Unix sockets, with a pool. For the edge's workers and the egress role's services.
+//! The client side: HTTP/1.1 over Unix sockets and TCP, with a pool.
 //!
 //! # When a request is sent again
 //!
@@ -15,21 +15,24 @@ mod pool;
 use crate::body::{Body, BoxError, empty};
 use crate::config::{Limits, ms};
 use crate::fault::{Fault, Kind};
+use astraler_model::Origin;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use pool::{Lease, Pool};
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 
 /// Tries of one request, at most.
@@ -41,42 +44,42 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// Nothing accepts connections there.
-    #[error("cannot connect to {socket}", socket = .socket.display())]
+    #[error("cannot connect to {origin}")]
     Connect {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        origin: Origin,
         /// What the system said.
         source: io::Error,
     },
     /// It closed the connection before it answered.
-    #[error("{socket} closed the connection before it answered", socket = .socket.display())]
+    #[error("{origin} closed the connection before it answered")]
     Closed {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        origin: Origin,
         /// What hyper said.
         source: hyper::Error,
     },
     /// What it sent is not HTTP/1.1.
-    #[error("{socket} sent an invalid answer", socket = .socket.display())]
+    #[error("{origin} sent an invalid answer")]
     Invalid {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        origin: Origin,
         /// What hyper said.
         source: hyper::Error,
     },
     /// It did not answer in time.
-    #[error("{socket} did not answer within {after_ms} ms", socket = .socket.display())]
+    #[error("{origin} did not answer within {after_ms} ms")]
     Timeout {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        origin: Origin,
         /// How long it had.
         after_ms: u64,
     },
     /// The request's own body failed: see the source.
-    #[error("the request body failed on its way to {socket}", socket = .socket.display())]
+    #[error("the request body failed on its way to {origin}")]
     RequestBody {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        origin: Origin,
         /// Why.
         source: hyper::Error,
     },
@@ -117,7 +120,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a request to the upstream on a socket. The request has an origin-form target and a Host field; hop-by-hop
+    /// Sends a request to an origin. The request has an origin-form target and a Host field; hop-by-hop
     /// fields are the caller's business. The answer's body streams; dropping it before its end closes the connection.
     ///
     /// After status 101 the tunnel is `hyper::upgrade::on(response)`.
@@ -126,7 +129,11 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`UpstreamError`]; every one comes after the tries described above.
-    pub async fn send(&self, socket: &Path, request: Request<Body>) -> Result<Response<Body>, UpstreamError> {
+    pub async fn send(
+        &self,
+        origin: &Origin,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, UpstreamError> {
         let replayable = is_idempotent(request.method()) && request.body().is_end_stream();
         let template = replayable.then(|| head_of(&request));
         let begun = Instant::now();
@@ -135,7 +142,7 @@ impl Upstream {
         let mut next = request;
         for attempt in 1.. {
             let may_retry = attempt < MAX_ATTEMPTS && begun.elapsed() + pause < window;
-            let (unsent, error, immediately) = match self.attempt(socket, next).await {
+            let (unsent, error, immediately) = match self.attempt(origin, next).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => (failure.unsent, failure.error, failure.pooled),
             };
@@ -156,9 +163,9 @@ impl Upstream {
         unreachable!("the loop ends by returning")
     }
 
-    /// Closes unused connections to every other socket, and those in use when they are done.
-    pub fn retain_only(&self, sockets: &HashSet<PathBuf>) {
-        self.pool.retain_only(sockets);
+    /// Closes unused connections to every other origin, and those in use when they are done.
+    pub fn retain_only(&self, origins: &HashSet<Origin>) {
+        self.pool.retain_only(origins);
     }
 
     /// Closes connections that were unused for too long. Call it now and then.
@@ -171,14 +178,14 @@ impl Upstream {
         self.pool.idle()
     }
 
-    async fn attempt(&self, socket: &Path, request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let (mut lease, pooled) = match self.pool.checkout(socket).await {
+    async fn attempt(&self, origin: &Origin, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let (mut lease, pooled) = match self.pool.checkout(origin).await {
             Some(lease) => (lease, true),
-            None => match self.connect(socket).await {
+            None => match self.connect(origin).await {
                 Ok(lease) => (lease, false),
                 Err(source) => {
                     let error = UpstreamError::Connect {
-                        socket: socket.to_owned(),
+                        origin: origin.clone(),
                         source,
                     };
                     return Err(Failure {
@@ -207,13 +214,13 @@ impl Upstream {
                 let unsent = failure.take_message().map(Box::new);
                 return Err(Failure {
                     unsent,
-                    error: classify(socket, failure.into_error()),
+                    error: classify(origin, failure.into_error()),
                     pooled,
                 });
             }
             None => {
                 let error = UpstreamError::Timeout {
-                    socket: socket.to_owned(),
+                    origin: origin.clone(),
                     after_ms: self.limits.upstream_timeout_ms,
                 };
                 return Err(Failure {
@@ -239,27 +246,13 @@ impl Upstream {
         }))
     }
 
-    async fn connect(&self, socket: &Path) -> io::Result<Lease> {
+    async fn connect(&self, origin: &Origin) -> io::Result<Lease> {
         let limit = ms(self.limits.upstream_connect_timeout_ms);
-        let begun = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(socket).await {
-                // A full queue answers EAGAIN instead of waiting (connect(2), Unix domain sockets).
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < limit => {
-                    tokio::time::sleep(FIRST_PAUSE).await;
-                }
-                other => break other?,
-            }
+        let sender = match origin {
+            Origin::Unix(path) => handshake(connect_unix(path, limit).await?).await?,
+            Origin::Tcp { host, port } => handshake(connect_tcp(host, *port, limit).await?).await?,
         };
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(64 << 10)
-            .max_headers(256)
-            .handshake(hyper_util::rt::TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        // Ends when the sender is dropped and nothing is in flight, or the socket closes: errors arrive at the request.
-        tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(self.pool.lease(socket, sender))
+        Ok(self.pool.lease(origin, sender))
     }
 
     /// `None` when the head of the answer does not come in time after the last progress of the request's body.
@@ -283,14 +276,48 @@ struct Failure {
     pooled: bool,
 }
 
-fn classify(socket: &Path, source: hyper::Error) -> UpstreamError {
-    let socket = socket.to_owned();
+async fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let begun = Instant::now();
+    loop {
+        match UnixStream::connect(path).await {
+            // A full queue answers EAGAIN instead of waiting (connect(2), Unix domain sockets).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < limit => {
+                tokio::time::sleep(FIRST_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(limit, TcpStream::connect((host, port))).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn handshake<S>(stream: S) -> io::Result<SendRequest<Body>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(64 << 10)
+        .max_headers(256)
+        .handshake(hyper_util::rt::TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    // Ends when the sender is dropped and nothing is in flight, or the socket closes: errors arrive at the request.
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    Ok(sender)
+}
+
+fn classify(origin: &Origin, source: hyper::Error) -> UpstreamError {
+    let origin = origin.clone();
     if source.is_user() {
-        UpstreamError::RequestBody { socket, source }
+        UpstreamError::RequestBody { origin, source }
     } else if source.is_parse() || source.is_parse_too_large() {
-        UpstreamError::Invalid { socket, source }
+        UpstreamError::Invalid { origin, source }
     } else {
-        UpstreamError::Closed { socket, source }
+        UpstreamError::Closed { origin, source }
     }
 }
 

@@ -5,9 +5,8 @@
 use crate::body;
 use crate::fault::{Fault, Kind};
 use crate::run::Edge;
-use astraler_model::Environment;
+use astraler_model::{Environment, Origin};
 use http::{Method, Request};
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -17,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Where to ask.
 #[derive(Debug)]
 pub(crate) struct Wake {
-    pub(crate) socket: PathBuf,
+    pub(crate) origin: Origin,
     /// One asks, the others wait for its answer.
     pub(crate) turn: Mutex<()>,
 }
@@ -43,7 +42,7 @@ async fn ask(edge: &Edge, wake: &Wake, environment: Environment) -> Result<(), F
         .header("host", "localhost")
         .body(body::empty())
         .map_err(|_| failed)?;
-    let answer = edge.waker.send(&wake.socket, request).await.map_err(|error| {
+    let answer = edge.waker.send(&wake.origin, request).await.map_err(|error| {
         tracing::warn!(%environment, error = &error as &dyn std::error::Error, "cannot ask for a wake");
         failed
     })?;

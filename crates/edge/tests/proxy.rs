@@ -2,7 +2,7 @@
 
 use crate::support::{Client, TestEdge, Worker, assets, route, run};
 use astraler_edge::{EdgeSnapshot, Limits};
-use astraler_model::{HtmlHandling, NotFoundHandling};
+use astraler_model::{HtmlHandling, NotFoundHandling, Origin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -535,5 +535,36 @@ fn a_killed_worker_is_replaced_without_a_failed_get() {
             load.await.unwrap();
         }
         drop(edge.stop().await);
+    });
+}
+
+#[test]
+fn an_origin_may_be_a_port_and_answer_for_every_host() {
+    run(async {
+        let (behind, worker) = TestEdge::with_worker(Limits::default()).await;
+        let origin: Origin = format!("http://{}", behind.address).parse().unwrap();
+        let front = TestEdge::start(
+            Limits {
+                upstream_retry_ms: 200,
+                ..Limits::default()
+            },
+            |folder| {
+                let mut any = route("*", vec![("/", folder.join("-"))]);
+                any.workers[0].origin = origin;
+                vec![any, route("other.test", vec![("/", folder.join("nobody.sock"))])]
+            },
+        )
+        .await;
+        let mut client = front.connect().await;
+        for _ in 0..2 {
+            let reply = client.get_with("worker.test", "/name", "").await;
+            assert_eq!((reply.status, &*reply.text()), (200, "worker"));
+        }
+        assert_eq!(front.status().await["upstream_idle_connections"], 1);
+        assert_eq!(worker.take_seen().len(), 2);
+        assert_eq!(client.get_with("other.test", "/", "").await.status, 503);
+        behind.stop().await;
+        let reply = client.get_with("worker.test", "/name", "").await;
+        assert_eq!(reply.status, 503, "nobody listens there");
     });
 }

@@ -1,7 +1,7 @@
 //! An edge on a free port, a worker that remembers what it saw, and a client that sends bytes as they are.
 
 use astraler_edge::{AccessLogConfig, Body, BoxError, Config, EdgeSnapshot, Limits};
-use astraler_model::{AssetConfig, Environment, HtmlHandling, NotFoundHandling, Route, WorkerRoute};
+use astraler_model::{AssetConfig, Environment, HtmlHandling, NotFoundHandling, Origin, Route, WorkerRoute};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Request, Response};
@@ -150,7 +150,7 @@ pub(crate) fn route(host: &str, workers: Vec<(&str, PathBuf)>) -> Route {
             .map(|(prefix, socket)| WorkerRoute {
                 prefix: prefix.to_owned(),
                 worker: format!("w{}", prefix.trim_end_matches('/').replace('/', "-")),
-                socket,
+                origin: Origin::Unix(socket),
             })
             .collect(),
         assets: None,

@@ -3,6 +3,7 @@
 use crate::support::{Worker, run};
 use astraler_edge::upstream::{Upstream, UpstreamError};
 use astraler_edge::{Body, Kind, Limits};
+use astraler_model::Origin;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use std::collections::HashSet;
@@ -18,19 +19,20 @@ fn a_connection_is_used_again_when_its_answer_was_read_to_the_end() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("w.sock");
+        let origin = Origin::Unix(socket.clone());
         let _worker = Worker::start(&socket);
         let upstream = Upstream::new(&Limits::default());
         for _ in 0..3 {
-            let answer = upstream.send(&socket, get("/length")).await.unwrap();
+            let answer = upstream.send(&origin, get("/length")).await.unwrap();
             assert_eq!(upstream.idle_connections(), 0);
             assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 1234);
             assert_eq!(upstream.idle_connections(), 1);
         }
         // Dropped half-way: not used again.
-        let answer = upstream.send(&socket, get("/endless")).await.unwrap();
+        let answer = upstream.send(&origin, get("/endless")).await.unwrap();
         drop(answer);
         assert_eq!(upstream.idle_connections(), 0);
-        upstream.send(&socket, get("/nothing")).await.unwrap();
+        upstream.send(&origin, get("/nothing")).await.unwrap();
         assert_eq!(upstream.idle_connections(), 1);
         upstream.retain_only(&HashSet::new());
         assert_eq!(upstream.idle_connections(), 0);
@@ -42,12 +44,13 @@ fn unused_connections_age() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("w.sock");
+        let origin = Origin::Unix(socket.clone());
         let _worker = Worker::start(&socket);
         let upstream = Upstream::new(&Limits {
             upstream_idle_ms: 50,
             ..Limits::default()
         });
-        upstream.send(&socket, get("/nothing")).await.unwrap();
+        upstream.send(&origin, get("/nothing")).await.unwrap();
         assert_eq!(upstream.idle_connections(), 1);
         tokio::time::sleep(Duration::from_millis(80)).await;
         upstream.prune();
@@ -65,7 +68,7 @@ fn a_missing_socket_is_an_error_within_the_window() {
         });
         let begun = Instant::now();
         let error = upstream
-            .send(&folder.path().join("none.sock"), get("/"))
+            .send(&Origin::Unix(folder.path().join("none.sock")), get("/"))
             .await
             .unwrap_err();
         assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
@@ -79,6 +82,7 @@ fn what_is_not_http_is_an_invalid_answer() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("w.sock");
+        let origin = Origin::Unix(socket.clone());
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let server = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -87,7 +91,7 @@ fn what_is_not_http_is_an_invalid_answer() {
             }
         });
         let upstream = Upstream::new(&Limits::default());
-        let error = upstream.send(&socket, get("/")).await.unwrap_err();
+        let error = upstream.send(&origin, get("/")).await.unwrap_err();
         assert_eq!(error.fault().kind, Kind::UpstreamInvalid, "{error:?}");
         server.abort();
     });

@@ -4,11 +4,13 @@
 //! else: no files, no sockets, no clock, no processes.
 
 mod environment;
+mod origin;
 mod principal;
 mod snapshot;
 mod unit;
 
 pub use environment::{Cluster, Environment, ParseEnvironmentError};
+pub use origin::{Origin, ParseOriginError};
 pub use principal::{
     BranchPattern, BranchPatternError, DeployTarget, Forbidden, ParseScopeError, Principal, Scope,
 };

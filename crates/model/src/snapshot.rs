@@ -1,7 +1,7 @@
 //! What the daemon publishes to the data plane: immutable, versioned, complete. A process of the data plane
 //! keeps the last good one and needs nothing else to serve.
 
-use crate::Environment;
+use crate::{Environment, Origin};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct EdgeSnapshot {
 /// Where requests for a set of hosts go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Lower-case host names without port; IPv6 in brackets.
+    /// Lower-case host names without port; IPv6 in brackets. `*` is every host that no other route names.
     pub hosts: Vec<String>,
     /// The environment behind them.
     pub environment: Environment,
@@ -41,8 +41,9 @@ pub struct WorkerRoute {
     pub prefix: String,
     /// Name of the worker.
     pub worker: String,
-    /// Unix socket on which it answers HTTP/1.1.
-    pub socket: PathBuf,
+    /// Where it answers HTTP/1.1.
+    #[serde(alias = "socket")]
+    pub origin: Origin,
 }
 
 /// Static assets, with the words of wrangler's `assets` key.

@@ -1,11 +1,11 @@
-//! Unused connections, by socket. A connection is either in here or leased; a leased one comes back only when its
-//! answer was read to the end and its socket is still named.
+//! Unused connections, by origin. A connection is either in here or leased; a leased one comes back only when its
+//! answer was read to the end and its origin is still named.
 
 use crate::body::Body;
 use crate::config::{Limits, ms};
+use astraler_model::Origin;
 use hyper::client::conn::http1::SendRequest;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<PathBuf, Shelf>>,
+    idle: Mutex<HashMap<Origin, Shelf>>,
     max_idle: usize,
     max_age: Duration,
 }
@@ -23,7 +23,7 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct Shelf {
     connections: VecDeque<(SendRequest<Body>, Instant)>,
-    /// Replaced when the socket was retired in between: an older lease does not come back.
+    /// Replaced when the origin was retired in between: an older lease does not come back.
     era: Arc<()>,
 }
 
@@ -32,7 +32,7 @@ struct Shelf {
 pub(super) struct Lease {
     pub(super) sender: SendRequest<Body>,
     pool: Arc<Pool>,
-    socket: PathBuf,
+    origin: Origin,
     era: Arc<()>,
 }
 
@@ -46,11 +46,11 @@ impl Pool {
     }
 
     /// The youngest unused connection that still works.
-    pub(super) async fn checkout(self: &Arc<Self>, socket: &Path) -> Option<Lease> {
+    pub(super) async fn checkout(self: &Arc<Self>, origin: &Origin) -> Option<Lease> {
         loop {
             let (mut sender, era) = {
                 let mut idle = self.lock();
-                let shelf = idle.get_mut(socket)?;
+                let shelf = idle.get_mut(origin)?;
                 let (sender, since) = shelf.connections.pop_back()?;
                 if since.elapsed() > self.max_age {
                     // The others are older still.
@@ -66,25 +66,25 @@ impl Pool {
                 return Some(Lease {
                     sender,
                     pool: self.clone(),
-                    socket: socket.to_owned(),
+                    origin: origin.clone(),
                     era,
                 });
             }
         }
     }
 
-    pub(super) fn lease(self: &Arc<Self>, socket: &Path, sender: SendRequest<Body>) -> Lease {
-        let era = self.lock().entry(socket.to_owned()).or_default().era.clone();
+    pub(super) fn lease(self: &Arc<Self>, origin: &Origin, sender: SendRequest<Body>) -> Lease {
+        let era = self.lock().entry(origin.clone()).or_default().era.clone();
         Lease {
             sender,
             pool: self.clone(),
-            socket: socket.to_owned(),
+            origin: origin.clone(),
             era,
         }
     }
 
-    pub(super) fn retain_only(&self, sockets: &HashSet<PathBuf>) {
-        self.lock().retain(|socket, _| sockets.contains(socket));
+    pub(super) fn retain_only(&self, origins: &HashSet<Origin>) {
+        self.lock().retain(|origin, _| origins.contains(origin));
     }
 
     pub(super) fn prune(&self) {
@@ -100,7 +100,7 @@ impl Pool {
         self.lock().values().map(|shelf| shelf.connections.len()).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Shelf>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Origin, Shelf>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +112,7 @@ impl Lease {
             return;
         }
         let mut idle = self.pool.lock();
-        let Some(shelf) = idle.get_mut(&self.socket) else {
+        let Some(shelf) = idle.get_mut(&self.origin) else {
             return;
         };
         if Arc::ptr_eq(&shelf.era, &self.era) && shelf.connections.len() < self.pool.max_idle {
