@@ -1,9 +1,13 @@
 //! Accept: from a listening socket to connections, no more than allowed.
 
+use crate::body::{Body, BoxError};
 use crate::config::{Limits, ms};
 use crate::run::Edge;
-use crate::serve::{Client, serve};
+use crate::serve::{Client, Interim, OnUpgrade, Scheme, refuse, serve};
 use crate::wire::{Link, Wire};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
@@ -101,12 +105,14 @@ async fn connection(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
     let link = Arc::new(Link::default());
     let client = Arc::new(Client {
         address,
-        link: link.clone(),
-        requests: AtomicU64::new(0),
+        scheme: Scheme::Http,
     });
+    let requests = AtomicU64::new(0);
+    let told = link.clone();
     let service = service_fn(|request| {
-        let (edge, client) = (edge.clone(), client.clone());
-        async move { Ok::<_, Infallible>(Box::pin(serve(edge, client, request)).await) }
+        let number = requests.fetch_add(1, Ordering::Relaxed);
+        let (edge, client, link) = (edge.clone(), client.clone(), told.clone());
+        async move { Ok::<_, Infallible>(Box::pin(answer(edge, client, link, number, request)).await) }
     });
     let mut wire = Wire::new(stream, link, edge.limits.clone());
     loop {
@@ -146,6 +152,28 @@ async fn connection(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
             _ => return,
         }
     }
+}
+
+/// One request that hyper has read.
+async fn answer(
+    edge: Arc<Edge>,
+    client: Arc<Client>,
+    link: Arc<Link>,
+    number: u64,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    request.extensions_mut().insert(link.clone());
+    if let Some(refusal) = link.refusal(number) {
+        let request = request.map(|_| Body::empty());
+        return refuse(&edge, &client, &request, refusal.fault, &refusal.first_line);
+    }
+    if let Some(upgrade) = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>() {
+        request.extensions_mut().insert(OnUpgrade::of_hyper(upgrade));
+    }
+    let request = request.map(|incoming| Body::new(incoming.map_err(|error| Box::new(error) as BoxError)));
+    let response = serve(edge, client, request, Interim::none()).await;
+    link.decide(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    response
 }
 
 fn builder(limits: &Limits) -> hyper::server::conn::http1::Builder {

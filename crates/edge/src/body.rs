@@ -3,8 +3,7 @@
 use crate::fault::{Fault, Kind};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,17 +12,90 @@ use std::task::{Context, Poll, ready};
 /// Why a body ended early.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A streaming body with trailers, of a request or an answer.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// A body with trailers, of a request or an answer: nothing, bytes that are all there, or a stream.
+#[derive(Default)]
+pub struct Body(Inner);
+
+#[derive(Default)]
+enum Inner {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self(Inner::Empty)
+    }
+
+    /// Bytes that are all there.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        match bytes.into() {
+            bytes if bytes.is_empty() => Self::empty(),
+            bytes => Self(Inner::Full(bytes)),
+        }
+    }
+
+    /// Frames as they come.
+    pub fn new(body: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static) -> Self {
+        Self(Inner::Stream(Box::pin(body)))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Empty => true,
+            Inner::Full(_) => false,
+            Inner::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Inner::Empty => "Body(empty)",
+            Inner::Full(_) => "Body(full)",
+            Inner::Stream(_) => "Body(stream)",
+        })
+    }
+}
 
 pub(crate) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+    Body::empty()
 }
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Body::full(bytes)
 }
 
 /// What the record wants to know of a request's body, and why it failed, if it did.
@@ -35,13 +107,13 @@ pub(crate) struct Upload {
 
 /// A client's body on its way to a worker: counted, bounded, without trailers that could change the message.
 pub(crate) struct FromClient {
-    inner: hyper::body::Incoming,
+    inner: Body,
     upload: Arc<Upload>,
     max: u64,
 }
 
 impl FromClient {
-    pub(crate) fn new(inner: hyper::body::Incoming, upload: Arc<Upload>, max: u64) -> Self {
+    pub(crate) fn new(inner: Body, upload: Arc<Upload>, max: u64) -> Self {
         Self { inner, upload, max }
     }
 
@@ -64,7 +136,7 @@ impl http_body::Body for FromClient {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 let gone = Kind::ClientGone.because("the client went away in the middle of the request body");
-                let fault = crate::fault::find(&error).unwrap_or(gone);
+                let fault = crate::fault::find(&*error).unwrap_or(gone);
                 return Poll::Ready(Some(Err(self.fail(fault))));
             }
         };

@@ -2,6 +2,7 @@
 //! trace.
 
 use crate::checks::Checked;
+use crate::serve::Client;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -48,7 +49,7 @@ const CLAIMS: [&str; 23] = [
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
     checked: &Checked,
-    client: IpAddr,
+    client: &Client,
     request_id: &str,
     upgrade: bool,
 ) {
@@ -75,16 +76,17 @@ pub(crate) fn to_upstream(
             headers.insert(HeaderName::from_static(name), value);
         }
     };
+    let (scheme, client) = (client.scheme.as_str(), client.address.ip());
     let quoted = match client {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("\"[{address}]\""),
     };
     set(
         "forwarded",
-        format!("for={quoted};host=\"{}\";proto=http", checked.authority),
+        format!("for={quoted};host=\"{}\";proto={scheme}", checked.authority),
     );
     set("x-forwarded-for", client.to_string());
-    set("x-forwarded-proto", "http".to_owned());
+    set("x-forwarded-proto", scheme.to_owned());
     set("x-forwarded-host", checked.authority.clone());
     set("cf-connecting-ip", client.to_string());
     set("x-request-id", request_id.to_owned());

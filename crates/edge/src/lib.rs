@@ -28,6 +28,7 @@ mod activity;
 mod asset;
 mod body;
 mod checks;
+mod client;
 mod config;
 mod control;
 mod fault;

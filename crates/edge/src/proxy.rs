@@ -7,14 +7,11 @@ use crate::fault::{Fault, Kind};
 use crate::forward;
 use crate::record::Access;
 use crate::run::Edge;
-use crate::serve::Client;
+use crate::serve::{Client, Interim, OnUpgrade};
 use crate::tunnel;
 use astraler_model::WorkerRoute;
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri, Version, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,9 +19,10 @@ use std::time::Instant;
 pub(crate) async fn forward(
     edge: &Arc<Edge>,
     client: &Client,
-    request: Request<Incoming>,
+    request: Request<Body>,
     checked: &Checked,
     worker: &WorkerRoute,
+    _interim: &Interim,
     access: &mut Access,
 ) -> Result<Response<Body>, Fault> {
     let upload = access.upload();
@@ -32,7 +30,11 @@ pub(crate) async fn forward(
     let tunnel = wants_tunnel(&parts)
         .then(|| parts.extensions.remove::<OnUpgrade>())
         .flatten();
-    let body = FromClient::new(incoming, upload.clone(), edge.limits.max_body_bytes).boxed_unsync();
+    let body = Body::new(FromClient::new(
+        incoming,
+        upload.clone(),
+        edge.limits.max_body_bytes,
+    ));
     let request = outgoing(
         parts,
         body,
@@ -61,8 +63,7 @@ pub(crate) async fn forward(
         let Some(client_side) = tunnel else {
             return Err(Kind::UpstreamInvalid.because("the worker switched protocols without being asked"));
         };
-        let upstream_side = hyper::upgrade::on(&mut response);
-        client.link.decide(true);
+        let upstream_side = OnUpgrade::of_hyper(hyper::upgrade::on(&mut response));
         tunnel::start(edge, client_side, upstream_side, access.split_off_for_tunnel());
         let mut headers = std::mem::take(response.headers_mut());
         forward::to_client(&mut headers);
@@ -125,12 +126,6 @@ fn outgoing(
     *request.uri_mut() =
         Uri::try_from(target).map_err(|_| Kind::Malformed.because("invalid request target"))?;
     *request.headers_mut() = parts.headers;
-    forward::to_upstream(
-        request.headers_mut(),
-        checked,
-        client.address.ip(),
-        request_id,
-        tunnel,
-    );
+    forward::to_upstream(request.headers_mut(), checked, client, request_id, tunnel);
     Ok(request)
 }

@@ -65,7 +65,8 @@ struct Inner {
     fault: Option<Fault>,
     log: AccessLog,
     counters: Arc<Counters>,
-    link: Arc<Link>,
+    /// Of a connection that hyper reads.
+    link: Option<Arc<Link>>,
     in_flight: Option<InFlight>,
 }
 
@@ -75,7 +76,6 @@ impl Access {
         client_ip: IpAddr,
         log: &AccessLog,
         counters: &Arc<Counters>,
-        link: &Arc<Link>,
     ) -> Self {
         counters.requests_total.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -105,10 +105,11 @@ impl Access {
                 }
             }),
             route: "none".to_owned(),
-            protocol: if request.version() == Version::HTTP_10 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
+            protocol: match request.version() {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_3 => "HTTP/3",
+                _ => "HTTP/1.1",
             },
             upgraded: false,
             error: None,
@@ -122,7 +123,7 @@ impl Access {
             fault: Some(Kind::ClientGone.because("the client went away before the answer")),
             log: log.clone(),
             counters: counters.clone(),
-            link: link.clone(),
+            link: request.extensions().get::<Arc<Link>>().cloned(),
             in_flight: None,
         };
         Self {
@@ -247,7 +248,9 @@ impl Drop for Access {
             return;
         };
         inner.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        inner.link.answered.fetch_add(1, Ordering::Release);
+        if let Some(link) = &inner.link {
+            link.answered.fetch_add(1, Ordering::Release);
+        }
         inner.record.duration_us = micros(inner.begun);
         inner.record.bytes_in = inner.upload.bytes.load(Ordering::Relaxed);
         if let Some(fault) = inner.fault {

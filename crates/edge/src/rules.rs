@@ -4,7 +4,6 @@ use crate::body::Body;
 use crate::record::Access;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::BodyExt;
 
 /// Adds the request id, takes away what tells about our insides, and hands the body to the access record, which ends
 /// with it. `Date` is hyper's.
@@ -19,5 +18,5 @@ pub(crate) fn apply(mut response: Response<Body>, mut access: Access) -> Respons
         // The tunnel has taken the record along.
         return response;
     }
-    response.map(|body| access.with_body(body).boxed_unsync())
+    response.map(|body| Body::new(access.with_body(body)))
 }

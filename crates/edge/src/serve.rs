@@ -1,47 +1,41 @@
-//! The path of a request, top to bottom.
+//! The path of a request, top to bottom, whatever protocol it came by.
+//!
+//! # What a protocol's server does
+//!
+//! It makes a [`Client`] for each connection, and for each request a `Request<Body>` whose version is the protocol's and
+//! whose body is [`Body::new`] of whatever reads it (deadlines are the reader's; the size is bounded here). Where the
+//! protocol has interim answers it passes [`Interim::new`] and looks with [`Interim::take`] after each poll of `serve`;
+//! otherwise [`Interim::none`]. Where the connection or stream can become a tunnel it puts an [`OnUpgrade`] into the
+//! request's extensions: it is awaited only after an answer with status 101 was returned. The answer has no hop-by-hop
+//! field but `Connection: close` (the connection should end) and those of 101; framing, `Date`, what a HEAD or a 304 must not carry and GOAWAY
+//! are the server's. The body must be polled to its end or dropped: the access record ends with it.
+//!
+//! `serve` is polled in the task that owns the connection or stream; dropping it says that the client has left.
 
 use crate::body::{self, Body};
+pub(crate) use crate::client::{Client, Interim, OnUpgrade, Scheme};
 use crate::fault::{Fault, Kind};
 use crate::page::{self, Hint};
 use crate::record::Access;
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::wire::Link;
 use crate::{asset, checks, proxy, rules, wake};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The other end of a connection.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) address: SocketAddr,
-    pub(crate) link: Arc<Link>,
-    /// Requests that hyper has handed us from this connection.
-    pub(crate) requests: AtomicU64,
-}
 
 /// Answers one request, whatever happens.
 pub(crate) async fn serve(
     edge: Arc<Edge>,
     client: Arc<Client>,
-    request: Request<Incoming>,
+    request: Request<Body>,
+    interim: Interim,
 ) -> Response<Body> {
-    let number = client.requests.fetch_add(1, Ordering::Relaxed);
-    let mut access = Access::begin(
-        &request,
-        client.address.ip(),
-        &edge.log,
-        &edge.counters,
-        &client.link,
-    );
+    let mut access = Access::begin(&request, client.address.ip(), &edge.log, &edge.counters);
     let routes = edge.routes.load_full();
     let accept = accept_of(request.headers());
 
-    let answer = phases(&edge, &client, &routes, number, request, &mut access).await;
+    let answer = phases(&edge, &client, &routes, request, &interim, &mut access).await;
 
     let response = answer.unwrap_or_else(|fault| {
         access.fault(fault);
@@ -52,26 +46,32 @@ pub(crate) async fn serve(
             &hint(fault, &routes, &client),
         )
     });
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        client.link.decide(false);
-    }
     rules::apply(response, access)
+}
+
+/// Answers a head that was refused on the wire: the same page, the same record. `first_line` is the start of what came.
+pub(crate) fn refuse(
+    edge: &Edge,
+    client: &Client,
+    request: &Request<Body>,
+    fault: Fault,
+    first_line: &str,
+) -> Response<Body> {
+    let mut access = Access::begin(request, client.address.ip(), &edge.log, &edge.counters);
+    access.refused(first_line);
+    access.fault(fault);
+    let page = page::of(fault, &HeaderMap::new(), access.request_id(), &Hint::new());
+    rules::apply(page, access)
 }
 
 async fn phases(
     edge: &Arc<Edge>,
     client: &Client,
     routes: &Routes,
-    number: u64,
-    request: Request<Incoming>,
+    request: Request<Body>,
+    interim: &Interim,
     access: &mut Access,
 ) -> Result<Response<Body>, Fault> {
-    // Limits: judged on the wire, before hyper saw the request.
-    if let Some(refusal) = client.link.refusal(number) {
-        access.refused(&refusal.first_line);
-        return Err(refusal.fault);
-    }
-
     // Checks: one meaning.
     let (parts, incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
@@ -99,7 +99,10 @@ async fn phases(
     if let Some(worker) = site.worker(&checked.path) {
         access.route(format!("worker:{}", worker.worker));
         let request = Request::from_parts(parts, incoming);
-        return Box::pin(proxy::forward(edge, client, request, &checked, worker, access)).await;
+        return Box::pin(proxy::forward(
+            edge, client, request, &checked, worker, interim, access,
+        ))
+        .await;
     }
     if let Some(assets) = &site.assets {
         access.route("asset".to_owned());

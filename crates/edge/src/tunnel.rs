@@ -3,8 +3,7 @@
 use crate::config::ms;
 use crate::record::Access;
 use crate::run::Edge;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use crate::serve::OnUpgrade;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,11 +23,11 @@ pub(crate) fn start(edge: &Arc<Edge>, client: OnUpgrade, upstream: OnUpgrade, ac
 }
 
 async fn carry(client: OnUpgrade, upstream: OnUpgrade, mut access: Access, idle_ms: u64) {
-    let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
+    let (Ok(client), Ok(upstream)) = tokio::join!(client.get(), upstream.get()) else {
         return;
     };
-    let (client_read, client_write) = tokio::io::split(TokioIo::new(client));
-    let (upstream_read, upstream_write) = tokio::io::split(TokioIo::new(upstream));
+    let (client_read, client_write) = tokio::io::split(client);
+    let (upstream_read, upstream_write) = tokio::io::split(upstream);
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     let both = async {
         // Each direction ends by itself: half-closed is not closed. An error on one side ends both.

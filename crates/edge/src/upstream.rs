@@ -19,7 +19,6 @@ use astraler_model::Origin;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use pool::{Lease, Pool};
@@ -199,11 +198,10 @@ impl Upstream {
         let progress = Arc::new(AtomicU64::new(0));
         let watched = progress.clone();
         let request = request.map(|inner| {
-            Watched {
+            Body::new(Watched {
                 inner,
                 progress: watched,
-            }
-            .boxed_unsync()
+            })
         });
         let answer = self
             .in_time(&progress, lease.sender.try_send_request(request))
@@ -242,7 +240,7 @@ impl Upstream {
             if body.inner.is_end_stream() {
                 body.finish();
             }
-            body.boxed_unsync()
+            Body::new(body)
         }))
     }
 

@@ -9,7 +9,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -260,9 +259,7 @@ impl Drop for Worker {
 type Answer = Result<Response<Body>, BoxError>;
 
 fn text(text: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(text.into())
-        .map_err(|never: Infallible| match never {})
-        .boxed_unsync()
+    Body::full(text)
 }
 
 async fn answer(mut request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>, name: &'static str) -> Answer {
@@ -288,11 +285,9 @@ async fn answer(mut request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>, nam
         "/stream-back" => {
             // Every piece goes back as soon as it arrives.
             record(Bytes::new(), None);
-            Ok(Response::new(
-                incoming
-                    .map_err(|error| -> BoxError { Box::new(error) })
-                    .boxed_unsync(),
-            ))
+            Ok(Response::new(Body::new(
+                incoming.map_err(|error| -> BoxError { Box::new(error) }),
+            )))
         }
         _ => {
             let collected = incoming.collect().await?;
@@ -306,7 +301,9 @@ async fn answer(mut request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>, nam
 
 async fn special(path: &str, body: Bytes, name: &'static str) -> Answer {
     let frames = |frames: Vec<Result<http_body::Frame<Bytes>, BoxError>>| {
-        http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+        Body::new(http_body_util::StreamBody::new(futures_util::stream::iter(
+            frames,
+        )))
     };
     // The head and the first piece are out before the worker breaks off.
     let cut = || {
@@ -315,7 +312,7 @@ async fn special(path: &str, body: Bytes, name: &'static str) -> Answer {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Err("cut".into())
         }));
-        http_body_util::StreamBody::new(stream).boxed_unsync()
+        Body::new(http_body_util::StreamBody::new(stream))
     };
     let data = |text: &'static str| Ok(http_body::Frame::data(Bytes::from_static(text.as_bytes())));
     Ok(match path {
@@ -366,7 +363,7 @@ async fn special(path: &str, body: Bytes, name: &'static str) -> Answer {
             let stream = futures_util::stream::unfold((), |()| async {
                 Some((Ok(http_body::Frame::data(Bytes::from(vec![b'z'; 64 << 10]))), ()))
             });
-            Response::new(http_body_util::StreamBody::new(stream).boxed_unsync())
+            Response::new(Body::new(http_body_util::StreamBody::new(stream)))
         }
         _ => Response::new(text(body)),
     })

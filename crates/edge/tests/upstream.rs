@@ -5,13 +5,15 @@ use astraler_edge::upstream::{Upstream, UpstreamError};
 use astraler_edge::{Body, Kind, Limits};
 use astraler_model::Origin;
 use http::Request;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 fn get(target: &str) -> Request<Body> {
-    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-    Request::get(target).header("host", "x").body(body).unwrap()
+    Request::get(target)
+        .header("host", "x")
+        .body(Body::empty())
+        .unwrap()
 }
 
 #[test]

@@ -20,7 +20,7 @@ use file::{Folder, Found};
 use futures_util::StreamExt;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use resolve::Resolution;
 use std::io::SeekFrom;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -230,7 +230,7 @@ async fn content(assets: &Assets, found: &Found, range: Range) -> Result<Body, F
         })
         .filter(|read| std::future::ready(!matches!(read, Ok(bytes) if bytes.is_empty())))
         .map(|read| read.map(http_body::Frame::data));
-    Ok(StreamBody::new(stream).boxed_unsync())
+    Ok(Body::new(StreamBody::new(stream)))
 }
 
 fn text(value: String) -> HeaderValue {
