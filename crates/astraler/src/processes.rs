@@ -82,8 +82,8 @@ pub(crate) fn edge(arguments: &ProcessArguments, settings: &Path) -> Outcome {
         .map(|name| listeners.take_tcp(name))
         .collect::<Result<Vec<_>, _>>()?;
     let control = listeners.take_unix("status")?;
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    runtime(threads)?.block_on(async move {
+    // For what is no request: those have threads of their own.
+    runtime(1)?.block_on(async move {
         let snapshot = snapshot::watch_within(installation.layout.snapshot("edge"), FIRST_SNAPSHOT).await?;
         let config = astraler_edge::Config {
             listeners: http,

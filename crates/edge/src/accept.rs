@@ -19,8 +19,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Accepting tasks for each listener.
-pub(crate) const ACCEPTORS: usize = 2;
 /// Refusals that may be told to the client at once; more are just closed.
 const MAX_TURNED_AWAY: usize = 256;
 const TURN_AWAY: Duration = Duration::from_millis(500);
@@ -30,7 +28,7 @@ const ABORT: Duration = Duration::from_secs(1);
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the shutdown begins.
-pub(crate) async fn accept(edge: Arc<Edge>, listener: Arc<TcpListener>) {
+pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
             () = edge.draining.cancelled() => return,
@@ -56,10 +54,9 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
-    let counters = &edge.counters;
-    if counters.connections.fetch_add(1, Ordering::AcqRel) >= edge.limits.max_connections as u64 {
-        counters.connections.fetch_sub(1, Ordering::AcqRel);
-        counters.turned_away_total.fetch_add(1, Ordering::Relaxed);
+    if edge.connections.fetch_add(1, Ordering::AcqRel) >= edge.limits.max_connections as u64 {
+        edge.connections.fetch_sub(1, Ordering::AcqRel);
+        edge.counters.turned_away_total.fetch_add(1, Ordering::Relaxed);
         if let Ok(permit) = edge.turning_away.clone().try_acquire_owned() {
             edge.tasks.spawn(async move {
                 let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream)).await;
@@ -192,7 +189,7 @@ struct Open<'a>(&'a Edge);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.counters.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -203,7 +200,7 @@ pub(crate) async fn drained(edge: &Edge) {
         .await
         .is_err()
     {
-        let connections = edge.counters.connections.load(Ordering::Relaxed);
+        let connections = edge.connections.load(Ordering::Relaxed);
         tracing::info!(connections, "drain is over; closing what is left");
         edge.aborting.cancel();
         // They end at their next step; their records are still wanted.

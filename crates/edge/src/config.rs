@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Everything [`crate::run()`] needs.
 #[derive(Debug)]
 pub struct Config {
-    /// Bound and listening TCP sockets; plain HTTP/1.1.
+    /// Bound and listening TCP sockets; plain HTTP/1.1. Several with one address are shards of it (`SO_REUSEPORT`).
     pub listeners: Vec<std::net::TcpListener>,
     /// The routes, now and in future. The last value stays in force when the sender goes away.
     pub snapshot: tokio::sync::watch::Receiver<Arc<EdgeSnapshot>>,
@@ -36,6 +36,9 @@ pub struct AccessLogConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
+    /// Threads that serve, each with its own queue of connections where its listener has shards; 0 is one for each
+    /// processor.
+    pub threads: usize,
     /// Request line and header fields together; more is answered 431.
     pub max_header_bytes: usize,
     /// Header fields of a request; more is answered 431.
@@ -77,6 +80,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            threads: 0,
             max_header_bytes: 32 << 10,
             max_headers: 100,
             max_uri_bytes: 8 << 10,

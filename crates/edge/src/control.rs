@@ -2,7 +2,7 @@
 
 use crate::activity::Seen;
 use crate::body::{self, Body};
-use crate::run::Edge;
+use crate::run::{Counters, Edge};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixListener;
 
@@ -37,7 +37,7 @@ struct Status {
 }
 
 /// Answers until the edge has drained, so that a drain can be watched.
-pub(crate) async fn listen(edge: Arc<Edge>, listener: UnixListener) {
+pub(crate) async fn listen(edges: Arc<[Arc<Edge>]>, listener: UnixListener) {
     let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = clients.clone().acquire_owned().await else {
@@ -45,11 +45,11 @@ pub(crate) async fn listen(edge: Arc<Edge>, listener: UnixListener) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let edge = edge.clone();
+                let edges = edges.clone();
                 tokio::spawn(async move {
                     let _permit = permit;
                     let service = service_fn(|request| {
-                        let response = answer(&edge, &request);
+                        let response = answer(&edges, &request);
                         async move { Ok::<_, Infallible>(response) }
                     });
                     let connection = hyper::server::conn::http1::Builder::new()
@@ -70,11 +70,11 @@ pub(crate) async fn listen(edge: Arc<Edge>, listener: UnixListener) {
     }
 }
 
-fn answer(edge: &Edge, request: &Request<Incoming>) -> Response<Body> {
+fn answer(edges: &[Arc<Edge>], request: &Request<Incoming>) -> Response<Body> {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/status") => (
             StatusCode::OK,
-            serde_json::to_string(&status(edge)).unwrap_or_default(),
+            serde_json::to_string(&status(edges)).unwrap_or_default(),
         ),
         (_, "/status") => (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -90,20 +90,27 @@ fn answer(edge: &Edge, request: &Request<Incoming>) -> Response<Body> {
     response
 }
 
-fn status(edge: &Edge) -> Status {
-    let counters = &edge.counters;
+/// All threads together.
+fn status(edges: &[Arc<Edge>]) -> Option<Status> {
+    let edge = edges.first()?;
     let routes = edge.routes.load_full();
-    Status {
+    let sum = |count: fn(&Counters) -> &AtomicU64| -> u64 {
+        edges
+            .iter()
+            .map(|edge| count(&edge.counters).load(Ordering::Relaxed))
+            .sum()
+    };
+    Some(Status {
         snapshot_version: routes.version,
-        connections: counters.connections.load(Ordering::Relaxed),
-        in_flight: counters.in_flight.load(Ordering::Relaxed),
-        requests_total: counters.requests_total.load(Ordering::Relaxed),
-        turned_away_total: counters.turned_away_total.load(Ordering::Relaxed),
+        connections: edge.connections.load(Ordering::Relaxed),
+        in_flight: sum(|counters| &counters.in_flight),
+        requests_total: sum(|counters| &counters.requests_total),
+        turned_away_total: sum(|counters| &counters.turned_away_total),
         dropped_log_records: edge.log.dropped(),
-        upstream_idle_connections: edge.upstream.idle_connections(),
+        upstream_idle_connections: edges.iter().map(|edge| edge.upstream.idle_connections()).sum(),
         draining: edge.draining.is_cancelled(),
         uptime_ms: u64::try_from(edge.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         pid: std::process::id(),
         deployments: edge.activities.seen(|deployment| routes.leads_to(deployment)),
-    }
+    })
 }

@@ -43,6 +43,7 @@ mod route;
 mod rules;
 mod run;
 mod serve;
+mod threads;
 mod tunnel;
 pub mod upstream;
 mod wake;

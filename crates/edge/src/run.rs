@@ -5,7 +5,7 @@ use crate::config::{Config, Limits};
 use crate::log::{self, AccessLog};
 use crate::route::Routes;
 use crate::upstream::Upstream;
-use crate::{EdgeSnapshot, accept, control};
+use crate::{EdgeSnapshot, accept, control, threads};
 use arc_swap::ArcSwap;
 use std::io;
 use std::path::PathBuf;
@@ -30,6 +30,12 @@ pub enum EdgeError {
         /// What the system said.
         source: io::Error,
     },
+    /// A thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
     /// A listener cannot be used.
     #[error("cannot use a listening socket")]
     Listener {
@@ -38,33 +44,53 @@ pub enum EdgeError {
     },
 }
 
-/// What all connections share.
-#[derive(Debug)]
+/// What the connections of one thread share. Each thread has its own: what stands behind an `Arc` here is shared by all
+/// threads, the rest is the thread's, see [`Edge::of_a_thread`].
+#[derive(Debug, Clone)]
 pub(crate) struct Edge {
-    pub(crate) routes: ArcSwap<Routes>,
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) limits: Arc<Limits>,
+    /// The thread's own pool.
     pub(crate) upstream: Upstream,
-    /// For the control plane alone: see [`crate::wake`].
+    /// For the control plane alone: see [`crate::wake`]. The thread's own.
     pub(crate) waker: Upstream,
-    pub(crate) activities: Activities,
+    pub(crate) activities: Arc<Activities>,
     pub(crate) log: AccessLog,
+    /// Client connections of all threads.
+    pub(crate) connections: Arc<AtomicU64>,
+    /// The thread's own: counting costs no other thread's cache line.
     pub(crate) counters: Arc<Counters>,
-    /// Connections and tunnels.
+    /// Connections and tunnels of the thread.
     pub(crate) tasks: TaskTracker,
     pub(crate) turning_away: Arc<tokio::sync::Semaphore>,
-    /// No new connections, no further requests on the old ones.
+    /// No new connections, no further requests on the old ones. The thread's own child of one token.
     pub(crate) draining: CancellationToken,
     /// The drain took too long.
     pub(crate) aborting: CancellationToken,
     pub(crate) begun: Instant,
 }
 
+/// What the requests of one thread add up to.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) connections: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     pub(crate) requests_total: AtomicU64,
     pub(crate) turned_away_total: AtomicU64,
+}
+
+impl Edge {
+    /// Its own part new, the rest shared.
+    pub(crate) fn of_a_thread(&self) -> Self {
+        Self {
+            upstream: Upstream::new(&self.limits),
+            waker: Upstream::new(&Limits::default()),
+            counters: Arc::default(),
+            tasks: TaskTracker::new(),
+            draining: self.draining.child_token(),
+            aborting: self.aborting.child_token(),
+            ..self.clone()
+        }
+    }
 }
 
 /// Serves until `shutdown` completes, then drains: stops accepting, closes idle connections, lets requests in flight end
@@ -82,49 +108,50 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     } = config;
     let path = access_log.path.clone();
     let (log, writer) = log::open(access_log).map_err(|source| EdgeError::AccessLog { path, source })?;
-    let listeners = listeners.into_iter().map(tcp).collect::<io::Result<Vec<_>>>();
-    let listeners = listeners.map_err(|source| EdgeError::Listener { source })?;
     let control = control
         .map(unix)
         .transpose()
         .map_err(|source| EdgeError::Listener { source })?;
 
     let mut snapshot = snapshot;
-    let activities = Activities::default();
+    let activities = Arc::new(Activities::default());
     let first = Routes::of(&snapshot.borrow_and_update(), &activities);
-    let edge = Arc::new(Edge {
-        routes: ArcSwap::from_pointee(first),
+    let edge = Edge {
+        routes: Arc::new(ArcSwap::from_pointee(first)),
         upstream: Upstream::new(&limits),
         waker: Upstream::new(&Limits::default()),
         activities,
         limits: Arc::new(limits),
         log,
+        connections: Arc::default(),
         counters: Arc::default(),
         tasks: TaskTracker::new(),
         turning_away: accept::turning_away(),
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         begun: Instant::now(),
-    });
+    };
+    // Dropped without a shutdown, it takes its threads along.
+    let _abandoned = (
+        edge.draining.clone().drop_guard(),
+        edge.aborting.clone().drop_guard(),
+    );
+    let threads = threads::start(&edge, listeners)?;
+    let edges: Arc<[Arc<Edge>]> = threads.iter().map(|thread| thread.edge.clone()).collect();
 
     let mut helpers = tokio::task::JoinSet::new();
-    helpers.spawn(follow(edge.clone(), snapshot));
-    helpers.spawn(prune([edge.upstream.clone(), edge.waker.clone()]));
+    helpers.spawn(follow(edges.clone(), snapshot));
+    helpers.spawn(prune(edges.clone()));
     if let Some(control) = control {
-        helpers.spawn(control::listen(edge.clone(), control));
-    }
-    let mut acceptors = tokio::task::JoinSet::new();
-    for listener in listeners {
-        for _ in 0..accept::ACCEPTORS {
-            acceptors.spawn(accept::accept(edge.clone(), listener.clone()));
-        }
+        helpers.spawn(control::listen(edges, control));
     }
 
     shutdown.await;
-    edge.draining.cancel();
     // The listeners are closed here: whoever inherited them gets the next connection.
-    while acceptors.join_next().await.is_some() {}
-    accept::drained(&edge).await;
+    edge.draining.cancel();
+    for thread in threads {
+        thread.ended().await;
+    }
     helpers.shutdown().await;
     drop(edge);
     writer.finish().await;
@@ -132,9 +159,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 }
 
 /// Replaces the routes with each snapshot. Requests in flight keep the ones they have.
-async fn follow(edge: Arc<Edge>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>>) {
+async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>>) {
     while snapshot.changed().await.is_ok() {
         let new = snapshot.borrow_and_update().clone();
+        let Some(edge) = edges.first() else { return };
         let routes = Routes::of(&new, &edge.activities);
         let origins = routes.origins();
         tracing::info!(
@@ -143,21 +171,21 @@ async fn follow(edge: Arc<Edge>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>
             "new routes"
         );
         edge.routes.store(Arc::new(routes));
-        edge.upstream.retain_only(&origins);
+        for edge in &*edges {
+            edge.upstream.retain_only(&origins);
+        }
     }
 }
 
-async fn prune(pools: [Upstream; 2]) {
+async fn prune(edges: Arc<[Arc<Edge>]>) {
     let mut tick = tokio::time::interval(PRUNE_EVERY);
     loop {
         tick.tick().await;
-        pools.iter().for_each(Upstream::prune);
+        for edge in &*edges {
+            edge.upstream.prune();
+            edge.waker.prune();
+        }
     }
-}
-
-fn tcp(listener: std::net::TcpListener) -> io::Result<Arc<tokio::net::TcpListener>> {
-    listener.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(listener).map(Arc::new)
 }
 
 fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<tokio::net::UnixListener> {
