@@ -72,21 +72,15 @@ pub(crate) fn edge(arguments: &ProcessArguments, settings: &Path) -> Outcome {
     let installation = Installation::load(&arguments.installation)?;
     let limits: astraler_edge::Limits = serde_json::from_slice(&std::fs::read(settings)?)?;
     let mut listeners = activation::listeners()?;
-    let names: Vec<String> = listeners
-        .names()
-        .filter(|name| name.starts_with("http-"))
-        .map(str::to_owned)
-        .collect();
-    let http = names
-        .iter()
-        .map(|name| listeners.take_tcp(name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let http = all_tcp(&mut listeners, "http-")?;
+    let https = all_tcp(&mut listeners, "https-")?;
     let control = listeners.take_unix("status")?;
     // For what is no request: those have threads of their own.
     runtime(1)?.block_on(async move {
         let snapshot = snapshot::watch_within(installation.layout.snapshot("edge"), FIRST_SNAPSHOT).await?;
         let config = astraler_edge::Config {
             listeners: http,
+            https,
             snapshot,
             limits,
             access_log: astraler_edge::AccessLogConfig {
@@ -170,6 +164,14 @@ fn unix(listeners: &mut Listeners, name: &str) -> Outcome<tokio::net::UnixListen
 
 fn tcp(listeners: &mut Listeners, name: &str) -> Outcome<tokio::net::TcpListener> {
     Ok(tokio::net::TcpListener::from_std(listeners.take_tcp(name)?)?)
+}
+
+/// Those whose names begin so.
+fn all_tcp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::TcpListener>> {
+    let names = listeners.names().filter(|name| name.starts_with(kind));
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let all = names.iter().map(|name| listeners.take_tcp(name));
+    Ok(all.collect::<Result<_, _>>()?)
 }
 
 fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {

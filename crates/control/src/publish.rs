@@ -10,7 +10,7 @@ use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
     InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route, S3Credential,
-    SignalSnapshot, TokenHash, WorkerRoute,
+    SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
@@ -85,7 +85,11 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
                 .then(|| platform.installation.layout.wake_socket()),
         });
     }
-    Ok(EdgeSnapshot { version: 0, routes })
+    Ok(EdgeSnapshot {
+        version: 0,
+        routes,
+        tls: TlsSnapshot::default(),
+    })
 }
 
 /// Publishes routes to the edge and waits until it uses them.

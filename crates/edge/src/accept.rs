@@ -4,6 +4,7 @@ use crate::body::{Body, BoxError};
 use crate::config::{Limits, ms};
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade, Scheme, refuse, serve};
+use crate::tls;
 use crate::wire::{Link, Wire};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -16,8 +17,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// Refusals that may be told to the client at once; more are just closed.
 const MAX_TURNED_AWAY: usize = 256;
@@ -28,14 +30,14 @@ const ABORT: Duration = Duration::from_secs(1);
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the shutdown begins.
-pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener) {
+pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener, scheme: Scheme) {
     loop {
         let accepted = tokio::select! {
             () = edge.draining.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => admit(&edge, stream, address),
+            Ok((stream, address)) => admit(&edge, stream, address, scheme),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; trying again");
@@ -53,11 +55,14 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
+fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Scheme) {
     if edge.connections.fetch_add(1, Ordering::AcqRel) >= edge.limits.max_connections as u64 {
         edge.connections.fetch_sub(1, Ordering::AcqRel);
         edge.counters.turned_away_total.fetch_add(1, Ordering::Relaxed);
-        if let Ok(permit) = edge.turning_away.clone().try_acquire_owned() {
+        // Over TLS a handshake would be needed to say so.
+        if scheme == Scheme::Http
+            && let Ok(permit) = edge.turning_away.clone().try_acquire_owned()
+        {
             edge.tasks.spawn(async move {
                 let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream)).await;
                 drop(permit);
@@ -69,7 +74,12 @@ fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
         let _open = Open(&edge);
-        connection(&edge, stream, address).await;
+        // Without it small answers wait for the client's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        match scheme {
+            Scheme::Http => connection(&edge, stream, address, scheme).await,
+            Scheme::Https => secured(&edge, stream, address).await,
+        }
     });
 }
 
@@ -95,15 +105,29 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
+/// The handshake, within the time of a head; then as over plain TCP.
+async fn secured(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
+    let handshake = TlsAcceptor::from(edge.tls.tcp()).accept(stream);
+    let handshake = tokio::time::timeout(ms(edge.limits.header_timeout_ms), handshake);
+    let stream = tokio::select! {
+        done = handshake => done,
+        () = edge.draining.cancelled() => return,
+    };
+    match stream {
+        Ok(Ok(stream)) if tls::is_challenge(stream.get_ref().1.alpn_protocol()) => {}
+        Ok(Ok(stream)) => Box::pin(connection(edge, stream, address, Scheme::Https)).await,
+        Ok(Err(error)) => tracing::debug!(client = %address.ip(), %error, "no handshake"),
+        Err(_) => tracing::debug!(client = %address.ip(), "the handshake took too long"),
+    }
+}
+
 /// Serves one connection to its end.
-async fn connection(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
-    // Without it small answers wait for the client's acknowledgement.
-    let _ = stream.set_nodelay(true);
+async fn connection<S>(edge: &Arc<Edge>, stream: S, address: SocketAddr, scheme: Scheme)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let link = Arc::new(Link::default());
-    let client = Arc::new(Client {
-        address,
-        scheme: Scheme::Http,
-    });
+    let client = Arc::new(Client { address, scheme });
     let requests = AtomicU64::new(0);
     let told = link.clone();
     let service = service_fn(|request| {

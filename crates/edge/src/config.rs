@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Config {
     /// Bound and listening TCP sockets; plain HTTP/1.1. Several with one address are shards of it (`SO_REUSEPORT`).
     pub listeners: Vec<std::net::TcpListener>,
+    /// Bound and listening TCP sockets on which everything is TLS, with the certificates of the snapshot.
+    pub https: Vec<std::net::TcpListener>,
     /// The routes, now and in future. The last value stays in force when the sender goes away.
     pub snapshot: tokio::sync::watch::Receiver<Arc<EdgeSnapshot>>,
     /// Bounds.

@@ -3,13 +3,13 @@
 //! For: the `astraler edge` process (and the egress role, which borrows [`upstream`]). It is handed bound listeners, a
 //! stream of [`EdgeSnapshot`]s and limits, and serves until it is told to stop.
 //!
-//! It does *not* know who publishes snapshots, where they are stored, how workers are started, or any secret. It reads
-//! no environment variable and no configuration file; the only files it opens are the assets that a snapshot names
-//! and its own access log.
+//! It does *not* know who publishes snapshots, where they are stored, how workers are started, or any secret but the keys of its certificates. It reads
+//! no environment variable and no configuration file; the only files it opens are the assets and certificates
+//! that a snapshot names and its own access log.
 //!
 //! # The path of a request, one module a phase
 //!
-//! `accept` → [`wire`] (limits: framing, sizes, deadlines) → `checks` → `route` → (`wake`) → `proxy` or `asset` → `rules`
+//! `accept` → `tls` → [`wire`] (limits: framing, sizes, deadlines) → `checks` → `route` → (`wake`) → `proxy` or `asset` → `rules`
 //! (response rules) → `record` (access record). `serve` calls them in this order and holds nothing else.
 //!
 //! # Invariants
@@ -44,6 +44,7 @@ mod rules;
 mod run;
 mod serve;
 mod threads;
+mod tls;
 mod tunnel;
 pub mod upstream;
 mod wake;

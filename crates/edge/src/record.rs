@@ -43,7 +43,7 @@ pub(crate) struct Record {
     client_ip: IpAddr,
     user_agent: Option<String>,
     referer: Option<String>,
-    /// `worker:NAME`, `asset` or `none`.
+    /// `worker:NAME`, `asset`, `tls` (a redirect, a challenge) or `none`.
     route: String,
     protocol: &'static str,
     upgraded: bool,
@@ -173,6 +173,10 @@ impl Access {
     pub(crate) fn host(&mut self, host: &str) {
         let host = cut(host, MAX_SHORT);
         self.edit(|inner| inner.record.host = host);
+    }
+
+    pub(crate) fn host_name(&self) -> &str {
+        self.inner.as_ref().map_or("", |inner| inner.record.host.as_str())
     }
 
     /// Said again when the environment was woken meanwhile.

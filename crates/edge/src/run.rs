@@ -4,6 +4,7 @@ use crate::activity::Activities;
 use crate::config::{Config, Limits};
 use crate::log::{self, AccessLog};
 use crate::route::Routes;
+use crate::tls::Tls;
 use crate::upstream::Upstream;
 use crate::{EdgeSnapshot, accept, control, threads};
 use arc_swap::ArcSwap;
@@ -42,6 +43,9 @@ pub enum EdgeError {
         /// What the system said.
         source: io::Error,
     },
+    /// TLS has no randomness, or no version in common with us.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
 }
 
 /// What the connections of one thread share. Each thread has its own: what stands behind an `Arc` here is shared by all
@@ -50,6 +54,7 @@ pub enum EdgeError {
 pub(crate) struct Edge {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) tls: Arc<Tls>,
     /// The thread's own pool.
     pub(crate) upstream: Upstream,
     /// For the control plane alone: see [`crate::wake`]. The thread's own.
@@ -101,6 +106,7 @@ impl Edge {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), EdgeError> {
     let Config {
         listeners,
+        https,
         snapshot,
         limits,
         access_log,
@@ -115,12 +121,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let mut snapshot = snapshot;
     let activities = Arc::new(Activities::default());
-    let first = Routes::of(&snapshot.borrow_and_update(), &activities);
+    let tls = Tls::new().map_err(EdgeError::Tls)?;
+    let first = snapshot.borrow_and_update().clone();
+    tls.take(&first.tls);
+    let first = Routes::of(&first, &activities);
     let edge = Edge {
         routes: Arc::new(ArcSwap::from_pointee(first)),
         upstream: Upstream::new(&limits),
         waker: Upstream::new(&Limits::default()),
         activities,
+        tls: Arc::new(tls),
         limits: Arc::new(limits),
         log,
         connections: Arc::default(),
@@ -136,7 +146,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         edge.draining.clone().drop_guard(),
         edge.aborting.clone().drop_guard(),
     );
-    let threads = threads::start(&edge, listeners)?;
+    let threads = threads::start(&edge, listeners, https)?;
     let edges: Arc<[Arc<Edge>]> = threads.iter().map(|thread| thread.edge.clone()).collect();
 
     let mut helpers = tokio::task::JoinSet::new();
@@ -163,6 +173,7 @@ async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeS
     while snapshot.changed().await.is_ok() {
         let new = snapshot.borrow_and_update().clone();
         let Some(edge) = edges.first() else { return };
+        edge.tls.take(&new.tls);
         let routes = Routes::of(&new, &edge.activities);
         let origins = routes.origins();
         tracing::info!(

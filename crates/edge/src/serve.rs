@@ -19,7 +19,7 @@ use crate::page::{self, Hint};
 use crate::record::Access;
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::{asset, checks, proxy, rules, wake};
+use crate::{asset, checks, proxy, rules, tls, wake};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) async fn serve(
 
     let answer = phases(&edge, &client, &routes, request, &interim, &mut access).await;
 
-    let response = answer.unwrap_or_else(|fault| {
+    let mut response = answer.unwrap_or_else(|fault| {
         access.fault(fault);
         page::of(
             fault,
@@ -46,6 +46,7 @@ pub(crate) async fn serve(
             &hint(fault, &routes, &client),
         )
     });
+    tls::promise(&edge.tls, &client, access.host_name(), response.headers_mut());
     rules::apply(response, access)
 }
 
@@ -76,6 +77,12 @@ async fn phases(
     let (parts, incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
     access.host(checked.host.as_str());
+
+    // TLS: who validates a name of ours comes first; whoever came without it is shown the way.
+    if let Some(answer) = tls::answer(&edge.tls, client, &parts.method, &checked) {
+        access.route("tls".to_owned());
+        return Ok(answer);
+    }
 
     // Route: host, then path.
     let unknown = Kind::UnknownHost.because("no environment has this host");

@@ -7,6 +7,7 @@
 
 use crate::accept;
 use crate::run::{Edge, EdgeError};
+use crate::serve::Scheme;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
@@ -33,17 +34,23 @@ impl Thread {
 }
 
 /// Starts as many as the limits say, each with its share of the listeners.
-pub(crate) fn start(edge: &Edge, listeners: Vec<TcpListener>) -> Result<Vec<Thread>, EdgeError> {
+pub(crate) fn start(
+    edge: &Edge,
+    listeners: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+) -> Result<Vec<Thread>, EdgeError> {
     let count = match edge.limits.threads {
         0 => std::thread::available_parallelism().map_or(2, NonZero::get),
         count => count,
     };
-    let shares = share_out(listeners, count.clamp(1, MAX_THREADS));
-    let shares = shares.map_err(|source| EdgeError::Listener { source })?;
+    let share = |listeners| {
+        let shares = share_out(listeners, count.clamp(1, MAX_THREADS));
+        shares.map_err(|source| EdgeError::Listener { source })
+    };
+    let shares = share(listeners)?.into_iter().zip(share(https)?);
     shares
-        .into_iter()
         .enumerate()
-        .map(|(number, listeners)| {
+        .map(|(number, (listeners, https))| {
             let edge = Arc::new(edge.of_a_thread());
             let (ended, end) = oneshot::channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -52,7 +59,7 @@ pub(crate) fn start(edge: &Edge, listeners: Vec<TcpListener>) -> Result<Vec<Thre
             std::thread::Builder::new()
                 .name(format!("edge-{number}"))
                 .spawn(move || {
-                    runtime.block_on(serve(of_thread, listeners));
+                    runtime.block_on(serve(of_thread, listeners, https));
                     let _ = ended.send(());
                 })
                 .map_err(|source| EdgeError::Thread { source })?;
@@ -61,11 +68,13 @@ pub(crate) fn start(edge: &Edge, listeners: Vec<TcpListener>) -> Result<Vec<Thre
         .collect()
 }
 
-async fn serve(edge: Arc<Edge>, listeners: Vec<TcpListener>) {
+async fn serve(edge: Arc<Edge>, listeners: Vec<TcpListener>, https: Vec<TcpListener>) {
     let mut acceptors = tokio::task::JoinSet::new();
-    for listener in listeners {
+    let plain = listeners.into_iter().map(|listener| (listener, Scheme::Http));
+    let https = https.into_iter().map(|listener| (listener, Scheme::Https));
+    for (listener, scheme) in plain.chain(https) {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(acceptors.spawn(accept::accept(edge.clone(), listener))),
+            Ok(listener) => drop(acceptors.spawn(accept::accept(edge.clone(), listener, scheme))),
             Err(error) => tracing::error!(%error, "a listening socket cannot be waited for"),
         }
     }

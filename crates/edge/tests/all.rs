@@ -13,5 +13,6 @@ mod limits;
 mod log;
 mod proxy;
 mod support;
+mod tls;
 mod upstream;
 mod websocket;

@@ -91,6 +91,7 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
         };
         let config = Config {
             listeners: vec![],
+            https: vec![],
             snapshot,
             limits: Limits::default(),
             access_log,

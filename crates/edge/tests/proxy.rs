@@ -417,6 +417,7 @@ fn an_unknown_host_is_told_what_there_is_only_where_development_is() {
         let mut production = EdgeSnapshot {
             version: 2,
             routes: vec![route("worker.test", vec![])],
+            ..EdgeSnapshot::default()
         };
         production.routes[0].environment = astraler_model::Environment::Production;
         edge.snapshots.send(Arc::new(production)).unwrap();
@@ -470,7 +471,11 @@ fn fifty_switches_and_not_one_failed_request() {
             let socket = folder.join(format!("s{}.sock", version % 2));
             let routes = vec![route("worker.test", vec![("/", socket)])];
             edge.snapshots
-                .send(Arc::new(EdgeSnapshot { version, routes }))
+                .send(Arc::new(EdgeSnapshot {
+                    version,
+                    routes,
+                    ..EdgeSnapshot::default()
+                }))
                 .unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -501,7 +506,7 @@ fn connections_to_a_retired_socket_are_closed() {
         edge.snapshots
             .send(Arc::new(EdgeSnapshot {
                 version: 2,
-                routes: vec![],
+                ..EdgeSnapshot::default()
             }))
             .unwrap();
         while edge.status().await["snapshot_version"] != 2 {

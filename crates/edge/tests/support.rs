@@ -36,6 +36,7 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
 
 pub(crate) struct TestEdge {
     pub(crate) address: SocketAddr,
+    pub(crate) https: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) snapshots: watch::Sender<Arc<EdgeSnapshot>>,
     stop: Option<oneshot::Sender<()>>,
@@ -64,14 +65,18 @@ impl TestEdge {
     ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let https = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let https_address = https.local_addr().unwrap();
         let snapshot = EdgeSnapshot {
             version: 1,
             routes: routes(folder.path()),
+            ..EdgeSnapshot::default()
         };
         let (snapshots, snapshot) = watch::channel(Arc::new(snapshot));
         let (stop, stopped) = oneshot::channel::<()>();
         let config = Config {
             listeners: vec![listener],
+            https: vec![https],
             snapshot,
             limits,
             access_log: AccessLogConfig {
@@ -84,6 +89,7 @@ impl TestEdge {
         let task = tokio::spawn(astraler_edge::run(config, async { drop(stopped.await) }));
         Self {
             address,
+            https: https_address,
             folder,
             snapshots,
             stop: Some(stop),

@@ -7,6 +7,7 @@ mod environment;
 mod origin;
 mod principal;
 mod snapshot;
+mod tls;
 mod unit;
 
 pub use environment::{Cluster, Environment, ParseEnvironmentError};
@@ -19,6 +20,7 @@ pub use snapshot::{
     HtmlHandling, InternalHost, NotFoundHandling, PostgresAccess, Probe, RedisAccess, ReplicationStanding,
     ReplicationTarget, Route, S3Credential, SignalSnapshot, TokenHash, Window, WorkerRoute,
 };
+pub use tls::{TlsCertificate, TlsSnapshot, TlsVersion};
 pub use unit::{
     Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,
     RestartPolicy, StopPolicy, UnitName, UnitNameError, UnitPhase, UnitSpec, UnitStatus,

@@ -13,6 +13,9 @@ pub struct EdgeSnapshot {
     pub version: u64,
     /// One for each environment that is up.
     pub routes: Vec<Route>,
+    /// Certificates. A process that reads a snapshot of an older version has none.
+    #[serde(default)]
+    pub tls: crate::TlsSnapshot,
 }
 
 /// Where requests for a set of hosts go.
