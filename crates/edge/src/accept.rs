@@ -2,10 +2,11 @@
 
 use crate::body::{Body, BoxError};
 use crate::config::{Limits, ms};
+use crate::greet::greet;
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade, Scheme, refuse, serve};
-use crate::tls;
 use crate::wire::{Link, Wire};
+use bytes::BytesMut;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -19,7 +20,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 /// Refusals that may be told to the client at once; more are just closed.
 const MAX_TURNED_AWAY: usize = 256;
@@ -74,12 +74,7 @@ fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Schem
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
         let _open = Open(&edge);
-        // Without it small answers wait for the client's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        match scheme {
-            Scheme::Http => connection(&edge, stream, address, scheme).await,
-            Scheme::Https => secured(&edge, stream, address).await,
-        }
+        greet(&edge, stream, address, scheme).await;
     });
 }
 
@@ -105,29 +100,13 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// The handshake, within the time of a head; then as over plain TCP.
-async fn secured(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr) {
-    let handshake = TlsAcceptor::from(edge.tls.tcp()).accept(stream);
-    let handshake = tokio::time::timeout(ms(edge.limits.header_timeout_ms), handshake);
-    let stream = tokio::select! {
-        done = handshake => done,
-        () = edge.draining.cancelled() => return,
-    };
-    match stream {
-        Ok(Ok(stream)) if tls::is_challenge(stream.get_ref().1.alpn_protocol()) => {}
-        Ok(Ok(stream)) => Box::pin(connection(edge, stream, address, Scheme::Https)).await,
-        Ok(Err(error)) => tracing::debug!(client = %address.ip(), %error, "no handshake"),
-        Err(_) => tracing::debug!(client = %address.ip(), "the handshake took too long"),
-    }
-}
-
-/// Serves one connection to its end.
-async fn connection<S>(edge: &Arc<Edge>, stream: S, address: SocketAddr, scheme: Scheme)
+/// Serves one connection of HTTP/1.1 to its end. `already` was read of it before.
+pub(crate) async fn http1<S>(edge: &Arc<Edge>, stream: S, already: BytesMut, client: Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let address = client.address;
     let link = Arc::new(Link::default());
-    let client = Arc::new(Client { address, scheme });
     let requests = AtomicU64::new(0);
     let told = link.clone();
     let service = service_fn(|request| {
@@ -135,7 +114,7 @@ where
         let (edge, client, link) = (edge.clone(), client.clone(), told.clone());
         async move { Ok::<_, Infallible>(Box::pin(answer(edge, client, link, number, request)).await) }
     });
-    let mut wire = Wire::new(stream, link, edge.limits.clone());
+    let mut wire = Wire::new(stream, link, edge.limits.clone()).with(already);
     loop {
         // Without hyper, whose buffers are most of what a connection costs.
         let awake = tokio::select! {

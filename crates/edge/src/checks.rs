@@ -52,7 +52,7 @@ pub(crate) fn check(request: &Parts, limits: &Limits) -> Result<Checked, Fault> 
     })
 }
 
-/// One Host field (RFC 9112 section 3.2). In absolute form the target's authority counts (section 3.2.2), and a Host
+/// One Host field (RFC 9112 section 3.2), or `:authority` in HTTP/2 and HTTP/3 (RFC 9113 section 8.3.1). In absolute form the target's authority counts (section 3.2.2), and a Host
 /// field that says otherwise is refused: somebody behind us might have believed it.
 fn authority_of(request: &Parts) -> Result<String, Fault> {
     let mut hosts = request.headers.get_all(header::HOST).iter();
@@ -67,7 +67,7 @@ fn authority_of(request: &Parts) -> Result<String, Fault> {
                 .map_err(|_| Kind::Malformed.because("invalid Host"))?
                 .to_ascii_lowercase(),
         ),
-        None if request.version == Version::HTTP_10 && request.uri.authority().is_some() => None,
+        None if request.version != Version::HTTP_11 && request.uri.authority().is_some() => None,
         None => return Err(Kind::Malformed.because("no Host")),
     };
     let Some(authority) = request.uri.authority() else {

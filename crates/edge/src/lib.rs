@@ -9,8 +9,9 @@
 //!
 //! # The path of a request, one module a phase
 //!
-//! `accept` → `tls` → [`wire`] (limits: framing, sizes, deadlines) → `checks` → `route` → (`wake`) → `proxy` or `asset` → `rules`
-//! (response rules) → `record` (access record). `serve` calls them in this order and holds nothing else.
+//! `accept` → `greet` (TLS, and which protocol) → [`wire`] or [`http2`] (limits: framing, sizes, deadlines) → `checks` → `route` →
+//! (`wake`) → `proxy` or `asset` → `rules` (response rules) → `record` (access record). `serve` calls them in this order
+//! and holds nothing else.
 //!
 //! # Invariants
 //!
@@ -33,8 +34,12 @@ mod config;
 mod control;
 mod fault;
 mod forward;
+mod greet;
 mod host;
+pub mod http2;
 mod log;
+mod multiplexed;
+mod pace;
 mod page;
 mod path;
 mod proxy;

@@ -97,7 +97,7 @@ fn wants_tunnel(parts: &Parts) -> bool {
             })
     };
     parts.method == http::Method::GET
-        && parts.version == Version::HTTP_11
+        && parts.version != Version::HTTP_10
         && has(header::CONNECTION, "upgrade")
         && parts.headers.get_all(header::UPGRADE).iter().count() == 1
         && has(header::UPGRADE, "websocket")

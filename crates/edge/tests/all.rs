@@ -8,6 +8,7 @@
 
 mod asset;
 mod corpus;
+mod http2;
 mod lifecycle;
 mod limits;
 mod log;

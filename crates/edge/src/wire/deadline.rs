@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 #[derive(Debug, Default)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
     running: bool,
 }
 
 impl Deadline {
     /// Ready at `at`, which may be another instant at each call.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
@@ -24,7 +24,7 @@ impl Deadline {
     }
 
     /// Ready when `limit` has passed since the first call after [`Deadline::clear`].
-    pub(super) fn poll_from_now(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+    pub(crate) fn poll_from_now(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
         let at = match &self.timer {
             Some(timer) if self.running => timer.deadline(),
             _ => Instant::now() + limit,
@@ -33,7 +33,7 @@ impl Deadline {
         self.poll(cx, at)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.running = false;
     }
 }

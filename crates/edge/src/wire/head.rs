@@ -201,7 +201,7 @@ fn agree_with_parser(head: &[u8], limits: &Limits) -> Result<(), Fault> {
     }
 }
 
-fn is_framing_alias(name: &[u8]) -> bool {
+pub(crate) fn is_framing_alias(name: &[u8]) -> bool {
     name.contains(&b'_')
         && [&b"content-length"[..], b"transfer-encoding", b"host"]
             .iter()

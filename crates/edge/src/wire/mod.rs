@@ -29,7 +29,7 @@
 //! and there are none, so a client is not blamed for a slow worker.
 
 pub mod chunk;
-mod deadline;
+pub(crate) mod deadline;
 pub mod head;
 mod write;
 
@@ -167,6 +167,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// With what was read of it before.
+    pub(crate) fn with(mut self, already: BytesMut) -> Self {
+        self.pending = already;
+        self
+    }
+
     /// Whether hyper's end of this connection was only a nap.
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep
@@ -174,6 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Waits for the next request while hyper is away. `false` when the client left or stayed idle for too long.
     pub(crate) async fn wake(&mut self) -> bool {
+        if !self.pending.is_empty() {
+            return true;
+        }
         let deadline = self.last_activity + crate::config::ms(self.limits.idle_timeout_ms);
         let awake = std::future::poll_fn(|cx| match self.fill(cx) {
             Poll::Ready(read) => Poll::Ready(matches!(read, Ok(1..))),

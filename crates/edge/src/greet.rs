@@ -1,0 +1,96 @@
+//! Greet: from an accepted socket to the protocol that is spoken on it.
+
+use crate::accept::http1;
+use crate::config::ms;
+use crate::http2;
+use crate::run::Edge;
+use crate::serve::{Client, Scheme};
+use crate::tls;
+use bytes::BytesMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Serves one connection to its end.
+pub(crate) async fn greet(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Scheme) {
+    // Without it small answers wait for the client's acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let client = Arc::new(Client { address, scheme });
+    match scheme {
+        Scheme::Http => plain(edge, stream, client).await,
+        Scheme::Https => secure(edge, stream, client).await,
+    }
+}
+
+async fn plain(edge: &Arc<Edge>, mut stream: TcpStream, client: Arc<Client>) {
+    let mut already = BytesMut::new();
+    let has_preface = tokio::select! {
+        has_preface = sniff(edge, &mut stream, &mut already) => has_preface,
+        () = edge.draining.cancelled() => return,
+    };
+    match has_preface {
+        Some(true) => Box::pin(http2::connection(edge, stream, already, client)).await,
+        Some(false) => Box::pin(http1(edge, stream, already, client)).await,
+        None => {}
+    }
+}
+
+/// The handshake, within the time of a head; then what ALPN has chosen (RFC 7301).
+async fn secure(edge: &Arc<Edge>, stream: TcpStream, client: Arc<Client>) {
+    let Some(stream) = handshake(edge, stream, &client).await else {
+        return;
+    };
+    match stream.get_ref().1.alpn_protocol() {
+        protocol if tls::is_challenge(protocol) => {}
+        Some(b"h2") => Box::pin(http2::connection(edge, stream, BytesMut::new(), client)).await,
+        _ => Box::pin(http1(edge, stream, BytesMut::new(), client)).await,
+    }
+}
+
+async fn handshake(edge: &Edge, stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
+    let handshake = Box::pin(TlsAcceptor::from(edge.tls.tcp()).accept(stream));
+    let handshake = tokio::time::timeout(ms(edge.limits.header_timeout_ms), handshake);
+    let done = tokio::select! {
+        done = handshake => done,
+        () = edge.draining.cancelled() => return None,
+    };
+    match done {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(client = %client.address.ip(), %error, "no handshake"),
+        Err(_) => tracing::debug!(client = %client.address.ip(), "the handshake took too long"),
+    }
+    None
+}
+
+/// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.3), which is no request of HTTP/1.1 that anybody
+/// serves. `None` when it leaves, or takes too long. What was read is in `already`.
+async fn sniff(edge: &Edge, stream: &mut TcpStream, already: &mut BytesMut) -> Option<bool> {
+    let mut until = Instant::now() + ms(edge.limits.idle_timeout_ms);
+    let mut begun = false;
+    loop {
+        tokio::time::timeout_at(until, stream.readable())
+            .await
+            .ok()?
+            .ok()?;
+        match stream.try_read_buf(already) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return None,
+        }
+        let preface = http2::PREFACE;
+        let known = already.len().min(preface.len());
+        if already[..known] != preface[..known] {
+            return Some(false);
+        }
+        if known == preface.len() {
+            return Some(true);
+        }
+        if !std::mem::replace(&mut begun, true) {
+            until = Instant::now() + ms(edge.limits.header_timeout_ms);
+        }
+    }
+}

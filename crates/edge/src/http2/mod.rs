@@ -1,0 +1,164 @@
+//! HTTP/2 (RFC 9113), on the `h2` crate itself: hyper shows neither interim answers nor windows. Why, and what is
+//! bounded where: `docs/edge.md`.
+//!
+//! One task for each connection drives its streams, too: a small answer is read, made and written in one go, with
+//! nobody woken.
+//!
+//! # What ends a connection
+//!
+//! A flood ([`frames`]), a head that does not arrive in time, a client that reads nothing (`guard`): at once. Idleness
+//! and the drain: gracefully, with a GOAWAY that names no last stream and, a round trip later, one that does (section
+//! 6.8), so that no request on its way is lost.
+
+mod body;
+mod exchange;
+pub mod frames;
+mod guard;
+mod tunnel;
+
+use crate::config::{Limits, ms};
+use crate::run::Edge;
+use crate::serve::Client;
+use crate::wire::deadline::Deadline;
+use bytes::{Bytes, BytesMut};
+use exchange::exchange;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use guard::Guard;
+use h2::Reason;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+/// What a client with prior knowledge sends first (section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Requests of a connection at once; browsers ask for about a hundred.
+const MAX_STREAMS: u32 = 128;
+/// What a client may send of one body before the worker has taken any of it.
+const STREAM_WINDOW: u32 = 128 << 10;
+/// And of all bodies of a connection.
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// What h2 holds of one answer that the socket does not take.
+const SEND_BUFFER: usize = 128 << 10;
+/// Streams that we or the client have reset and whose late frames are still expected.
+const MAX_RESET_STREAMS: usize = 64;
+/// How long a client has to answer the first GOAWAY's ping once nothing is left to do.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves a connection to its end. `already` was read of it before it was known to be HTTP/2.
+pub(crate) async fn connection<S>(edge: &Arc<Edge>, io: S, already: BytesMut, client: Arc<Client>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let flooded = Arc::new(AtomicBool::new(false));
+    let guard = Guard::new(io, already, edge.limits.clone(), flooded.clone());
+    let Ok(Ok(mut connection)) = tokio::time::timeout(
+        ms(edge.limits.header_timeout_ms),
+        builder(&edge.limits).handshake::<_, Bytes>(guard),
+    )
+    .await
+    else {
+        return;
+    };
+
+    let mut streams = FuturesUnordered::new();
+    let mut draining = pin!(edge.draining.cancelled());
+    let mut drained = false;
+    let mut idle_since = Instant::now();
+    let mut ending: Option<Instant> = None;
+    let mut deadline = Deadline::default();
+    let ended = poll_fn(|cx| {
+        loop {
+            let mut moved = false;
+            loop {
+                match connection.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        streams.push(exchange(edge.clone(), client.clone(), request, respond));
+                        moved = true;
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => break,
+                }
+            }
+            if flooded.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+            while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
+                moved = true;
+                idle_since = Instant::now();
+            }
+            if !moved {
+                break;
+            }
+            // Once more, to write what the streams have left.
+        }
+        if !drained && draining.as_mut().poll(cx).is_ready() {
+            drained = true;
+            connection.graceful_shutdown();
+            ending = Some(Instant::now());
+            cx.waker().wake_by_ref();
+        }
+        if !streams.is_empty() {
+            return Poll::Pending;
+        }
+        match ending {
+            Some(since) => {
+                let until = since.max(idle_since) + FAREWELL;
+                deadline.poll(cx, until).map(|()| Ok(()))
+            }
+            None => {
+                let until = idle_since + ms(edge.limits.idle_timeout_ms);
+                if deadline.poll(cx, until).is_ready() {
+                    connection.graceful_shutdown();
+                    ending = Some(Instant::now());
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }
+    });
+    let ended = tokio::select! {
+        ended = ended => ended,
+        () = edge.aborting.cancelled() => return,
+    };
+    // Dropped first: their records are written, and what they still hold of the connection is let go.
+    drop(streams);
+    match ended {
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(client = %client.address.ip(), error, "connection ended early");
+        }
+        Ok(()) => {
+            let flooded = flooded.load(Ordering::Relaxed);
+            if flooded {
+                tracing::debug!(client = %client.address.ip(), "flood of frames");
+            }
+            connection.abrupt_shutdown(if flooded {
+                Reason::ENHANCE_YOUR_CALM
+            } else {
+                Reason::NO_ERROR
+            });
+            let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| connection.poll_closed(cx))).await;
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    builder
+}
