@@ -1,10 +1,12 @@
 //! The command line's words.
 
 mod alerts;
+mod edge;
 mod recovery;
 mod secrets;
 
 pub(crate) use alerts::AlertsCommand;
+pub(crate) use edge::EdgeArguments;
 pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, RecoverFull};
 pub(crate) use secrets::{
     Place as SecretsPlace, RecoveryKeyCommand, SecretsCommand, Shares, Value as SecretsValue,
@@ -259,15 +261,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// The control process.
     #[command(hide = true)]
     Daemon(ProcessArguments),
-    /// The edge.
-    #[command(hide = true)]
-    Edge {
-        #[command(flatten)]
-        process: ProcessArguments,
-        /// File with the edge's settings.
-        #[arg(long)]
-        settings: PathBuf,
-    },
+    /// Serve by itself: a reverse proxy in front of whatever listens, without the rest of the platform.
+    #[command(after_help = edge::EXAMPLES)]
+    Edge(EdgeArguments),
     /// A role of the data plane.
     #[command(hide = true)]
     Services {

@@ -6,6 +6,7 @@ mod backup;
 mod deploy;
 mod doctor;
 mod down;
+mod edge;
 mod env;
 mod env_diff;
 mod errors;
@@ -101,7 +102,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::SandboxInit => std::process::exit(astraler_pipeline::sandbox_init()),
         Command::Launch => Err(processes::launch()),
         Command::Daemon(process) => processes::daemon(process),
-        Command::Edge { process, settings } => processes::edge(process, settings),
+        Command::Edge(edge) => match &edge.unit {
+            Some(unit) => processes::edge(&unit.installation, &unit.settings),
+            None => edge::run(edge),
+        },
         Command::Services { process, role } => processes::services(process, *role),
     }
 }

@@ -67,9 +67,9 @@ pub(crate) fn daemon(arguments: &ProcessArguments) -> Outcome {
 }
 
 /// `astraler edge`.
-pub(crate) fn edge(arguments: &ProcessArguments, settings: &Path) -> Outcome {
+pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
     log_to_stderr();
-    let installation = Installation::load(&arguments.installation)?;
+    let installation = Installation::load(installation)?;
     let limits: astraler_edge::Limits = serde_json::from_slice(&std::fs::read(settings)?)?;
     let mut listeners = activation::listeners()?;
     let http = all_tcp(&mut listeners, "http-")?;
@@ -174,7 +174,7 @@ fn all_tcp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::TcpLi
     Ok(all.collect::<Result<_, _>>()?)
 }
 
-fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {
+pub(crate) fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {
     let mut builder = if threads == 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -200,7 +200,7 @@ pub(crate) async fn terminated() {
 }
 
 /// One line an event; `keep` adds the time.
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ASTRALER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()

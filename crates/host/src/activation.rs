@@ -52,12 +52,14 @@ pub enum ActivationError {
     },
 }
 
-/// Takes the listening sockets passed to this process. Without `LISTEN_PID` of this very process there are none.
+/// Takes the listening sockets passed to this process. Without `LISTEN_PID` of this very process there are none; a parent
+/// that starts it directly, and cannot know that number, says `LISTEN_PPID`, its own (see [`crate::succession`]).
 /// Succeeds once: a descriptor has one owner. They are closed on exec, so that children do not inherit them.
 pub fn listeners() -> Result<Listeners, ActivationError> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name: &str| std::env::var(name).ok();
-    if variable("LISTEN_PID").and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+    let is = |name: &str, id: u32| variable(name).and_then(|pid| pid.parse().ok()) == Some(id);
+    if !is("LISTEN_PID", std::process::id()) && !is("LISTEN_PPID", std::os::unix::process::parent_id()) {
         return Ok(Listeners::default());
     }
     let invalid = |reason: String| ActivationError::Environment { reason };

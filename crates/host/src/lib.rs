@@ -39,5 +39,6 @@ mod reactor;
 pub mod sim;
 mod sim_clock;
 pub mod snapshot;
+pub mod succession;
 pub mod supervisor;
 pub mod users;

@@ -12,6 +12,7 @@ mod diagnostics;
 mod load;
 mod reference;
 mod schema;
+mod standalone;
 mod validate;
 mod wrangler;
 
@@ -25,4 +26,5 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};
 pub use reference::{Explanation, explain, reference_markdown};
 pub use schema::schema;
+pub use standalone::{Site, Standalone, load_standalone, parse_standalone, standalone_schema};
 pub use wrangler::check_wrangler;

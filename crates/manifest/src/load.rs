@@ -178,7 +178,7 @@ pub fn default_toml(name: &str, domain: &str) -> String {
     )
 }
 
-fn finish<T>(value: Option<T>, errors: Vec<Diagnostic>) -> Result<T, Diagnostics> {
+pub(crate) fn finish<T>(value: Option<T>, errors: Vec<Diagnostic>) -> Result<T, Diagnostics> {
     match (Diagnostics::of(errors), value) {
         (Some(errors), _) => Err(errors),
         (None, Some(value)) => Ok(value),
@@ -194,12 +194,26 @@ fn finish<T>(value: Option<T>, errors: Vec<Diagnostic>) -> Result<T, Diagnostics
     }
 }
 
-/// Parses, checks against the schema, runs the checks of `more`, and builds the value when all that held.
+/// Parses, checks against the schema, runs the checks of `more`, and builds the manifest when all that held.
 fn document(
     source: &Source,
     errors: &mut Vec<Diagnostic>,
     more: impl FnOnce(&dyn TableLike, &mut Vec<Diagnostic>),
 ) -> Option<Config> {
+    toml(source, errors, |root, errors| {
+        validate::document(source, &schema(), root, errors);
+        check_names(source, root, errors);
+        addresses::check(source, root, errors);
+        more(root, errors);
+    })
+}
+
+/// Parses, runs the checks, and builds the value when they held.
+pub(crate) fn toml<T: serde::de::DeserializeOwned>(
+    source: &Source,
+    errors: &mut Vec<Diagnostic>,
+    check: impl FnOnce(&dyn TableLike, &mut Vec<Diagnostic>),
+) -> Option<T> {
     let document = match Document::parse(source.text.to_string()) {
         Ok(document) => document,
         Err(error) => {
@@ -209,10 +223,7 @@ fn document(
         }
     };
     let root = document.as_table();
-    validate::document(source, &schema(), root, errors);
-    check_names(source, root, errors);
-    addresses::check(source, root, errors);
-    more(root, errors);
+    check(root, errors);
     if !errors.is_empty() {
         return None;
     }
@@ -430,7 +441,7 @@ fn is_domain(domain: &str) -> bool {
     domain.len() <= 253 && domain.split('.').all(label)
 }
 
-fn read(path: &Path, shown: &str, errors: &mut Vec<Diagnostic>) -> Option<Source> {
+pub(crate) fn read(path: &Path, shown: &str, errors: &mut Vec<Diagnostic>) -> Option<Source> {
     let nowhere = Source::new(shown, "");
     let too_large = fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_BYTES);
     if too_large {

@@ -13,6 +13,7 @@ mod crash;
 mod deploy;
 mod disk;
 mod docs;
+mod edge;
 mod faults;
 mod gates;
 mod git;

@@ -1,0 +1,248 @@
+//! The edge by itself, as a process.
+
+#![expect(clippy::disallowed_methods, reason = "tests: no file is for keeps")]
+
+use crate::support::{PROGRAM, eventually};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running edge; killed when dropped.
+struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn start(words: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .arg("edge")
+            .args(words)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().rsplit_once('/').unwrap().1;
+        Self {
+            child,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers every request with its name, one request a connection; ends with the test.
+fn origin(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let length = name.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{name}");
+            let _ = stream.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+fn get(address: SocketAddr, host: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn it_serves_an_origin_by_itself_and_reads_its_file_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (origin("one"), origin("two"));
+    let file = folder.path().join("edge.toml");
+    let write = |more: &str| {
+        let text = format!("[[sites]]\nhosts = [\"one.test\"]\norigin = \"http://{one}\"\n{more}");
+        std::fs::write(&file, text).unwrap();
+    };
+    write("");
+    let log = folder.path().join("access.log");
+    let mut edge = Running::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--config",
+        path(&file),
+        "--access-log",
+        path(&log),
+    ]);
+    let body = |host: &str| get(edge.address, host).unwrap().split_off(9);
+    assert!(body("one.test").ends_with("one"));
+    assert!(body("two.test").starts_with("421"), "{}", body("two.test"));
+
+    write(&format!("[[sites]]\norigin = \"http://{two}\"\n"));
+    edge.signal(nix::sys::signal::Signal::SIGHUP);
+    eventually("the file is read", PATIENCE, || body("two.test").ends_with("two"));
+    // A file with an error changes nothing.
+    write("[[sites]]\norign = \"http://127.0.0.1:1\"\n");
+    edge.signal(nix::sys::signal::Signal::SIGHUP);
+    for _ in 0..50 {
+        assert!(body("two.test").ends_with("two"));
+    }
+
+    edge.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(edge.child.wait().unwrap().success());
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert!(lines.lines().count() >= 4, "{lines}");
+    assert!(
+        lines.lines().all(|line| line.contains("\"environment\":")),
+        "{lines}"
+    );
+}
+
+#[test]
+fn a_successor_takes_over_without_one_failed_request() {
+    let origin = format!("http://{}", origin("app"));
+    let mut edge = Running::start(&["--listen", "127.0.0.1:0", "--origin", &origin]);
+    let address = edge.address;
+    let going = Arc::new(AtomicBool::new(true));
+    let asked = Arc::new(AtomicU64::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (going, asked) = (going.clone(), asked.clone());
+            std::thread::spawn(move || {
+                while going.load(Ordering::Relaxed) {
+                    let answer = get(address, "a.test").unwrap();
+                    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    eventually("requests are served", PATIENCE, || {
+        asked.load(Ordering::Relaxed) > 100
+    });
+    edge.signal(nix::sys::signal::Signal::SIGUSR2);
+    assert!(edge.child.wait().unwrap().success(), "the first one drained");
+    let before = asked.load(Ordering::Relaxed);
+    eventually("the successor serves", PATIENCE, || {
+        asked.load(Ordering::Relaxed) > before + 100
+    });
+    going.store(false, Ordering::Relaxed);
+    for client in clients {
+        client.join().unwrap();
+    }
+    let holder = astraler_host::port::holder(address).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(holder.pid).unwrap()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    eventually("nobody listens any more", PATIENCE, || {
+        TcpStream::connect(address).is_err()
+    });
+}
+
+#[test]
+fn it_speaks_tls_with_a_certificate_that_changes_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = format!("http://{}", origin("app"));
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    let issue = || {
+        let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+        std::fs::write(&chain, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().clone()
+    };
+    let first = issue();
+    let edge = Running::start(&[
+        "--listen-tls",
+        "127.0.0.1:0",
+        "--origin",
+        &origin,
+        "--certificate",
+        path(&chain),
+        "--key",
+        path(&key),
+    ]);
+    let ask = |trusted: &rustls::pki_types::CertificateDer<'static>| -> std::io::Result<String> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(trusted.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "a.test".try_into().unwrap();
+        let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(edge.address)?);
+        write!(
+            stream,
+            "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    assert!(ask(&first).unwrap().ends_with("app"));
+    let second = issue();
+    assert!(ask(&second).is_err(), "not read yet");
+    edge.signal(nix::sys::signal::Signal::SIGHUP);
+    eventually("the certificate is read", PATIENCE, || {
+        ask(&second).is_ok_and(|answer| answer.ends_with("app"))
+    });
+}
+
+#[test]
+fn what_is_wrong_is_said_with_the_next_step() {
+    let run = |words: &[&str]| {
+        let output = Command::new(PROGRAM).arg("edge").args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("--origin"), "{said}");
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let (code, said) = run(&["--listen", &address, "--origin", "http://127.0.0.1:1"]);
+    assert_eq!(code, Some(6), "{said}");
+    let (code, said) = run(&["--listen-tls", "127.0.0.1:0", "--origin", "http://127.0.0.1:1"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("--certificate"), "{said}");
+    let (code, said) = run(&["--origin", "ftp://example"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("http://HOST:PORT"), "{said}");
+    let (code, said) = run(&["--config", "/nowhere/edge.toml"]);
+    assert_eq!(code, Some(3), "{said}");
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,174 @@
+//! The file of an edge that stands alone: `[edge]` as `astraler.toml` has it, and sites with their origins.
+
+use crate::config::Edge;
+use crate::diagnostics::{Diagnostic, Diagnostics, Source};
+use crate::load::{self, text};
+use crate::validate;
+use astraler_model::Origin;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use toml_edit::{Item, TableLike};
+
+/// What `astraler edge --config FILE` reads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Standalone {
+    /// The same as in `astraler.toml`.
+    pub edge: Edge,
+    /// Who answers for which hosts.
+    pub sites: Vec<Site>,
+    /// Addresses for https, `ADDRESS:PORT`.
+    #[schemars(with = "Vec<String>")]
+    pub https: Vec<SocketAddr>,
+}
+
+/// Hosts and who answers for them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Host names; absent: every host that no other site names.
+    pub hosts: Vec<String>,
+    /// Where requests go: `http://HOST:PORT` or `unix:/PATH`.
+    #[schemars(with = "Option<String>")]
+    pub origin: Option<Origin>,
+    /// Other origins for paths and what is below them; the longest wins.
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub paths: BTreeMap<String, Origin>,
+    /// Folder of files that answer where no origin does.
+    pub root: Option<PathBuf>,
+    /// PEM file with the certificate of these hosts and its chain; with its private key, too, where `key` is absent.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key: Option<PathBuf>,
+    /// Whether plain HTTP for these hosts leads to https.
+    pub redirect_to_https: bool,
+}
+
+/// Reads the file of an edge that stands alone. Pure; never panics.
+pub fn parse_standalone(file_name: &str, text: &str) -> Result<Standalone, Diagnostics> {
+    read(&Source::new(file_name, text))
+}
+
+/// Reads it from the disk.
+pub fn load_standalone(path: &Path) -> Result<Standalone, Diagnostics> {
+    let mut errors = Vec::new();
+    match load::read(path, &path.display().to_string(), &mut errors) {
+        Some(source) => read(&source),
+        None => load::finish(None, errors),
+    }
+}
+
+fn read(source: &Source) -> Result<Standalone, Diagnostics> {
+    let mut errors = Vec::new();
+    let read = load::toml(source, &mut errors, |root, errors| {
+        validate::document(source, &standalone_schema(), root, errors);
+        check_sites(source, root, errors);
+    });
+    load::finish(read, errors)
+}
+
+/// The JSON Schema of that file.
+pub fn standalone_schema() -> Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA
+        .get_or_init(|| schemars::schema_for!(Standalone).to_value())
+        .clone()
+}
+
+fn check_sites(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+    let https = root.get("https").and_then(Item::as_array);
+    for address in https.into_iter().flatten() {
+        if address
+            .as_str()
+            .is_some_and(|text| text.parse::<SocketAddr>().is_err())
+        {
+            let help = Some("an address and a port, for example \"0.0.0.0:443\"".to_owned());
+            let span = address.span().unwrap_or(0..0);
+            errors.push(source.error(span, "wrong-value", "no address with a port".to_owned(), help));
+        }
+    }
+    let sites = root.get("sites").and_then(Item::as_array_of_tables);
+    for site in sites.into_iter().flatten() {
+        let at = site.span().unwrap_or(0..0);
+        for (key, other) in [("key", "certificate"), ("redirect_to_https", "certificate")] {
+            if let Some(span) = site.key(key).and_then(toml_edit::Key::span)
+                && !site.contains_key(other)
+            {
+                let message = format!("`{key}` without a {other}");
+                errors.push(source.error(span, "missing-key", message, None));
+            }
+        }
+        if !["origin", "paths", "root"]
+            .iter()
+            .any(|key| site.contains_key(key))
+        {
+            let help = "origin = \"http://127.0.0.1:8000\"".to_owned();
+            errors.push(source.error(
+                at,
+                "missing-key",
+                "a site without an origin, paths or root",
+                Some(help),
+            ));
+        }
+        check_origin(source, site, "origin", errors);
+        let paths = site.get("paths").and_then(Item::as_table_like);
+        for (paths, (path, _)) in paths
+            .into_iter()
+            .flat_map(|paths| paths.iter().map(move |key| (paths, key)))
+        {
+            if !path.starts_with('/') {
+                let span = paths.key(path).and_then(toml_edit::Key::span).unwrap_or(0..0);
+                let help = Some("it begins with `/`".to_owned());
+                errors.push(source.error(span, "wrong-value", format!("\"{path}\" is no path"), help));
+            }
+            check_origin(source, paths, path, errors);
+        }
+    }
+}
+
+fn check_origin(source: &Source, table: &dyn TableLike, key: &str, errors: &mut Vec<Diagnostic>) {
+    if let Some((origin, span)) = text(table, key)
+        && let Err(error) = origin.parse::<Origin>()
+    {
+        errors.push(source.error(span, "wrong-value", error.to_string(), None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_and_each_error_has_its_place() {
+        let read = parse_standalone(
+            "edge.toml",
+            "[edge]\nhttp_port = 8080\n[[sites]]\nhosts = [\"a.test\"]\norigin = \"http://127.0.0.1:8000\"\npaths = { \"/api\" = \"unix:/run/api.sock\" }\n[[sites]]\nroot = \"public\"\n",
+        )
+        .unwrap();
+        assert_eq!(read.edge.http_port, 8080);
+        assert_eq!(read.sites[0].origin, "127.0.0.1:8000".parse().ok());
+        assert_eq!(read.sites[0].paths["/api"], Origin::Unix("/run/api.sock".into()));
+        assert_eq!(read.sites[1].root, Some("public".into()));
+
+        let text = "[edge]\nhttp_prt = 1\n[[sites]]\nhosts = []\n[[sites]]\norigin = \"ftp://a\"\n[sites.paths]\napi = \"http://b\"\n";
+        let errors = parse_standalone("edge.toml", text).unwrap_err().to_json();
+        let found: Vec<_> = errors
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| (error["line"].as_u64().unwrap(), error["code"].as_str().unwrap()))
+            .collect();
+        let wanted = [
+            (2, "unknown-key"),
+            (3, "missing-key"),
+            (6, "wrong-value"),
+            (8, "wrong-value"),
+        ];
+        assert_eq!(found, wanted, "{errors}");
+    }
+}
