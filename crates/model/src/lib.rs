@@ -3,6 +3,7 @@
 //! For: all crates; this is the bottom layer. It knows serialisation and validation of names and nothing
 //! else: no files, no sockets, no clock, no processes.
 
+mod dns;
 mod environment;
 mod origin;
 mod principal;
@@ -10,6 +11,10 @@ mod snapshot;
 mod tls;
 mod unit;
 
+pub use dns::{
+    DnsData, DnsName, DnsNameError, DnsRecord, DnsRecordError, DnsSnapshot, DnsZone, Network, NetworkError,
+    ResponseRate, TransferKey, type_number,
+};
 pub use environment::{Cluster, Environment, ParseEnvironmentError};
 pub use origin::{Origin, ParseOriginError};
 pub use principal::{
