@@ -92,7 +92,7 @@ pub(super) fn parse(line: &str, origin: &DnsName, default_ttl_s: u32) -> Result<
                 ));
             }
             _ if ttl_s.is_none() && upper.starts_with(|c: char| c.is_ascii_digit()) => {
-                ttl_s = Some(ttl(&word.raw)?)
+                ttl_s = Some(ttl(&word.raw)?);
             }
             _ => break upper,
         }

@@ -1,0 +1,57 @@
+//! An authoritative DNS server: the zones it is given, signed when they have a key, over UDP and TCP.
+//!
+//! For: the `astraler edge` process, which runs it on threads of its own, so that a flood of queries never takes a
+//! request's turn; and the daemon, which makes keys and shows zones. It is handed bound sockets and a stream of
+//! [`DnsSnapshot`]s.
+//!
+//! It does *not* know HTTP, the manifest or who publishes snapshots. It resolves nothing for anybody: what is not in
+//! its zones is REFUSED. It reads no environment variable; the only files it opens are the keys that a snapshot names.
+//!
+//! # The path of a query, one module a phase
+//!
+//! `udp` or `tcp` → `query` (hostile input ends here) → `tsig` → `zone`, `answer` → `rate` → `write`. `server` calls
+//! them in this order. A zone comes from `flatten` → [`zone`] → `sign`.
+//!
+//! # Invariants
+//!
+//! 1. **A query sees one version**: zones are built aside and replaced as a whole; a transfer keeps the one that it
+//!    began with.
+//! 2. **A zone that cannot be built leaves the last good one in place**, and says so.
+//! 3. **What is not there is proven**: every denial of a signed zone carries the NSEC records that a validator needs.
+//! 4. **An answer over UDP is at most 1,232 bytes**, and to a network that gets too many equal ones it is none.
+
+mod answer;
+mod cookie;
+pub mod flatten;
+mod query;
+mod rate;
+mod run;
+mod server;
+mod sign;
+mod tcp;
+mod transfer;
+mod tsig;
+mod udp;
+mod write;
+mod zone;
+
+pub use run::{Config, Server, start};
+pub use sign::{KeyError, SigningKey, generate};
+pub use tsig::{BadKey, Key};
+pub use zone::{Zone, ZoneError};
+
+pub use astraler_model::DnsSnapshot;
+
+/// For fuzzing: reads a message as a query and answers it from an empty server; says whether there is an answer.
+pub fn answers(message: &[u8], served: &std::sync::Arc<Served>, client: std::net::IpAddr) -> Option<Vec<u8>> {
+    let shared = server::Shared::new();
+    let mut out = Vec::new();
+    let mut memory = server::Memory::default();
+    let asked = (message, client, server::Transport::Udp);
+    match server::answer(&shared, served, &mut memory, asked, &mut out) {
+        server::Outcome::Send => Some(out),
+        _ => None,
+    }
+}
+
+pub use server::Served;
