@@ -23,6 +23,7 @@
 mod answer;
 mod cookie;
 pub mod flatten;
+mod local;
 mod query;
 mod rate;
 mod run;
@@ -40,18 +41,7 @@ pub use sign::{KeyError, SigningKey, generate};
 pub use tsig::{BadKey, Key};
 pub use zone::{Zone, ZoneError};
 
+pub use local::Local;
+pub use server::{Counters, Served};
+
 pub use astraler_model::DnsSnapshot;
-
-/// For fuzzing: reads a message as a query and answers it from an empty server; says whether there is an answer.
-pub fn answers(message: &[u8], served: &std::sync::Arc<Served>, client: std::net::IpAddr) -> Option<Vec<u8>> {
-    let shared = server::Shared::new();
-    let mut out = Vec::new();
-    let mut memory = server::Memory::default();
-    let asked = (message, client, server::Transport::Udp);
-    match server::answer(&shared, served, &mut memory, asked, &mut out) {
-        server::Outcome::Send => Some(out),
-        _ => None,
-    }
-}
-
-pub use server::Served;

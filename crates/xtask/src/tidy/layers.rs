@@ -6,7 +6,9 @@ use super::{Finding, Tree};
 const LAYERS: &[&[&str]] = &[
     &["model", "waf", "workflow", "http-cache"],
     &["manifest", "host", "store", "plan"],
-    &["edge", "dns", "postgres", "redis", "storage", "secrets", "release"],
+    &[
+        "edge", "dns", "postgres", "redis", "storage", "secrets", "release",
+    ],
     &[
         "workers", "auth", "webhooks", "pipeline", "signal", "alert", "recovery", "cloud",
     ],
