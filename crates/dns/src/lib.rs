@@ -10,7 +10,7 @@
 //! # The path of a query, one module a phase
 //!
 //! `udp` or `tcp` → `query` (hostile input ends here) → `tsig` → `zone`, `answer` → `rate` → `write`. `server` calls
-//! them in this order. A zone comes from `flatten` → [`zone`] → `sign`.
+//! them in this order. A zone comes from `flatten` → `zone` → `sign`.
 //!
 //! # Invariants
 //!
