@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The first descriptor that is passed, as SD_LISTEN_FDS_START.
 pub const FIRST_FD: RawFd = 3;
 /// More listeners than this are refused, in a spec and here.
-pub const MAX_LISTENERS: usize = 16;
+pub const MAX_LISTENERS: usize = 64;
 
 /// The listening sockets that this process was given, by name.
 #[derive(Debug, Default)]
@@ -99,6 +99,22 @@ impl Listeners {
             .and_then(|_| listener.set_nonblocking(true))
             .map_err(|source| kind(name, "a TCP socket", source))?;
         Ok(listener)
+    }
+
+    /// Takes a UDP socket; nonblocking, as tokio wants it.
+    pub fn take_udp(&mut self, name: &str) -> Result<UdpSocket, ActivationError> {
+        let fd = self.take(name)?;
+        let wrong = |source: io::Error| kind(name, "a UDP socket", source);
+        let found = rustix::net::sockopt::socket_type(&fd).map_err(|errno| wrong(errno.into()))?;
+        if found != rustix::net::SocketType::DGRAM {
+            return Err(wrong(io::ErrorKind::InvalidInput.into()));
+        }
+        let socket = UdpSocket::from(fd);
+        socket
+            .local_addr()
+            .and_then(|_| socket.set_nonblocking(true))
+            .map_err(wrong)?;
+        Ok(socket)
     }
 
     /// Takes a Unix socket; nonblocking, as tokio wants it.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 /// How many ports are tried before giving up.
@@ -46,7 +46,16 @@ pub enum PortError {
 /// The process that listens on this address, or on every address with this port. `None` when nobody does, or when
 /// it belongs to another user and cannot be seen.
 pub fn holder(address: SocketAddr) -> Option<Holder> {
-    let inodes: Vec<u64> = listening()
+    holder_among(address, listening(&["/proc/net/tcp", "/proc/net/tcp6"], LISTENS))
+}
+
+/// [`holder`] of a UDP port.
+pub fn udp_holder(address: SocketAddr) -> Option<Holder> {
+    holder_among(address, listening(&["/proc/net/udp", "/proc/net/udp6"], RECEIVES))
+}
+
+fn holder_among(address: SocketAddr, sockets: Vec<(SocketAddr, u64)>) -> Option<Holder> {
+    let inodes: Vec<u64> = sockets
         .into_iter()
         .filter(|(found, _)| found.port() == address.port() && overlap(found.ip(), address.ip()))
         .map(|(_, inode)| inode)
@@ -66,6 +75,11 @@ pub fn holder(address: SocketAddr) -> Option<Holder> {
         pid,
         command: crate::process::command(pid)?,
     })
+}
+
+/// Nobody receives there over UDP: tried by binding.
+pub fn is_free_udp(address: SocketAddr) -> bool {
+    UdpSocket::bind(address).is_ok()
 }
 
 /// Nobody listens there: tried by binding.
@@ -167,21 +181,29 @@ fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a == b || a.is_unspecified() || b.is_unspecified()
 }
 
-/// Every listening TCP socket with its inode, from proc_net(5).
-fn listening() -> Vec<(SocketAddr, u64)> {
+/// State of a TCP socket that listens, and of a UDP socket that is bound.
+const LISTENS: &str = "0A";
+const RECEIVES: &str = "07";
+
+/// Every socket in this state with its inode, from proc_net(5).
+fn listening(tables: &[&str], state: &str) -> Vec<(SocketAddr, u64)> {
     let mut found = Vec::new();
-    for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
+    for path in tables {
         let Ok(text) = fs::read_to_string(path) else {
             continue;
         };
-        found.extend(text.lines().skip(1).filter_map(listening_line));
+        found.extend(
+            text.lines()
+                .skip(1)
+                .filter_map(|line| listening_line(line, state)),
+        );
     }
     found
 }
 
-fn listening_line(line: &str) -> Option<(SocketAddr, u64)> {
+fn listening_line(line: &str, state: &str) -> Option<(SocketAddr, u64)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    if fields.get(3) != Some(&"0A") {
+    if fields.get(3) != Some(&state) {
         return None;
     }
     let (ip, port) = fields.get(1)?.split_once(':')?;
@@ -223,6 +245,16 @@ mod tests {
             assert!(!is_free(address));
             assert_ne!(next_free(address).unwrap().port(), address.port());
         }
+    }
+
+    #[test]
+    fn names_the_holder_of_a_udp_port() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        assert_eq!(udp_holder(address).unwrap().pid, std::process::id());
+        assert!(!is_free_udp(address));
+        drop(socket);
+        assert!(is_free_udp(address));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use crate::support::{Platform, exists, free_address, server, signal, unit, until};
 use astraler_host::process;
 use astraler_host::supervisor::Supervisor;
-use astraler_model::{UnitPhase, UnitStatus};
+use astraler_model::{ListenAddress, Listener, UnitPhase, UnitStatus};
 use serde_json::json;
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -107,6 +107,51 @@ async fn a_killed_keep_is_followed_at_once_and_no_unit_notices() {
     until("every keep is gone", async || platform.keeps().is_empty()).await;
     assert!(pids.into_iter().all(|pid| !process::is_alive(pid)));
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn udp_sockets_are_held_over_restarts_and_a_killed_keep() {
+    let mut platform = Platform::start().await;
+    let address = free_address();
+    let mut spec = server("echo", address, 0);
+    for share in [0, 1] {
+        spec.listeners.push(Listener {
+            name: format!("udp-{share}"),
+            address: ListenAddress::Udp { address, share },
+            backlog: 1,
+        });
+    }
+    platform.client.start(&spec).await.unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.connect(address).unwrap();
+    let ask = |word: &[u8]| {
+        // A packet that comes while nobody serves waits in the socket that keep holds.
+        socket.send(word).unwrap();
+        let mut answer = [0; 16];
+        let length = socket.recv(&mut answer).unwrap();
+        assert_eq!(&answer[..length], word);
+    };
+    ask(b"first");
+    until("there is a standby", async || platform.keeps().len() == 2).await;
+    platform.kill_keep().await;
+    ask(b"second");
+    platform
+        .client
+        .restart(&crate::support::unit_name("echo"))
+        .await
+        .unwrap();
+    ask(b"third");
+    let pid = platform.status("echo").await.pid.unwrap();
+    signal(pid, 9);
+    ask(b"fourth");
+
+    // The address is nobody else's, and the error says whose it is.
+    let mut other = unit("other", &["wait"], json!({}));
+    other.listeners = spec.listeners[1..2].to_vec();
+    let refused = platform.client.start(&other).await.unwrap_err().to_string();
+    assert!(refused.contains("listens there"), "{refused}");
+    platform.shutdown().await;
 }
 
 #[tokio::test]

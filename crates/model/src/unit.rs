@@ -159,6 +159,15 @@ fn default_backlog() -> u32 {
 pub enum ListenAddress {
     /// A TCP address; port 0 is not allowed in a spec (allocate it first).
     Tcp(SocketAddr),
+    /// A UDP address. Several with one address and different shares divide its packets among them, by their senders
+    /// (SO_REUSEPORT).
+    Udp {
+        /// Address and port; port 0 is not allowed.
+        address: SocketAddr,
+        /// 0 for the first or only one.
+        #[serde(default)]
+        share: u16,
+    },
     /// A Unix socket: path (at most 107 bytes), permission bits, owning group.
     Unix {
         /// Absolute path; a stale file there is replaced.

@@ -86,8 +86,22 @@ async fn serve(delay_ms: u64) -> Outcome {
         .ok()
         .map(tokio::net::UnixListener::from_std)
         .transpose()?;
+    let mut udp = Vec::new();
+    for name in ["udp-0", "udp-1"] {
+        if let Ok(socket) = listeners.take_udp(name) {
+            udp.push(tokio::net::UdpSocket::from_std(socket)?);
+        }
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     activation::notify_ready()?;
+    for socket in udp {
+        tokio::spawn(async move {
+            let mut packet = [0; 64];
+            while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+                let _ = socket.send_to(&packet[..length], from).await;
+            }
+        });
+    }
     let answer = format!("{}\n", std::process::id());
     loop {
         tokio::select! {

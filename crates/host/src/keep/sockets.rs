@@ -16,6 +16,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// Bytes of packets that wait in a UDP socket.
+const UDP_BUFFER: usize = 4 << 20;
+
 /// A socket that `keep` holds.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -45,6 +48,7 @@ pub(super) fn bind(spec: &UnitSpec, listener: &Listener) -> Result<Held, Supervi
     let unit = &spec.name;
     let bound = match &listener.address {
         ListenAddress::Tcp(address) => bind_tcp(*address, listener.backlog),
+        ListenAddress::Udp { address, share } => bind_udp(*address, *share),
         ListenAddress::Unix { path, mode, group } => {
             bind_unix(path, *mode, *group, spec.identity.as_ref(), listener.backlog)
         }
@@ -86,7 +90,7 @@ pub(super) fn take_back(unit: &UnitName, pid: u32, sockets: &[Socket]) -> Vec<He
                 .iter()
                 .filter(|(fd, _)| *fd >= FIRST_FD)
                 .find(|(_, inode)| *inode == socket.inode);
-            let Some(fd) = at.and_then(|(fd, _)| take(pid, *fd, socket.inode).ok()) else {
+            let Some(fd) = at.and_then(|(fd, _)| take(pid, *fd, socket).ok()) else {
                 return true;
             };
             found.push(Held {
@@ -104,14 +108,18 @@ pub(super) fn take_back(unit: &UnitName, pid: u32, sockets: &[Socket]) -> Vec<He
     found
 }
 
-fn take(pid: u32, fd: i32, expected: u64) -> io::Result<OwnedFd> {
+fn take(pid: u32, fd: i32, socket: &Socket) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .ok_or(io::ErrorKind::NotFound)?;
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let fd = rustix::process::pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())?;
-    let same = inode(&fd)? == expected && sockopt::socket_acceptconn(&fd)?;
+    let is_of_its_kind = match socket.address {
+        ListenAddress::Udp { .. } => sockopt::socket_type(&fd)? == SocketType::DGRAM,
+        ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => sockopt::socket_acceptconn(&fd)?,
+    };
+    let same = inode(&fd)? == socket.inode && is_of_its_kind;
     if same {
         Ok(fd)
     } else {
@@ -123,12 +131,36 @@ fn inode(fd: &OwnedFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(fd)?.st_ino)
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() {
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
+    }
+}
+
+fn bind_udp(address: SocketAddr, share: u16) -> io::Result<OwnedFd> {
+    let open = || {
+        let fd = rustix::net::socket_with(family(address), SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&fd, true)?;
+        }
+        Ok::<_, Errno>(fd)
     };
+    if share == 0 {
+        // With SO_REUSEPORT another process of the same user would get a part of the packets, in silence.
+        rustix::net::bind(&open()?, &address)?;
+    }
+    let fd = open()?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    // What arrives in a burst waits; the system's limit may be lower.
+    let _ = sockopt::set_socket_recv_buffer_size(&fd, UDP_BUFFER);
+    rustix::net::bind(&fd, &address)?;
+    Ok(fd)
+}
+
+fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
+    let family = family(address);
     let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     if address.is_ipv6() {
@@ -192,6 +224,7 @@ fn is_served(path: &Path) -> io::Result<bool> {
 fn holder_of(address: &ListenAddress) -> Option<Holder> {
     match address {
         ListenAddress::Tcp(address) => holder(*address),
+        ListenAddress::Udp { address, .. } => crate::port::udp_holder(*address),
         ListenAddress::Unix { path, .. } => {
             let table = fs::read_to_string("/proc/net/unix").ok()?;
             // Connections that wait in its queue have the same path.

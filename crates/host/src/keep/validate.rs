@@ -75,13 +75,13 @@ fn check_listeners(listeners: &[Listener]) -> Result<(), String> {
             ));
         }
         match &listener.address {
-            ListenAddress::Tcp(address) if address.port() == 0 => {
+            ListenAddress::Tcp(address) | ListenAddress::Udp { address, .. } if address.port() == 0 => {
                 return Err(format!(
                     "the listener `{}` has port 0: allocate one first",
                     listener.name
                 ));
             }
-            ListenAddress::Tcp(_) => {}
+            ListenAddress::Tcp(_) | ListenAddress::Udp { .. } => {}
             ListenAddress::Unix { path, .. } => {
                 absolute(path, "a socket path")?;
                 let length = path.as_os_str().len();
