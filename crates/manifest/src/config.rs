@@ -24,6 +24,7 @@ pub use secrets::{RequiredSecret, Secrets};
 pub use signals::Signals;
 pub(crate) use storage::Storage;
 
+pub use astraler_model::EnvironmentKind;
 use astraler_model::{BranchPattern, Environment, HtmlHandling, NotFoundHandling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -599,32 +600,6 @@ impl fmt::Display for Appendfsync {
             Self::Everysec => "everysec",
             Self::No => "no",
         })
-    }
-}
-
-/// A kind of environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EnvironmentKind {
-    /// `localhost:3000`.
-    Development,
-    /// Every preview.
-    Preview,
-    /// `staging.<domain>`.
-    Staging,
-    /// `app.<domain>`.
-    Production,
-}
-
-impl EnvironmentKind {
-    /// Its name, as the manifest says it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Development => "development",
-            Self::Preview => "preview",
-            Self::Staging => "staging",
-            Self::Production => "production",
-        }
     }
 }
 

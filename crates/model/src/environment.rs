@@ -28,6 +28,42 @@ pub enum Cluster {
     Shared,
 }
 
+/// A kind of environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvironmentKind {
+    /// `localhost:3000`.
+    Development,
+    /// Every preview.
+    Preview,
+    /// `staging.<domain>`.
+    Staging,
+    /// `app.<domain>`.
+    Production,
+}
+
+impl EnvironmentKind {
+    /// The kind of an environment.
+    pub fn of(environment: Environment) -> Self {
+        match environment {
+            Environment::Development => Self::Development,
+            Environment::Preview(_) => Self::Preview,
+            Environment::Staging => Self::Staging,
+            Environment::Production => Self::Production,
+        }
+    }
+
+    /// Its name, as the manifest says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Preview => "preview",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
 impl Environment {
     /// The cluster that holds this environment's database.
     pub fn cluster(self) -> Cluster {

@@ -4,7 +4,9 @@
 //! else: no files, no sockets, no clock, no processes.
 
 mod dns;
+mod edge;
 mod environment;
+mod network;
 mod origin;
 mod principal;
 mod snapshot;
@@ -12,10 +14,16 @@ mod tls;
 mod unit;
 
 pub use dns::{
-    DnsData, DnsName, DnsNameError, DnsRecord, DnsRecordError, DnsSnapshot, DnsZone, Network, NetworkError,
-    ResponseRate, TransferKey, type_number,
+    DnsData, DnsName, DnsNameError, DnsRecord, DnsRecordError, DnsSnapshot, DnsZone, ResponseRate,
+    TransferKey, type_number,
 };
-pub use environment::{Cluster, Environment, ParseEnvironmentError};
+pub use edge::{
+    AccessRule, Attack, Characteristic, ClientIpHeader, Coding, Compression, EdgePolicy, ErrorPages,
+    ErrorStatus, FieldName, FieldValue, HeaderRule, Maintenance, PagePath, RateAction, RateRule, RuleName,
+    UnderAttack, WordError,
+};
+pub use environment::{Cluster, Environment, EnvironmentKind, ParseEnvironmentError};
+pub use network::{Network, NetworkError, any_contains};
 pub use origin::{Origin, ParseOriginError};
 pub use principal::{
     BranchPattern, BranchPatternError, DeployTarget, Forbidden, ParseScopeError, Principal, Scope,

@@ -1,7 +1,7 @@
 //! What the daemon publishes to the data plane: immutable, versioned, complete. A process of the data plane
 //! keeps the last good one and needs nothing else to serve.
 
-use crate::{Environment, Origin};
+use crate::{EdgePolicy, Environment, Origin};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +35,9 @@ pub struct Route {
     /// (`POST /v1/wake/ENVIRONMENT`) and goes on with the routes that are there after the answer.
     #[serde(default)]
     pub wake: Option<PathBuf>,
+    /// Rules of the environment.
+    #[serde(default)]
+    pub policy: EdgePolicy,
 }
 
 /// Requests below a path go to a worker.
