@@ -83,6 +83,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
             wake: asleep
                 .contains(&environment)
                 .then(|| platform.installation.layout.wake_socket()),
+            policy: astraler_model::EdgePolicy::default(),
         });
     }
     Ok(EdgeSnapshot {

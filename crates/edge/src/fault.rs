@@ -37,6 +37,12 @@ pub enum Kind {
     ExpectationFailed,
     /// Not HTTP/1.0 or HTTP/1.1.
     VersionNotSupported,
+    /// An allow-list does not have the client.
+    Forbidden,
+    /// A rate rule blocks the client.
+    TooManyRequests,
+    /// The environment is closed.
+    Maintenance,
     /// No environment has this host.
     UnknownHost,
     /// No worker and no file.
@@ -84,10 +90,14 @@ impl Kind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            Self::Overloaded | Self::UpstreamUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Maintenance | Self::UpstreamUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamClosed | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::AssetUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
@@ -101,7 +111,7 @@ impl Kind {
             | Self::UpstreamClosed
             | Self::UpstreamInvalid
             | Self::UpstreamTimeout => Blame::Upstream,
-            Self::Overloaded | Self::AssetUnreadable => Blame::Edge,
+            Self::Overloaded | Self::Maintenance | Self::AssetUnreadable => Blame::Edge,
             _ => Blame::Client,
         }
     }
@@ -112,6 +122,8 @@ impl Kind {
             self,
             Self::HeadTimeout
                 | Self::BodyTimeout
+                | Self::TooManyRequests
+                | Self::Maintenance
                 | Self::Overloaded
                 | Self::UpstreamUnavailable
                 | Self::UpstreamClosed
@@ -139,6 +151,9 @@ impl Kind {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::ExpectationFailed => "expectation_failed",
             Self::VersionNotSupported => "version_not_supported",
+            Self::Forbidden => "forbidden",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Maintenance => "maintenance",
             Self::UnknownHost => "unknown_host",
             Self::NotFound => "not_found",
             Self::ClientGone => "client_gone",

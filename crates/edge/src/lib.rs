@@ -9,9 +9,10 @@
 //!
 //! # The path of a request, one module a phase
 //!
-//! `accept` → `greet` (TLS, and which protocol) → [`wire`] or [`http2`] (limits: framing, sizes, deadlines) → `checks` → `route` →
-//! (`wake`) → `proxy` or `asset` → `rules` (response rules) → `record` (access record). `serve` calls them in this order
-//! and holds nothing else.
+//! `accept` → `greet` (TLS, and which protocol) → [`wire`] or [`http2`] (limits: framing, sizes, deadlines) → `checks` →
+//! `route` (the host's environment) → `policy` (who the client is, allow-lists, maintenance) → `rate` → `route` (the path) →
+//! (`wake`) → `proxy` or `asset` → `rules` (response rules: fields, `compress`) → `record` (access record). `serve` calls
+//! them in this order and holds nothing else.
 //!
 //! # Invariants
 //!
@@ -30,6 +31,7 @@ mod asset;
 mod body;
 mod checks;
 mod client;
+mod compress;
 mod config;
 mod control;
 mod fault;
@@ -42,7 +44,9 @@ mod multiplexed;
 mod pace;
 mod page;
 mod path;
+mod policy;
 mod proxy;
+mod rate;
 mod record;
 mod route;
 mod rules;

@@ -2,33 +2,53 @@
 
 use crate::body::{self, Body};
 use crate::fault::{Fault, Kind};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 /// Which hosts a lost developer could have meant; empty for everybody else.
 pub(crate) type Hint = Vec<String>;
 
-/// The answer to a fault. The text is ours: nothing of the request is repeated in it.
-pub(crate) fn of(fault: Fault, headers: &HeaderMap, request_id: &str, hint: &Hint) -> Response<Body> {
+/// What a page says besides its fault.
+#[derive(Debug, Default)]
+pub(crate) struct Words<'a> {
+    pub(crate) request_id: &'a str,
+    pub(crate) hint: Hint,
+    /// An operator's own words, instead of the fault's reason.
+    pub(crate) message: Option<&'a str>,
+    /// Where the fault alone does not know it.
+    pub(crate) retry_after_s: Option<u64>,
+    /// The application's own page, for browsers: its content and type.
+    pub(crate) own: Option<(Bytes, HeaderValue)>,
+    pub(crate) json: bool,
+}
+
+/// The answer to a fault. The text is ours or the operator's: nothing of the request is repeated in it.
+pub(crate) fn of(fault: Fault, words: Words<'_>) -> Response<Body> {
     let status = fault.kind.status();
-    let (kind, text) = if wants_json(headers) {
-        (
-            "application/json; charset=utf-8",
-            json(fault, status, request_id, hint),
-        )
-    } else {
-        ("text/html; charset=utf-8", html(fault, status, request_id, hint))
+    let reason = words.message.unwrap_or(fault.reason);
+    let (kind, text) = match words.own {
+        _ if words.json => (
+            HeaderValue::from_static("application/json; charset=utf-8"),
+            json(fault, reason, status, words.request_id, &words.hint).into(),
+        ),
+        Some((content, kind)) => (kind, content),
+        None => (
+            HeaderValue::from_static("text/html; charset=utf-8"),
+            html(reason, status, words.request_id, &words.hint).into(),
+        ),
     };
     let mut response = Response::new(body::full(text));
     *response.status_mut() = status;
     let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    fields.insert(header::CONTENT_TYPE, kind);
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    if let Some(seconds) = fault.kind.retry_after_s() {
+    let retry = fault.kind.retry_after_s().map(u64::from);
+    if let Some(seconds) = words.retry_after_s.or(retry) {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if fault.kind == Kind::MethodNotAllowed {
@@ -60,7 +80,7 @@ fn closes(kind: Kind) -> bool {
 }
 
 /// JSON when it is named before HTML.
-fn wants_json(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -71,12 +91,12 @@ fn wants_json(headers: &HeaderMap) -> bool {
     }
 }
 
-fn json(fault: Fault, status: StatusCode, request_id: &str, hint: &Hint) -> String {
+fn json(fault: Fault, reason: &str, status: StatusCode, request_id: &str, hint: &Hint) -> String {
     let mut value = serde_json::json!({
         "error": {
             "status": status.as_u16(),
             "code": fault.kind.code(),
-            "message": fault.reason,
+            "message": reason,
             "request_id": request_id,
             "retryable": fault.kind.retryable(),
         }
@@ -87,7 +107,7 @@ fn json(fault: Fault, status: StatusCode, request_id: &str, hint: &Hint) -> Stri
     value.to_string()
 }
 
-fn html(fault: Fault, status: StatusCode, request_id: &str, hint: &Hint) -> String {
+fn html(reason: &str, status: StatusCode, request_id: &str, hint: &Hint) -> String {
     use std::fmt::Write;
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
@@ -104,9 +124,14 @@ fn html(fault: Fault, status: StatusCode, request_id: &str, hint: &Hint) -> Stri
          <title>{code} {title}</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:34em;margin:15vh auto;\
          padding:0 1em;color:#222;background:#fff}}h1{{font-size:1.4em}}code{{font-size:.9em}}small{{color:#666}}\
          @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}small{{color:#999}}}}</style>\
-         <h1>{code} {title}</h1><p>{reason}.</p>{hosts}<p><small>Request <code>{request_id}</code></small></p></html>\n",
-        reason = escape(fault.reason),
+         <h1>{code} {title}</h1><p>{reason}</p>{hosts}<p><small>Request <code>{request_id}</code></small></p></html>\n",
+        reason = sentence(&escape(reason)),
     )
+}
+
+fn sentence(text: &str) -> String {
+    let ended = text.ends_with(['.', '!', '?']);
+    format!("{text}{}", if ended { "" } else { "." })
 }
 
 fn escape(text: &str) -> String {

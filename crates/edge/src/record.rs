@@ -8,7 +8,7 @@ use crate::log::AccessLog;
 use crate::run::Counters;
 use crate::wire::Link;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
@@ -22,6 +22,8 @@ use std::time::{Instant, SystemTime};
 /// Text of a client is cut after so many bytes.
 const MAX_TEXT: usize = 1024;
 const MAX_SHORT: usize = 256;
+/// Decisions of rules that one record tells.
+const MAX_RULES: usize = 32;
 
 /// One line of the access log.
 #[derive(Debug, Serialize)]
@@ -41,6 +43,9 @@ pub(crate) struct Record {
     duration_us: u64,
     upstream_us: Option<u64>,
     client_ip: IpAddr,
+    /// The other end of the connection, where that is a proxy which named the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_ip: Option<IpAddr>,
     user_agent: Option<String>,
     referer: Option<String>,
     /// `worker:NAME`, `asset`, `tls` (a redirect, a challenge) or `none`.
@@ -50,6 +55,23 @@ pub(crate) struct Record {
     error: Option<&'static str>,
     error_reason: Option<&'static str>,
     blame: Option<crate::fault::Blame>,
+    /// What rules decided of it, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<Decided>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "field")]
+    content_type: Option<HeaderValue>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "field")]
+    content_encoding: Option<HeaderValue>,
+    /// Until the head of the answer was ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte_us: Option<u64>,
+}
+
+/// A rule, and what it led to.
+#[derive(Debug, Serialize)]
+struct Decided {
+    rule: String,
+    action: &'static str,
 }
 
 /// A request in flight. Dropping it writes the record, so none is lost, whatever happens to the request.
@@ -96,7 +118,8 @@ impl Access {
             bytes_out: 0,
             duration_us: 0,
             upstream_us: None,
-            client_ip,
+            client_ip: client_ip.to_canonical(),
+            peer_ip: None,
             user_agent: text_of(headers, header::USER_AGENT, MAX_SHORT),
             referer: text_of(headers, header::REFERER, MAX_TEXT).map(|referer| {
                 match referer.split_once('?') {
@@ -115,6 +138,10 @@ impl Access {
             error: None,
             error_reason: None,
             blame: None,
+            rules: Vec::new(),
+            content_type: None,
+            content_encoding: None,
+            first_byte_us: None,
         };
         let inner = Inner {
             record,
@@ -189,6 +216,35 @@ impl Access {
         });
     }
 
+    /// Said by a trusted proxy.
+    pub(crate) fn client(&mut self, client: IpAddr) {
+        let client = client.to_canonical();
+        self.edit(|inner| {
+            if inner.record.client_ip != client {
+                inner.record.peer_ip = Some(inner.record.client_ip);
+                inner.record.client_ip = client;
+            }
+        });
+    }
+
+    /// What a rule led to.
+    pub(crate) fn decided(&mut self, rule: &str, action: &'static str) {
+        let rule = rule.to_owned();
+        self.edit(|inner| {
+            if inner.record.rules.len() < MAX_RULES {
+                inner.record.rules.push(Decided { rule, action });
+            }
+        });
+    }
+
+    /// In which form the content goes.
+    pub(crate) fn content(&mut self, headers: &HeaderMap) {
+        self.edit(|inner| {
+            inner.record.content_type = headers.get(header::CONTENT_TYPE).cloned();
+            inner.record.content_encoding = headers.get(header::CONTENT_ENCODING).cloned();
+        });
+    }
+
     pub(crate) fn route(&mut self, route: String) {
         self.edit(|inner| inner.record.route = route);
     }
@@ -206,6 +262,7 @@ impl Access {
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.edit(|inner| {
             inner.record.status = status.as_u16();
+            inner.record.first_byte_us = Some(micros(inner.begun));
             if inner
                 .fault
                 .is_some_and(|fault| fault.kind == Kind::ClientGone && fault.kind.status() != status)
@@ -328,6 +385,11 @@ fn micros(since: Instant) -> u64 {
 fn rfc3339_ms<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let time = jiff::Timestamp::try_from(*time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn field<S: serde::Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
+    let bytes = value.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+    serializer.serialize_str(&cut(&String::from_utf8_lossy(bytes), MAX_SHORT))
 }
 
 fn text_of(headers: &HeaderMap, name: HeaderName, max: usize) -> Option<String> {

@@ -4,6 +4,8 @@ use crate::EdgeSnapshot;
 use crate::activity::{Activities, Activity};
 use crate::asset::Assets;
 use crate::host::HostName;
+use crate::policy::Policy;
+use crate::rate::Rates;
 use crate::wake::Wake;
 use astraler_model::{Environment, Origin, WorkerRoute};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -31,10 +33,11 @@ pub(crate) struct Site {
     pub(crate) activity: Arc<Activity>,
     /// While the workers sleep.
     pub(crate) wake: Option<Wake>,
+    pub(crate) policy: Policy,
 }
 
 impl Routes {
-    pub(crate) fn of(snapshot: &EdgeSnapshot, activities: &Activities) -> Self {
+    pub(crate) fn of(snapshot: &EdgeSnapshot, activities: &Activities, rates: &Rates) -> Self {
         let mut hosts = HashMap::new();
         let mut any = None;
         for route in &snapshot.routes {
@@ -50,6 +53,7 @@ impl Routes {
                     origin: Origin::Unix(socket),
                     turn: Mutex::new(()),
                 }),
+                policy: Policy::of(&route.policy, route.environment, rates),
             });
             for host in &route.hosts {
                 if host == "*" {

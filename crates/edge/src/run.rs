@@ -1,8 +1,10 @@
 //! From a configuration to a running edge, and to its end.
 
 use crate::activity::Activities;
+use crate::compress::Places;
 use crate::config::{Config, Limits};
 use crate::log::{self, AccessLog};
+use crate::rate::Rates;
 use crate::route::Routes;
 use crate::tls::Tls;
 use crate::upstream::Upstream;
@@ -60,6 +62,9 @@ pub(crate) struct Edge {
     /// For the control plane alone: see [`crate::wake`]. The thread's own.
     pub(crate) waker: Upstream,
     pub(crate) activities: Arc<Activities>,
+    pub(crate) rates: Arc<Rates>,
+    /// Of answers that are being compressed.
+    pub(crate) compressing: Places,
     pub(crate) log: AccessLog,
     /// Client connections of all threads.
     pub(crate) connections: Arc<AtomicU64>,
@@ -124,13 +129,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let tls = Tls::new().map_err(EdgeError::Tls)?;
     let first = snapshot.borrow_and_update().clone();
     tls.take(&first.tls);
-    let first = Routes::of(&first, &activities);
+    let rates = Arc::new(Rates::default());
+    let first = Routes::of(&first, &activities, &rates);
     let edge = Edge {
         routes: Arc::new(ArcSwap::from_pointee(first)),
         upstream: Upstream::new(&limits),
         waker: Upstream::new(&Limits::default()),
         activities,
         tls: Arc::new(tls),
+        rates,
+        compressing: Places::default(),
         limits: Arc::new(limits),
         log,
         connections: Arc::default(),
@@ -174,7 +182,7 @@ async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeS
         let new = snapshot.borrow_and_update().clone();
         let Some(edge) = edges.first() else { return };
         edge.tls.take(&new.tls);
-        let routes = Routes::of(&new, &edge.activities);
+        let routes = Routes::of(&new, &edge.activities, &edge.rates);
         let origins = routes.origins();
         tracing::info!(
             version = routes.version,

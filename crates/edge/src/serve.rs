@@ -16,11 +16,12 @@ use crate::body::{self, Body};
 pub(crate) use crate::client::{Client, Interim, OnUpgrade, Scheme};
 use crate::fault::{Fault, Kind};
 use crate::page::{self, Hint};
+use crate::policy::Asked;
 use crate::record::Access;
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::{asset, checks, proxy, rules, tls, wake};
-use http::header::{self, HeaderMap, HeaderValue};
+use crate::{asset, checks, proxy, rate, rules, tls, wake};
+use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use std::sync::Arc;
 
@@ -33,21 +34,31 @@ pub(crate) async fn serve(
 ) -> Response<Body> {
     let mut access = Access::begin(&request, client.address.ip(), &edge.log, &edge.counters);
     let routes = edge.routes.load_full();
-    let accept = accept_of(request.headers());
+    let json = page::wants_json(request.headers());
+    let mut asked = Asked::default();
 
-    let answer = phases(&edge, &client, &routes, request, &interim, &mut access).await;
+    let answer = phases(
+        &edge,
+        &client,
+        &routes,
+        request,
+        &interim,
+        &mut asked,
+        &mut access,
+    )
+    .await;
 
-    let mut response = answer.unwrap_or_else(|fault| {
-        access.fault(fault);
-        page::of(
-            fault,
-            &accept,
-            access.request_id(),
-            &hint(fault, &routes, &client),
-        )
-    });
-    tls::promise(&edge.tls, &client, access.host_name(), response.headers_mut());
-    rules::apply(response, access)
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(fault) => {
+            access.fault(fault);
+            let hint = hint(fault, &routes, &client);
+            error_page(fault, &asked, json, hint, access.request_id()).await
+        }
+    };
+    let seen = asked.client.as_ref().unwrap_or(&client);
+    tls::promise(&edge.tls, seen, access.host_name(), response.headers_mut());
+    rules::apply(response, &edge, &asked, access)
 }
 
 /// Answers a head that was refused on the wire: the same page, the same record. `first_line` is the start of what came.
@@ -61,8 +72,12 @@ pub(crate) fn refuse(
     let mut access = Access::begin(request, client.address.ip(), &edge.log, &edge.counters);
     access.refused(first_line);
     access.fault(fault);
-    let page = page::of(fault, &HeaderMap::new(), access.request_id(), &Hint::new());
-    rules::apply(page, access)
+    let words = page::Words {
+        request_id: access.request_id(),
+        ..page::Words::default()
+    };
+    let page = page::of(fault, words);
+    rules::apply(page, edge, &Asked::default(), access)
 }
 
 async fn phases(
@@ -71,12 +86,23 @@ async fn phases(
     routes: &Routes,
     request: Request<Body>,
     interim: &Interim,
+    asked: &mut Asked,
     access: &mut Access,
 ) -> Result<Response<Body>, Fault> {
     // Checks: one meaning.
     let (parts, incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
     access.host(checked.host.as_str());
+
+    // Who the client is: the other end, or whom a proxy names that the host's environment trusts.
+    let found = routes.site(&checked.host);
+    let seen = match found {
+        Some(site) => site.policy.client(&parts.headers, client),
+        None => client.clone(),
+    };
+    asked.client = Some(seen.clone());
+    let client = &seen;
+    access.client(client.address.ip());
 
     // TLS: who validates a name of ours comes first; whoever came without it is shown the way.
     if let Some(answer) = tls::answer(&edge.tls, client, &parts.method, &checked) {
@@ -86,8 +112,22 @@ async fn phases(
 
     // Route: host, then path.
     let unknown = Kind::UnknownHost.because("no environment has this host");
-    let mut site = routes.site(&checked.host).ok_or(unknown)?.clone();
+    let mut site = found.ok_or(unknown)?.clone();
     access.site(site.environment.to_string(), &site.deployment, &site.activity);
+
+    // Whether the client may come, and how often.
+    let policy = &site.policy;
+    let (address, host, path) = (client.address.ip(), checked.host.as_str(), &checked.path);
+    asked.about(&site, host, path, &parts.method, &parts.headers);
+    policy.admit(address, host, path, &parts.method, access)?;
+    let request = rate::Request {
+        client: address,
+        host,
+        path,
+        method: &parts.method,
+        headers: &parts.headers,
+    };
+    policy.rates.count(&edge.rates, request, asked, access).await?;
     if checked.asterisk {
         return Ok(about_the_server());
     }
@@ -113,7 +153,7 @@ async fn phases(
     }
     if let Some(assets) = &site.assets {
         access.route("asset".to_owned());
-        return asset::serve(assets, &parts.method, &parts.headers, &checked).await;
+        return asset::serve(assets, &parts.method, &parts.headers, &checked, &asked.wish).await;
     }
     Err(Kind::NotFound.because("nothing is served at this path"))
 }
@@ -127,12 +167,27 @@ fn about_the_server() -> Response<Body> {
     response
 }
 
-fn accept_of(headers: &HeaderMap) -> HeaderMap {
-    headers
-        .get(header::ACCEPT)
-        .map(|value| (header::ACCEPT, value.clone()))
-        .into_iter()
-        .collect()
+/// The application's page for a fault, where it has one, or ours.
+async fn error_page(fault: Fault, asked: &Asked, json: bool, hint: Hint, request_id: &str) -> Response<Body> {
+    let site = asked.site.as_deref();
+    let own = match site.map(|site| (site.policy.error_page(fault.kind.status()), &site.assets)) {
+        Some((Some(path), Some(assets))) if !json => asset::page(assets, path).await,
+        _ => None,
+    };
+    let maintenance = site
+        .filter(|_| fault.kind == Kind::Maintenance)
+        .and_then(|site| site.policy.maintenance());
+    let words = page::Words {
+        request_id,
+        hint,
+        message: maintenance.and_then(|maintenance| maintenance.message.as_deref()),
+        retry_after_s: maintenance
+            .map(|maintenance| u64::from(maintenance.retry_after_s))
+            .or(asked.retry_after_s),
+        own,
+        json,
+    };
+    page::of(fault, words)
 }
 
 /// Only somebody on this machine, where development is served too, is told what there is.

@@ -7,12 +7,15 @@
 )]
 
 mod asset;
+mod compression;
 mod corpus;
 mod http2;
 mod lifecycle;
 mod limits;
 mod log;
+mod policy;
 mod proxy;
+mod rates;
 mod support;
 mod tls;
 mod upstream;

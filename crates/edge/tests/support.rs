@@ -1,7 +1,9 @@
 //! An edge on a free port, a worker that remembers what it saw, and a client that sends bytes as they are.
 
 use astraler_edge::{AccessLogConfig, Body, BoxError, Config, EdgeSnapshot, Limits};
-use astraler_model::{AssetConfig, Environment, HtmlHandling, NotFoundHandling, Origin, Route, WorkerRoute};
+use astraler_model::{
+    AssetConfig, EdgePolicy, Environment, HtmlHandling, NotFoundHandling, Origin, Route, WorkerRoute,
+};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Request, Response};
@@ -160,6 +162,7 @@ pub(crate) fn route(host: &str, workers: Vec<(&str, PathBuf)>) -> Route {
             .collect(),
         assets: None,
         wake: None,
+        policy: EdgePolicy::default(),
     }
 }
 
@@ -347,6 +350,32 @@ async fn special(path: &str, body: Bytes, name: &'static str) -> Answer {
             .header("content-length", "1234")
             .body(text(vec![b'x'; 1234]))
             .unwrap(),
+        "/page" => Response::builder()
+            .header("content-type", "text/html; charset=utf-8")
+            .header("etag", "\"v1\"")
+            .header("accept-ranges", "bytes")
+            .header("server", "workerd/1")
+            .body(text("<p>Some words.</p>\n".repeat(200)))
+            .unwrap(),
+        // A piece, a pause, another.
+        "/slow-page" | "/events" => {
+            let kind = if path == "/events" {
+                "text/event-stream"
+            } else {
+                "text/html"
+            };
+            let piece = |text: &'static str| Ok(http_body::Frame::data(Bytes::from_static(text.as_bytes())));
+            let stream = futures_util::stream::iter([piece("data: first\n\n")]).chain(
+                futures_util::stream::once(async move {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    piece("data: second\n\n")
+                }),
+            );
+            Response::builder()
+                .header("content-type", kind)
+                .body(Body::new(http_body_util::StreamBody::new(stream)))
+                .unwrap()
+        }
         "/nothing" => Response::builder().status(204).body(text("")).unwrap(),
         "/cut" => Response::builder()
             .header("content-length", "100")

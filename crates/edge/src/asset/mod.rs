@@ -7,9 +7,11 @@ mod cache;
 mod conditional;
 mod file;
 mod resolve;
+mod variant;
 
 use crate::body::{self, Body, BoxError};
 use crate::checks::Checked;
+use crate::compress::{self, Wish};
 use crate::config::ms;
 use crate::fault::{Fault, Kind};
 use astraler_model::AssetConfig;
@@ -22,7 +24,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::StreamBody;
 use resolve::Resolution;
-use std::io::SeekFrom;
+use std::io::{self, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -47,6 +49,7 @@ pub(crate) struct Assets {
     shared: Arc<Shared>,
     /// What paths mean, as of a moment ago.
     paths: Mutex<Bounded<String, (Instant, Arc<Resolution>)>>,
+    variants: variant::Variants,
 }
 
 #[derive(Debug)]
@@ -65,10 +68,24 @@ impl Assets {
         Self {
             shared: Arc::new(shared),
             paths: Mutex::new(Bounded::new(KEPT_PATHS + KEPT_BYTES / 1024)),
+            variants: variant::Variants::default(),
         }
     }
 
     async fn resolve(&self, path: &str) -> Result<Arc<Resolution>, Fault> {
+        let asked = path.to_owned();
+        self.known(path, move |shared| {
+            resolve::resolve(&shared.folder, &shared.config, &asked)
+        })
+        .await
+    }
+
+    /// What a moment ago was the answer for `path`, or what `look` finds now.
+    async fn known(
+        &self,
+        path: &str,
+        look: impl FnOnce(&Shared) -> io::Result<Resolution> + Send + 'static,
+    ) -> Result<Arc<Resolution>, Fault> {
         let known = self
             .paths
             .lock()
@@ -79,10 +96,8 @@ impl Assets {
         {
             return Ok(resolution);
         }
-        let (shared, asked) = (self.shared.clone(), path.to_owned());
-        let resolution = tokio::task::spawn_blocking(move || {
-            resolve::resolve(&shared.folder, &shared.config, &asked)
-        })
+        let shared = self.shared.clone();
+        let resolution = tokio::task::spawn_blocking(move || look(&shared))
         .await
         .map_err(|_| Kind::AssetUnreadable.because("reading the file failed"))?
         .map_err(|error| {
@@ -104,6 +119,7 @@ pub(crate) async fn serve(
     method: &Method,
     headers: &HeaderMap,
     checked: &Checked,
+    wish: &Wish,
 ) -> Result<Response<Body>, Fault> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Kind::MethodNotAllowed.because("files can only be read"));
@@ -111,7 +127,27 @@ pub(crate) async fn serve(
     match &*assets.resolve(&checked.path).await? {
         Resolution::Nothing => Err(Kind::NotFound.because("no file has this name")),
         Resolution::Redirect(to) => Ok(redirect(to, checked.query.as_deref())),
-        Resolution::File { found, status } => answer(assets, found, *status, method, headers).await,
+        Resolution::File { found, status } => answer(assets, found, *status, method, headers, wish).await,
+    }
+}
+
+/// A small file by its exact name, for a page of the edge's own.
+pub(crate) async fn page(assets: &Assets, path: &str) -> Option<(Bytes, HeaderValue)> {
+    let name = path.trim_start_matches('/').to_owned();
+    // Paths of requests begin with a slash: this is none of them.
+    let key = format!("page {path}");
+    let resolution = assets.known(&key, move |shared| {
+        Ok(match shared.folder.find(&name)? {
+            Some(found) => Resolution::File {
+                found: Box::new(found),
+                status: StatusCode::OK,
+            },
+            None => Resolution::Nothing,
+        })
+    });
+    match &*resolution.await.ok()? {
+        Resolution::File { found, .. } => Some((found.content.clone()?, found.content_type.clone())),
+        _ => None,
     }
 }
 
@@ -134,6 +170,7 @@ async fn answer(
     status: StatusCode,
     method: &Method,
     headers: &HeaderMap,
+    wish: &Wish,
 ) -> Result<Response<Body>, Fault> {
     // A 404 page is not the resource that the conditions speak of.
     let answer = if status == StatusCode::OK {
@@ -149,9 +186,17 @@ async fn answer(
         fields.insert(header::LAST_MODIFIED, found.last_modified.clone());
         fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
+    let (coding, varies) = wish.of_file(&found.content_type, found.identity.size);
+    if varies {
+        compress::vary(fields);
+    }
     let range = match answer {
         Answer::NotModified => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
+            if coding.is_some() {
+                compress::weaken(response.headers_mut());
+            }
+            compress::settle(&mut response);
             return Ok(response);
         }
         Answer::PreconditionFailed => {
@@ -186,6 +231,19 @@ async fn answer(
     } else {
         status
     };
+    if let Some(coding) = coding
+        && matches!(answer, Answer::Whole)
+        && let Some(small) = assets.variants.get(&assets.shared, found, coding).await
+    {
+        compress::mark(response.headers_mut(), coding);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(small.len()));
+        if *method == Method::GET {
+            *response.body_mut() = body::full(small);
+        }
+        return Ok(response);
+    }
     if *method == Method::GET {
         *response.body_mut() = content(assets, found, range).await?;
     }

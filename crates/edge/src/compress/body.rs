@@ -4,7 +4,7 @@ use super::encoder::Encoder;
 use crate::body::{Body, BoxError};
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;

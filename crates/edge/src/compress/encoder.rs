@@ -116,7 +116,9 @@ pub(super) mod tests {
     pub(in crate::compress) fn decoded(coding: Coding, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
         let whole = match coding {
-            Coding::Br => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out).is_ok(),
+            Coding::Br => brotli::Decompressor::new(bytes, 4096)
+                .read_to_end(&mut out)
+                .is_ok(),
             Coding::Zstd => zstd::stream::read::Decoder::new(bytes)
                 .unwrap()
                 .read_to_end(&mut out)
@@ -128,7 +130,9 @@ pub(super) mod tests {
 
     #[test]
     fn text_shrinks_and_comes_back() {
-        let text = "The quick brown fox jumps over the lazy dog. ".repeat(5_000).into_bytes();
+        let text = "The quick brown fox jumps over the lazy dog. "
+            .repeat(5_000)
+            .into_bytes();
         for coding in ALL {
             let small = whole(coding, &text).unwrap();
             assert!(small.len() < text.len() / 20, "{coding:?} {}", small.len());

@@ -94,11 +94,23 @@ impl Wish {
     }
 }
 
+/// Whoever made it knows what can be known of its codings: [`apply`] leaves it as it is.
+#[derive(Debug, Clone, Copy)]
+struct Settled;
+
+/// See [`Settled`].
+pub(crate) fn settle(response: &mut Response<Body>) {
+    response.extensions_mut().insert(Settled);
+}
+
 /// Compresses an answer, where that is wanted and allowed.
 pub(crate) fn apply(response: Response<Body>, wish: &Wish, places: &Places) -> Response<Body> {
     let Some(offered) = wish.offered else {
         return response;
     };
+    if response.extensions().get::<Settled>().is_some() {
+        return response;
+    }
     if response.status() == StatusCode::NOT_MODIFIED {
         return not_modified(response, wish);
     }
@@ -187,11 +199,11 @@ fn matches_weakened(wish: &Wish, headers: &HeaderMap) -> bool {
         return false;
     };
     let (asked, tag) = (asked.as_bytes(), tag.as_bytes());
-    tag.starts_with(b"\"")
-        && memchr::memmem::find_iter(asked, tag).any(|at| asked[..at].ends_with(b"W/"))
+    tag.starts_with(b"\"") && memchr::memmem::find_iter(asked, tag).any(|at| asked[..at].ends_with(b"W/"))
 }
 
-fn weaken(headers: &mut HeaderMap) {
+/// A strong ETag is weak from here on.
+pub(crate) fn weaken(headers: &mut HeaderMap) {
     let weak = headers.get(header::ETAG).and_then(|tag| {
         let strong = tag.as_bytes().starts_with(b"\"");
         strong.then(|| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).ok())?
@@ -241,7 +253,10 @@ mod tests {
     }
 
     fn of<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
-        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+        response
+            .headers()
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     #[test]
@@ -258,9 +273,19 @@ mod tests {
             (br, &[("content-type", "text/event-stream")], 1000, "", ""),
             (br, &[("cache-control", "public, No-Transform")], 1000, "", ""),
             (br, &[("content-encoding", "gzip")], 1000, "gzip", ""),
-            (&[("accept-encoding", "br"), ("range", "bytes=0-1")], &[], 1000, "", "Accept-Encoding"),
             (
-                &[("accept-encoding", "br"), ("sec-fetch-site", "cross-site"), ("cookie", "a=b")],
+                &[("accept-encoding", "br"), ("range", "bytes=0-1")],
+                &[],
+                1000,
+                "",
+                "Accept-Encoding",
+            ),
+            (
+                &[
+                    ("accept-encoding", "br"),
+                    ("sec-fetch-site", "cross-site"),
+                    ("cookie", "a=b"),
+                ],
                 &[],
                 1000,
                 "",
@@ -274,7 +299,11 @@ mod tests {
                 "Accept-Encoding",
             ),
             (
-                &[("accept-encoding", "br"), ("sec-fetch-site", "same-origin"), ("cookie", "a=b")],
+                &[
+                    ("accept-encoding", "br"),
+                    ("sec-fetch-site", "same-origin"),
+                    ("cookie", "a=b"),
+                ],
                 &[],
                 1000,
                 "br",
@@ -316,9 +345,14 @@ mod tests {
         let wish = wish(&[("accept-encoding", "br"), ("if-none-match", "W/\"a\"")]);
         let mut known = Response::new(Body::empty());
         *known.status_mut() = StatusCode::NOT_MODIFIED;
-        known.headers_mut().insert(header::ETAG, HeaderValue::from_static("\"a\""));
+        known
+            .headers_mut()
+            .insert(header::ETAG, HeaderValue::from_static("\"a\""));
         let response = apply(known, &wish, &places);
-        assert_eq!((of(&response, "etag"), of(&response, "vary")), ("W/\"a\"", "Accept-Encoding"));
+        assert_eq!(
+            (of(&response, "etag"), of(&response, "vary")),
+            ("W/\"a\"", "Accept-Encoding")
+        );
     }
 
     #[test]
@@ -328,7 +362,10 @@ mod tests {
         *head.body_mut() = Body::empty();
         let response = apply(head, &wish, &Places::default());
         assert_eq!(of(&response, "content-encoding"), "gzip");
-        assert_eq!((of(&response, "content-length"), of(&response, "etag")), ("", "W/\"a\""));
+        assert_eq!(
+            (of(&response, "content-length"), of(&response, "etag")),
+            ("", "W/\"a\"")
+        );
     }
 
     #[tokio::test]

@@ -8,10 +8,9 @@ use http::header::{self, HeaderMap};
 /// cheaper is ours to know; its weights decide only between a coding and none.
 pub(crate) fn coding(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> {
     let accepted = Accepted::of(headers);
-    offered
-        .iter()
-        .copied()
-        .find(|coding| accepted.weight(coding.token()) > 0 && accepted.weight(coding.token()) >= accepted.identity())
+    offered.iter().copied().find(|coding| {
+        accepted.weight(coding.token()) > 0 && accepted.weight(coding.token()) >= accepted.identity()
+    })
 }
 
 /// Weights in thousandths.
@@ -62,7 +61,11 @@ impl Accepted {
 fn weight(parameter: &str) -> Option<u16> {
     let (name, value) = parameter.trim().split_once('=')?;
     let valid = name.trim().eq_ignore_ascii_case("q") && value.len() <= 5;
-    let weight: f32 = if valid { value.trim().parse().ok()? } else { return None };
+    let weight: f32 = if valid {
+        value.trim().parse().ok()?
+    } else {
+        return None;
+    };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -76,7 +79,12 @@ pub(crate) fn is_compressible(content_type: Option<&HeaderValue>) -> bool {
     let Some(text) = content_type.and_then(|value| value.to_str().ok()) else {
         return false;
     };
-    let kind = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match kind.split_once('/') {
         Some(("text", rest)) => rest != "event-stream",
         Some(("application", rest)) => {
@@ -176,7 +184,11 @@ mod tests {
             ("video/mp4", false),
             ("nonsense", false),
         ] {
-            assert_eq!(is_compressible(Some(&HeaderValue::from_static(kind))), shrinks, "{kind}");
+            assert_eq!(
+                is_compressible(Some(&HeaderValue::from_static(kind))),
+                shrinks,
+                "{kind}"
+            );
         }
         assert!(!is_compressible(None));
     }

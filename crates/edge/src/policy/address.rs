@@ -3,6 +3,7 @@
 //! written by the hop after it, and the first entry that is no trusted proxy is the client. What stands left of it is
 //! the client's own word, and counts for nothing.
 
+use crate::client::Scheme;
 use astraler_model::{ClientIpHeader, Network, any_contains};
 use http::header::HeaderMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +33,16 @@ pub(crate) fn address(
             }
             .map_or(peer, |address: IpAddr| address.to_canonical())
         }
+    }
+}
+
+/// The scheme that a trusted proxy was asked by: the last that was written.
+pub(crate) fn scheme(headers: &HeaderMap) -> Option<Scheme> {
+    let value = headers.get_all("x-forwarded-proto").iter().next_back()?;
+    match value.to_str().ok()?.rsplit(',').next()?.trim() {
+        "https" => Some(Scheme::Https),
+        "http" => Some(Scheme::Http),
+        _ => None,
     }
 }
 
@@ -159,7 +170,10 @@ mod tests {
     }
 
     fn ask(peer: &str, header: ClientIpHeader, sent: &[(&str, &str)]) -> String {
-        let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()];
+        let trusted = [
+            "10.0.0.0/8".parse().unwrap(),
+            "2001:db8:ffff::/48".parse().unwrap(),
+        ];
         address(&fields(sent), peer.parse().unwrap(), &trusted, header).to_string()
     }
 
@@ -210,10 +224,7 @@ mod tests {
         }
         // Two lines are one list: the later line was appended.
         let sent = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.9")];
-        assert_eq!(
-            ask("10.0.0.1", ClientIpHeader::XForwardedFor, &sent),
-            "192.0.2.9"
-        );
+        assert_eq!(ask("10.0.0.1", ClientIpHeader::XForwardedFor, &sent), "192.0.2.9");
     }
 
     #[test]
@@ -234,7 +245,11 @@ mod tests {
             ("", "10.0.0.1"),
         ] {
             let sent = [("forwarded", value)];
-            assert_eq!(ask("10.0.0.1", ClientIpHeader::Forwarded, &sent), client, "{value}");
+            assert_eq!(
+                ask("10.0.0.1", ClientIpHeader::Forwarded, &sent),
+                client,
+                "{value}"
+            );
         }
     }
 
@@ -250,7 +265,10 @@ mod tests {
             assert_eq!(ask("10.0.0.1", ClientIpHeader::CfConnectingIp, &sent), client);
         }
         let twice = [("cf-connecting-ip", "1.1.1.1"), ("cf-connecting-ip", "192.0.2.9")];
-        assert_eq!(ask("10.0.0.1", ClientIpHeader::CfConnectingIp, &twice), "10.0.0.1");
+        assert_eq!(
+            ask("10.0.0.1", ClientIpHeader::CfConnectingIp, &twice),
+            "10.0.0.1"
+        );
     }
 
     proptest! {

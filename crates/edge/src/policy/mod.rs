@@ -6,12 +6,15 @@ mod matcher;
 
 pub(crate) use matcher::Matcher;
 
+use crate::client::Client;
+use crate::compress::Wish;
 use crate::fault::{Fault, Kind};
 use crate::rate::{Rates, Rules};
 use crate::record::Access;
+use crate::route::Site;
 use astraler_model::{
-    AccessRule, Attack, Compression, EdgePolicy, Environment, ErrorPages, ErrorStatus, Maintenance,
-    PagePath, RuleName, any_contains,
+    AccessRule, Attack, EdgePolicy, Environment, ErrorPages, ErrorStatus, Maintenance, PagePath, RuleName,
+    any_contains,
 };
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -70,10 +73,19 @@ impl Policy {
         }
     }
 
-    /// The client's address.
-    pub(crate) fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    /// The client: the other end, or whom a trusted proxy there names.
+    pub(crate) fn client(&self, headers: &HeaderMap, client: &Client) -> Client {
         let said = &self.said;
-        address::address(headers, peer, &said.trusted_proxies, said.client_ip_header)
+        let peer = client.address.ip().to_canonical();
+        let mut client = client.clone();
+        client.address.set_ip(peer);
+        if any_contains(&said.trusted_proxies, peer) {
+            let header = said.client_ip_header;
+            let address = address::address(headers, peer, &said.trusted_proxies, header);
+            client.address.set_ip(address);
+            client.scheme = address::scheme(headers).unwrap_or(client.scheme);
+        }
+        client
     }
 
     /// Allow-lists, then maintenance.
@@ -108,10 +120,6 @@ impl Policy {
 
     pub(crate) fn maintenance(&self) -> Option<&Maintenance> {
         self.said.maintenance.as_ref()
-    }
-
-    pub(crate) fn compression(&self) -> &Compression {
-        &self.said.compression
     }
 
     /// The header rules for a request: found when it comes, applied when its answer goes.
@@ -178,12 +186,29 @@ impl HeaderRule {
 /// What the answer needs of the request, once its site is known.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    pub(crate) site: Option<Arc<crate::route::Site>>,
+    pub(crate) site: Option<Arc<Site>>,
+    /// As the environment sees it.
+    pub(crate) client: Option<Client>,
     /// Header rules that are about it.
     pub(crate) headers: Vec<usize>,
     /// `RateLimit` and `RateLimit-Policy`.
     pub(crate) rates: Option<[HeaderValue; 2]>,
     /// When a client that came too often may come again.
     pub(crate) retry_after_s: Option<u64>,
-    pub(crate) wish: crate::compress::Wish,
+    pub(crate) wish: Wish,
+}
+
+impl Asked {
+    pub(crate) fn about(
+        &mut self,
+        site: &Arc<Site>,
+        host: &str,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) {
+        self.headers = site.policy.headers_for(host, path, method);
+        self.wish = Wish::of(method, headers, &site.policy.said.compression);
+        self.site = Some(site.clone());
+    }
 }

@@ -6,8 +6,8 @@ use crate::fault::{Fault, Kind};
 use crate::policy::{Asked, Deadline, Matcher};
 use crate::record::Access;
 use astraler_model::{Characteristic, EdgePolicy, Environment, RateAction, RateRule, RuleName};
-use http::header::{self, HeaderMap, HeaderValue};
 use http::Method;
+use http::header::{self, HeaderMap, HeaderValue};
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -330,7 +330,10 @@ mod tests {
         let path = |path| key(&["ip", "path"], "192.0.2.1", path, &[]);
         assert_ne!(path("/a"), path("/b"));
         let header = |fields: &[(&'static str, &str)]| key(&["header:x-key"], "192.0.2.1", "/", fields);
-        assert_eq!(header(&[("x-key", "1")]), header(&[("x-key", "1"), ("x-other", "2")]));
+        assert_eq!(
+            header(&[("x-key", "1")]),
+            header(&[("x-key", "1"), ("x-other", "2")])
+        );
         assert_ne!(header(&[("x-key", "1")]), header(&[("x-key", "2")]));
         assert_ne!(header(&[("x-key", "1")]), header(&[]));
         let cookie = |value: &str| key(&["cookie:sid"], "192.0.2.1", "/", &[("cookie", value)]);

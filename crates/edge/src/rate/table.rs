@@ -102,10 +102,7 @@ impl Table {
 
     /// Counts a request of a client.
     pub(crate) fn ask(&self, client: impl Hash + Copy, rate: &Rate, now: Nanos) -> Decision {
-        let key = Key(
-            self.hashers[0].hash_one(client),
-            self.hashers[1].hash_one(client),
-        );
+        let key = Key(self.hashers[0].hash_one(client), self.hashers[1].hash_one(client));
         #[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
         let set = (key.0 % self.sets.len() as u64) as usize;
         let mut set = self.sets[set].lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +216,7 @@ mod tests {
             ..rate(1, S, 1)
         };
         assert!(passes(&table, 1, &rate, S));
-        let over = table.ask(1, &rate, S);
+        let over = table.ask(1_u64, &rate, S);
         assert_eq!(over.verdict, Verdict::Over { retry: 60 * S });
         assert!(!passes(&table, 1, &rate, 30 * S), "the rate alone would allow it");
         assert!(!passes(&table, 1, &rate, 60 * S));
