@@ -199,6 +199,7 @@ fn route(site: &Site) -> Outcome<Route> {
             .collect(),
         assets: assets.transpose()?,
         wake: None,
+        policy: astraler_model::EdgePolicy::default(),
     })
 }
 
