@@ -1,8 +1,8 @@
-//! A request head: the same verdict however its bytes arrive, and never one without an end.
+//! A head of a request or an answer: the same end however its bytes arrive, and what passes has one meaning.
 #![no_main]
 
 use astraler_edge::Limits;
-use astraler_edge::wire::head::{find_end, inspect};
+use astraler_edge::wire::head::{AnswerFraming, Framing, find_end, parse, parse_answer};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let whole = find_end(bytes, 0);
@@ -17,9 +17,20 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         (Ok(a), Ok(b)) => assert_eq!(a, b),
         (a, b) => assert_eq!(a.is_err(), b.is_err()),
     }
-    if let Ok(Some(end)) = whole {
-        assert!(bytes[..end].ends_with(b"\r\n\r\n"));
-        // Whatever is wrong with it is a verdict, not a panic.
-        let _ = inspect(&bytes[..end], &Limits::default());
+    let Ok(Some(end)) = whole else { return };
+    assert!(bytes[..end].ends_with(b"\r\n\r\n"));
+    // Whatever is wrong with it is a verdict, not a panic.
+    if let Ok(head) = parse(&bytes[..end].to_vec().into(), &Limits::default()) {
+        let lengths = head.headers.get_all("content-length").iter().count();
+        let codings = head.headers.get_all("transfer-encoding").iter().count();
+        assert!(lengths + codings <= 1, "two framings");
+        assert_eq!(codings == 1, head.framing == Framing::Chunked);
+        assert_eq!(head.headers.len(), bytes[..end].split(|&b| b == b'\n').count() - 3);
+    }
+    if let Ok(head) = parse_answer(&bytes[..end].to_vec().into(), &Limits::default()) {
+        let lengths = head.headers.get_all("content-length").iter().count();
+        let codings = head.headers.get_all("transfer-encoding").iter().count();
+        assert!(lengths + codings <= 1, "two framings");
+        assert_eq!(lengths + codings == 0, head.framing == AnswerFraming::UntilClose);
     }
 });

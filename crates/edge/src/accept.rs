@@ -1,24 +1,15 @@
 //! Accept: from a listening socket to connections, no more than allowed.
 
-use crate::body::{Body, BoxError};
-use crate::config::{Limits, ms};
+use crate::config::ms;
 use crate::greet::greet;
 use crate::run::Edge;
-use crate::serve::{Client, Interim, OnUpgrade, Scheme, refuse, serve};
-use crate::wire::{Link, Wire};
-use bytes::BytesMut;
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
+use crate::serve::Scheme;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Refusals that may be told to the client at once; more are just closed.
@@ -98,94 +89,6 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Serves one connection of HTTP/1.1 to its end. `already` was read of it before.
-pub(crate) async fn http1<S>(edge: &Arc<Edge>, stream: S, already: BytesMut, client: Arc<Client>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let address = client.address;
-    let link = Arc::new(Link::default());
-    let requests = AtomicU64::new(0);
-    let told = link.clone();
-    let service = service_fn(|request| {
-        let number = requests.fetch_add(1, Ordering::Relaxed);
-        let (edge, client, link) = (edge.clone(), client.clone(), told.clone());
-        async move { Ok::<_, Infallible>(Box::pin(answer(edge, client, link, number, request)).await) }
-    });
-    let mut wire = Wire::new(stream, link, edge.limits.clone()).with(already);
-    loop {
-        // Without hyper, whose buffers are most of what a connection costs.
-        let awake = tokio::select! {
-            biased;
-            awake = wire.wake() => awake,
-            () = edge.draining.cancelled() => false,
-        };
-        if !awake {
-            let _ = wire.shutdown().await;
-            return;
-        }
-        let last = edge.draining.is_cancelled();
-        let mut connection = builder(&edge.limits)
-            .keep_alive(!last)
-            .serve_connection(TokioIo::new(wire), &service)
-            .with_upgrades();
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = edge.draining.cancelled(), if !last => {
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
-                tokio::select! {
-                    ended = &mut connection => ended,
-                    () = edge.aborting.cancelled() => return,
-                }
-            }
-            () = edge.aborting.cancelled(), if last => return,
-        };
-        if let Err(error) = ended {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(client = %address.ip(), error, "connection ended early");
-            return;
-        }
-        match connection.into_parts() {
-            Some(parts) if parts.io.inner().is_asleep() => wire = parts.io.into_inner(),
-            _ => return,
-        }
-    }
-}
-
-/// One request that hyper has read.
-async fn answer(
-    edge: Arc<Edge>,
-    client: Arc<Client>,
-    link: Arc<Link>,
-    number: u64,
-    mut request: Request<Incoming>,
-) -> Response<Body> {
-    request.extensions_mut().insert(link.clone());
-    if let Some(refusal) = link.refusal(number) {
-        let request = request.map(|_| Body::empty());
-        return refuse(&edge, &client, &request, refusal.fault, &refusal.first_line);
-    }
-    if let Some(upgrade) = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>() {
-        request.extensions_mut().insert(OnUpgrade::of_hyper(upgrade));
-    }
-    let request = request.map(|incoming| Body::new(incoming.map_err(|error| Box::new(error) as BoxError)));
-    let response = serve(edge, client, request, Interim::none()).await;
-    link.decide(response.status() == StatusCode::SWITCHING_PROTOCOLS);
-    response
-}
-
-fn builder(limits: &Limits) -> hyper::server::conn::http1::Builder {
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    // hyper's own deadline would also run while a connection is idle: ours tell the two apart (see `wire`).
-    builder
-        .header_read_timeout(None)
-        .timer(hyper_util::rt::TokioTimer::new())
-        .max_buf_size((limits.max_header_bytes + 1024).max(64 << 10))
-        .max_headers(limits.max_headers.max(1))
-        .max_header_size(limits.max_header_bytes + 1024);
-    builder
 }
 
 struct Open<'a>(&'a Edge);

@@ -1,6 +1,7 @@
 //! Bodies: one type for all, and what is watched while they stream.
 
 use crate::fault::{Fault, Kind};
+use crate::record::Recorded;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::fmt;
@@ -21,6 +22,8 @@ enum Inner {
     #[default]
     Empty,
     Full(Bytes),
+    /// An answer's, with the access record that ends with it.
+    Recorded(Box<Recorded>),
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -35,6 +38,17 @@ impl Body {
         match bytes.into() {
             bytes if bytes.is_empty() => Self::empty(),
             bytes => Self(Inner::Full(bytes)),
+        }
+    }
+
+    pub(crate) fn recorded(body: Recorded) -> Self {
+        Self(Inner::Recorded(Box::new(body)))
+    }
+
+    /// Says to the access record that the client is not there any more, although all bytes may have been written.
+    pub(crate) fn client_left(&mut self) {
+        if let Inner::Recorded(body) = &mut self.0 {
+            body.client_left();
         }
     }
 
@@ -59,6 +73,7 @@ impl http_body::Body for Body {
                 self.0 = Inner::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Inner::Recorded(body) => Pin::new(body).poll_frame(cx),
             Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
@@ -67,6 +82,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Inner::Empty => true,
             Inner::Full(_) => false,
+            Inner::Recorded(body) => body.is_end_stream(),
             Inner::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -75,6 +91,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Recorded(body) => body.size_hint(),
             Inner::Stream(stream) => stream.size_hint(),
         }
     }
@@ -85,7 +102,7 @@ impl fmt::Debug for Body {
         f.write_str(match &self.0 {
             Inner::Empty => "Body(empty)",
             Inner::Full(_) => "Body(full)",
-            Inner::Stream(_) => "Body(stream)",
+            Inner::Recorded(_) | Inner::Stream(_) => "Body(stream)",
         })
     }
 }

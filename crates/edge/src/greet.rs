@@ -1,7 +1,7 @@
 //! Greet: from an accepted socket to the protocol that is spoken on it.
 
-use crate::accept::http1;
 use crate::config::ms;
+use crate::h1;
 use crate::http2;
 use crate::run::Edge;
 use crate::serve::{Client, Scheme};
@@ -9,10 +9,14 @@ use crate::tls;
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+/// How long a connection that was accepted before a drain may take to say something.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
 pub(crate) async fn greet(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Scheme) {
@@ -28,14 +32,21 @@ pub(crate) async fn greet(edge: &Arc<Edge>, stream: TcpStream, address: SocketAd
 async fn plain(edge: &Arc<Edge>, mut stream: TcpStream, client: Arc<Client>) {
     let mut already = BytesMut::new();
     let has_preface = tokio::select! {
+        biased;
         has_preface = sniff(edge, &mut stream, &mut already) => has_preface,
-        () = edge.draining.cancelled() => return,
+        () = is_late(edge) => return,
     };
     match has_preface {
         Some(true) => Box::pin(http2::connection(edge, stream, already, client)).await,
-        Some(false) => Box::pin(http1(edge, stream, already, client)).await,
+        Some(false) => Box::pin(h1::connection(edge, stream, already, client)).await,
         None => {}
     }
+}
+
+/// The drain has begun, and whoever connected just before has had a moment to say what for: it was let in.
+async fn is_late(edge: &Edge) {
+    edge.draining.cancelled().await;
+    tokio::time::sleep(FIRST_WORDS.min(ms(edge.limits.drain_ms) / 2)).await;
 }
 
 /// The handshake, within the time of a head; then what ALPN has chosen (RFC 7301).
@@ -46,7 +57,7 @@ async fn secure(edge: &Arc<Edge>, stream: TcpStream, client: Arc<Client>) {
     match stream.get_ref().1.alpn_protocol() {
         protocol if tls::is_challenge(protocol) => {}
         Some(b"h2") => Box::pin(http2::connection(edge, stream, BytesMut::new(), client)).await,
-        _ => Box::pin(http1(edge, stream, BytesMut::new(), client)).await,
+        _ => Box::pin(h1::connection(edge, stream, BytesMut::new(), client)).await,
     }
 }
 

@@ -9,15 +9,15 @@
 //!
 //! # The path of a request, one module a phase
 //!
-//! `accept` → `greet` (TLS, and which protocol) → [`wire`] or [`http2`] (limits: framing, sizes, deadlines) → `checks` →
+//! `accept` → `greet` (TLS, and which protocol) → `h1` (by [`wire`]) or [`http2`] (limits: framing, sizes, deadlines) → `checks` →
 //! `route` (the host's environment) → `policy` (who the client is, allow-lists, maintenance) → `rate` → `route` (the path) →
 //! (`wake`) → `proxy` or `asset` → `rules` (response rules: fields, `compress`) → `record` (access record). `serve` calls
 //! them in this order and holds nothing else.
 //!
 //! # Invariants
 //!
-//! 1. **One framing.** hyper never sees a byte of a request head that [`wire::head::inspect`] has not passed, and what it
-//!    passes leaves no latitude: see [`wire`].
+//! 1. **One framing.** A head is parsed once, by [`wire::head::parse`], which refuses what two parsers could read
+//!    differently; bodies are counted by what it says, and nothing else looks for the next head.
 //! 2. **A request keeps the routes it started with.** A new snapshot replaces the route table atomically; requests in
 //!    flight hold the old one until they end.
 //! 3. **A short answer is an error.** A body that ends early, from a worker or a file, breaks the client's connection; it
@@ -34,9 +34,11 @@ mod client;
 mod compress;
 mod config;
 mod control;
+mod deadline;
 mod fault;
 mod forward;
 mod greet;
+mod h1;
 mod host;
 pub mod http2;
 mod log;

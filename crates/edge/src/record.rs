@@ -6,7 +6,6 @@ use crate::body::{Body, BoxError, Upload};
 use crate::fault::{Fault, Kind};
 use crate::log::AccessLog;
 use crate::run::Counters;
-use crate::wire::Link;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode, Version};
@@ -87,8 +86,6 @@ struct Inner {
     fault: Option<Fault>,
     log: AccessLog,
     counters: Arc<Counters>,
-    /// Of a connection that hyper reads.
-    link: Option<Arc<Link>>,
     in_flight: Option<InFlight>,
 }
 
@@ -150,7 +147,6 @@ impl Access {
             fault: Some(Kind::ClientGone.because("the client went away before the answer")),
             log: log.clone(),
             counters: counters.clone(),
-            link: request.extensions().get::<Arc<Link>>().cloned(),
             in_flight: None,
         };
         Self {
@@ -309,9 +305,6 @@ impl Drop for Access {
             return;
         };
         inner.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Some(link) = &inner.link {
-            link.answered.fetch_add(1, Ordering::Release);
-        }
         inner.record.duration_us = micros(inner.begun);
         inner.record.bytes_in = inner.upload.bytes.load(Ordering::Relaxed);
         if let Some(fault) = inner.fault {
@@ -328,6 +321,25 @@ pub(crate) struct Recorded {
     inner: Body,
     access: Access,
     ended: bool,
+}
+
+impl Recorded {
+    /// All was written, and came back.
+    pub(crate) fn client_left(&mut self) {
+        let whole = self.ended;
+        self.access.edit(|inner| {
+            if inner.fault.is_some() {
+                return;
+            }
+            if whole {
+                inner.record.status = Kind::ClientGone.status().as_u16();
+                inner.fault = Some(Kind::ClientGone.because("the client went away before the answer"));
+            } else {
+                inner.fault =
+                    Some(Kind::ClientGone.because("the client went away in the middle of the answer"));
+            }
+        });
+    }
 }
 
 impl http_body::Body for Recorded {
@@ -367,7 +379,7 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // hyper stops asking when all announced bytes are out; a HEAD's body it never asks for.
+        // Nobody asks on when all announced bytes are out; a HEAD's body it never asks for.
         let whole = self.ended || self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0);
         self.access.edit(|inner| {
             if !whole && inner.fault.is_none() && inner.record.method != "HEAD" {

@@ -40,5 +40,5 @@ pub(crate) fn apply(
     let response = compress::apply(response, &asked.wish, &edge.compressing);
     access.answered(response.status());
     access.content(response.headers());
-    response.map(|body| Body::new(access.with_body(body)))
+    response.map(|body| Body::recorded(access.with_body(body)))
 }

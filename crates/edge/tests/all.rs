@@ -9,6 +9,7 @@
 mod asset;
 mod compression;
 mod corpus;
+mod http1;
 mod http2;
 mod lifecycle;
 mod limits;

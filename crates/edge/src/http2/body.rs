@@ -2,9 +2,9 @@
 
 use crate::body::BoxError;
 use crate::config::Limits;
+use crate::deadline::Deadline;
 use crate::fault::{Fault, Kind};
 use crate::pace::Pace;
-use crate::wire::deadline::Deadline;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use h2::RecvStream;

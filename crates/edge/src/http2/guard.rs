@@ -2,9 +2,9 @@
 
 use super::frames::Frames;
 use crate::config::{Limits, ms};
+use crate::deadline::Deadline;
 use crate::fault::Kind;
 use crate::pace::Pace;
-use crate::wire::deadline::Deadline;
 use bytes::BytesMut;
 use std::io;
 use std::pin::Pin;

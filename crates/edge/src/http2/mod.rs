@@ -17,9 +17,9 @@ mod guard;
 mod tunnel;
 
 use crate::config::{Limits, ms};
+use crate::deadline::Deadline;
 use crate::run::Edge;
 use crate::serve::Client;
-use crate::wire::deadline::Deadline;
 use bytes::{Bytes, BytesMut};
 use exchange::exchange;
 use futures_util::StreamExt;

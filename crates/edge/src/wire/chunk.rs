@@ -1,16 +1,18 @@
-//! Follows a chunked body byte by byte (RFC 9112 section 7.1) without changing it, and refuses what parsers disagree
-//! about: bare LF, white space around the size, sizes that overflow, folded trailers, control characters.
+//! Reads a chunked body (RFC 9112 section 7.1): says where data stands in what has arrived, keeps the trailers, and
+//! refuses what parsers disagree about: bare LF, white space around the size, sizes that overflow, folded trailers,
+//! control characters.
 
-use super::head::{is_field_byte, is_token};
+use super::head::{is_field_byte, is_token, parse_trailers};
 use crate::fault::{Fault, Kind};
+use http::HeaderMap;
 
 /// More would be refused by nobody's client.
 const MAX_SIZE_DIGITS: u8 = 15;
-/// All chunk extensions of a body together; below hyper's own limit of 16 KiB, so that ours speaks first.
+/// All chunk extensions of a body together.
 const MAX_EXTENSION_BYTES: u32 = 8 << 10;
-/// All trailer fields together; below hyper's own limit of 16 KiB.
-const MAX_TRAILER_BYTES: u32 = 8 << 10;
-/// Trailer fields; below hyper's own limit of 100.
+/// All trailer fields together.
+const MAX_TRAILER_BYTES: usize = 8 << 10;
+/// Trailer fields.
 const MAX_TRAILERS: u32 = 64;
 
 /// Where in a chunked body the next byte stands.
@@ -19,8 +21,25 @@ pub struct Chunked {
     state: State,
     remaining: u64,
     extension_bytes: u32,
-    trailer_bytes: u32,
     trailers: u32,
+    /// Lines of trailer fields, as they came.
+    trailer_lines: Vec<u8>,
+}
+
+/// What comes next in a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// After so many bytes of framing, so many of data, never 0.
+    Data {
+        /// Bytes to skip.
+        skip: usize,
+        /// Bytes of the body.
+        length: usize,
+    },
+    /// All of it was framing; more must come.
+    More,
+    /// The body ends after so many bytes.
+    End(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,37 +64,47 @@ impl Default for Chunked {
             state: State::Size(0),
             remaining: 0,
             extension_bytes: 0,
-            trailer_bytes: 0,
             trailers: 0,
+            trailer_lines: Vec::new(),
         }
     }
 }
 
 impl Chunked {
-    /// Takes bytes; says how many belong to this body. [`Chunked::is_done`] tells whether it ended with them.
-    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    /// Takes bytes up to the end of the next data, or of the body. What it names is taken; the rest is to be given again.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Part, Fault> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if self.state == State::Data {
-                let here = usize::try_from(self.remaining)
+                let length = usize::try_from(self.remaining)
                     .unwrap_or(usize::MAX)
                     .min(bytes.len() - at);
-                at += here;
-                self.remaining -= here as u64;
+                self.remaining -= length as u64;
                 if self.remaining == 0 {
                     self.state = State::DataCr;
                 }
-            } else {
-                self.state = self.step(bytes[at])?;
-                at += 1;
+                return Ok(Part::Data { skip: at, length });
             }
+            self.state = self.step(bytes[at])?;
+            at += 1;
         }
-        Ok(at)
+        Ok(match self.state {
+            State::Done => Part::End(at),
+            _ => Part::More,
+        })
     }
 
     /// The last byte of the body has been seen.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// The trailer fields, once it is done; none when there were none.
+    pub fn take_trailers(&mut self) -> Result<Option<HeaderMap>, Fault> {
+        if self.trailer_lines.is_empty() {
+            return Ok(None);
+        }
+        parse_trailers(&std::mem::take(&mut self.trailer_lines)).map(Some)
     }
 
     fn step(&mut self, byte: u8) -> Result<State, Fault> {
@@ -108,23 +137,23 @@ impl Chunked {
                 if self.trailers > MAX_TRAILERS {
                     return Err(Kind::HeadTooLarge.because("too many trailer fields"));
                 }
-                self.trailer(State::TrailerName)
+                self.trailer(byte, State::TrailerName)
             }
-            (State::TrailerName, b':') => self.trailer(State::TrailerValue),
-            (State::TrailerName, _) if is_token(byte) => self.trailer(State::TrailerName),
-            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerValue, _) if is_field_byte(byte) => self.trailer(State::TrailerValue),
-            (State::TrailerLf, b'\n') => Ok(State::LineStart),
+            (State::TrailerName, b':') => self.trailer(byte, State::TrailerValue),
+            (State::TrailerName, _) if is_token(byte) => self.trailer(byte, State::TrailerName),
+            (State::TrailerValue, b'\r') => self.trailer(byte, State::TrailerLf),
+            (State::TrailerValue, _) if is_field_byte(byte) => self.trailer(byte, State::TrailerValue),
+            (State::TrailerLf, b'\n') => self.trailer(byte, State::LineStart),
             (State::EndLf, b'\n') => Ok(State::Done),
             _ => Err(Kind::Malformed.because("invalid chunked body")),
         }
     }
 
-    fn trailer(&mut self, next: State) -> Result<State, Fault> {
-        self.trailer_bytes += 1;
-        if self.trailer_bytes > MAX_TRAILER_BYTES {
+    fn trailer(&mut self, byte: u8, next: State) -> Result<State, Fault> {
+        if self.trailer_lines.len() >= MAX_TRAILER_BYTES {
             return Err(Kind::HeadTooLarge.because("trailer fields too large"));
         }
+        self.trailer_lines.push(byte);
         Ok(next)
     }
 }
@@ -134,17 +163,45 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn whole(body: &[u8]) -> Result<(usize, bool), Fault> {
-        let mut chunked = Chunked::default();
-        let used = chunked.advance(body)?;
-        Ok((used, chunked.is_done()))
+    /// Data, bytes used, whether it ended there.
+    fn whole(body: &[u8]) -> Result<(Vec<u8>, usize, bool), Fault> {
+        feed(&mut Chunked::default(), body)
+    }
+
+    fn feed(chunked: &mut Chunked, bytes: &[u8]) -> Result<(Vec<u8>, usize, bool), Fault> {
+        let (mut data, mut at) = (Vec::new(), 0);
+        loop {
+            match chunked.next(&bytes[at..])? {
+                Part::Data { skip, length } => {
+                    data.extend_from_slice(&bytes[at + skip..at + skip + length]);
+                    at += skip + length;
+                }
+                Part::More => return Ok((data, bytes.len(), false)),
+                Part::End(used) => return Ok((data, at + used, true)),
+            }
+        }
     }
 
     #[test]
     fn it_ends_where_the_body_ends() {
-        assert_eq!(whole(b"5\r\nhello\r\n0\r\n\r\nGET /"), Ok((15, true)));
-        assert_eq!(whole(b"5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\nGET /"), Ok((25, true)));
-        assert_eq!(whole(b"5\r\nhel"), Ok((6, false)));
+        let hello = || b"hello".to_vec();
+        assert_eq!(whole(b"5\r\nhello\r\n0\r\n\r\nGET /"), Ok((hello(), 15, true)));
+        assert_eq!(
+            whole(b"5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\nGET /"),
+            Ok((hello(), 25, true))
+        );
+        assert_eq!(whole(b"5\r\nhel"), Ok((b"hel".to_vec(), 6, false)));
+    }
+
+    #[test]
+    fn trailers_are_kept() {
+        let mut chunked = Chunked::default();
+        let body = b"0\r\nX-Sum: 42 \r\nx-sum:\t7\r\n\r\n";
+        assert!(feed(&mut chunked, body).unwrap().2);
+        let trailers = chunked.take_trailers().unwrap().unwrap();
+        let values: Vec<_> = trailers.get_all("x-sum").iter().collect();
+        assert_eq!(values, ["42", "7"]);
+        assert!(chunked.take_trailers().unwrap().is_none());
     }
 
     #[test]
@@ -186,12 +243,15 @@ mod tests {
             body.extend_from_slice(b"0\r\n\r\n");
             let length = body.len();
             body.extend_from_slice(b"next");
-            let (mut chunked, mut used) = (Chunked::default(), 0);
+            let (mut chunked, mut used, mut data) = (Chunked::default(), 0, Vec::new());
             for piece in body.chunks(cut) {
-                used += chunked.advance(piece).unwrap();
+                let (here, taken, _) = feed(&mut chunked, piece).unwrap();
+                data.extend(here);
+                used += taken;
             }
             prop_assert!(chunked.is_done());
             prop_assert_eq!(used, length);
+            prop_assert_eq!(data, chunks.concat());
         }
 
         #[test]

@@ -1,0 +1,174 @@
+//! What waits to be written: pieces, not copies, so that a head and the bytes of a body leave in one write.
+
+use bytes::{Buf, Bytes, BytesMut};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Pieces of one write.
+const PIECES: usize = 16;
+/// No more is taken from a body while so much waits.
+const HIGH_WATER: usize = 64 << 10;
+/// Blocks that heads and chunk sizes are written into.
+const BLOCK_BYTES: usize = 16 << 10;
+
+thread_local! {
+    /// Used again when what was written into it has left.
+    static BLOCK: RefCell<BytesMut> = RefCell::default();
+}
+
+/// Pieces in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    progress: bool,
+}
+
+impl Out {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes < HIGH_WATER && self.pieces.len() + 3 <= PIECES
+    }
+
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Text that is put together here.
+    pub(crate) fn write(&mut self, expected: usize, text: impl FnOnce(&mut BytesMut)) {
+        let piece = BLOCK.with_borrow_mut(|block| {
+            block.clear();
+            if block.capacity() < expected {
+                block.reserve(BLOCK_BYTES.max(expected));
+            }
+            text(block);
+            block.split().freeze()
+        });
+        self.push(piece);
+    }
+
+    /// Something was written since this was last asked.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
+    }
+
+    /// Writes all of it, and says whether there was anything.
+    pub(crate) fn poll_write_all<S: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        if self.pieces.is_empty() && !self.progress {
+            return Poll::Ready(Ok(false));
+        }
+        while !self.pieces.is_empty() {
+            let written = if io.is_write_vectored() && self.pieces.len() > 1 {
+                let mut slices = [IoSlice::new(&[]); PIECES];
+                let mut count = 0;
+                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                    *slice = IoSlice::new(piece);
+                    count += 1;
+                }
+                ready!(io.as_mut().poll_write_vectored(cx, &slices[..count]))?
+            } else {
+                ready!(io.as_mut().poll_write(cx, &self.pieces[0]))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        ready!(io.poll_flush(cx))?;
+        self.progress = false;
+        Poll::Ready(Ok(true))
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.progress = true;
+        self.bytes -= count;
+        while let Some(first) = self.pieces.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+/// A number in decimal.
+pub(crate) fn decimal(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// A number in hexadecimal, without leading zeros.
+pub(crate) fn hexadecimal(out: &mut BytesMut, number: usize) {
+    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.extend_from_slice(&[b"0123456789abcdef"[number >> (digit * 4) & 15]]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for number in [0, 1, 9, 10, 99, 1234, u64::MAX] {
+            let mut out = BytesMut::new();
+            decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        for number in [0, 1, 15, 16, 255, 256, 65536, usize::MAX] {
+            let mut out = BytesMut::new();
+            hexadecimal(&mut out, number);
+            assert_eq!(out, format!("{number:x}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn pieces_leave_in_order_however_little_the_socket_takes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut here, mut there) = tokio::io::duplex(3);
+            let mut out = Out::default();
+            out.write(4, |block| block.extend_from_slice(b"head"));
+            out.push(Bytes::from_static(b"body of some length"));
+            out.push(Bytes::new());
+            out.push(Bytes::from_static(b"end"));
+            let reader = tokio::spawn(async move {
+                let mut all = Vec::new();
+                tokio::io::AsyncReadExt::read_to_end(&mut there, &mut all)
+                    .await
+                    .unwrap();
+                all
+            });
+            let wrote = std::future::poll_fn(|cx| out.poll_write_all(Pin::new(&mut here), cx)).await;
+            assert!(wrote.unwrap() && out.is_empty());
+            drop(here);
+            assert_eq!(reader.await.unwrap(), b"headbody of some lengthend");
+        });
+    }
+}
