@@ -8,9 +8,9 @@ use crate::words::Application;
 use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
-    BindingGrant, BindingKind, BucketGrant, DataEnvironment, DataSnapshot, EdgeSnapshot, Environment,
-    InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route, S3Credential,
-    SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
+    BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, EdgeSnapshot,
+    Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route,
+    S3Credential, SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
@@ -84,12 +84,14 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
                 .contains(&environment)
                 .then(|| platform.installation.layout.wake_socket()),
             policy: astraler_model::EdgePolicy::default(),
+            cache: None,
         });
     }
     Ok(EdgeSnapshot {
         version: 0,
         routes,
         tls: TlsSnapshot::default(),
+        cache: CacheBounds::default(),
     })
 }
 

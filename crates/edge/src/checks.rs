@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 /// A request that means one thing only.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Checked {
     /// For routing.
     pub(crate) host: HostName,

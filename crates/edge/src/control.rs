@@ -1,10 +1,12 @@
-//! `GET /status` on a Unix socket, for the daemon and for people.
+//! `GET /status`, `GET /cache` and `POST /cache/purge` on a Unix socket, for the daemon and for people.
 
 use crate::activity::Seen;
 use crate::body::{self, Body};
 use crate::run::{Counters, Edge};
+use astraler_model::Purge;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixListener;
 
+/// The body of a purge.
+const MAX_PURGE_BYTES: usize = 1 << 20;
 /// Askers at once.
 const MAX_CLIENTS: usize = 32;
 
@@ -49,8 +53,8 @@ pub(crate) async fn listen(edges: Arc<[Arc<Edge>]>, listener: UnixListener) {
                 tokio::spawn(async move {
                     let _permit = permit;
                     let service = service_fn(|request| {
-                        let response = answer(&edges, &request);
-                        async move { Ok::<_, Infallible>(response) }
+                        let edges = edges.clone();
+                        async move { Ok::<_, Infallible>(answer(&edges, request).await) }
                     });
                     let connection = hyper::server::conn::http1::Builder::new()
                         .timer(TokioTimer::new())
@@ -70,17 +74,24 @@ pub(crate) async fn listen(edges: Arc<[Arc<Edge>]>, listener: UnixListener) {
     }
 }
 
-fn answer(edges: &[Arc<Edge>], request: &Request<Incoming>) -> Response<Body> {
+async fn answer(edges: &[Arc<Edge>], request: Request<Incoming>) -> Response<Body> {
+    let refused = |status, why: &str| (status, format!(r#"{{"error":"{why}"}}"#));
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/status") => (
             StatusCode::OK,
             serde_json::to_string(&status(edges)).unwrap_or_default(),
         ),
-        (_, "/status") => (
-            StatusCode::METHOD_NOT_ALLOWED,
-            r#"{"error":"only GET"}"#.to_owned(),
+        (&Method::GET | &Method::HEAD, "/cache") => (
+            StatusCode::OK,
+            edges
+                .first()
+                .and_then(|edge| serde_json::to_string(&edge.cache.standing()).ok())
+                .unwrap_or_default(),
         ),
-        _ => (StatusCode::NOT_FOUND, r#"{"error":"only /status"}"#.to_owned()),
+        (&Method::POST, "/cache/purge") => purge(edges, request.into_body()).await,
+        (_, "/status" | "/cache") => refused(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+        (_, "/cache/purge") => refused(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+        _ => refused(StatusCode::NOT_FOUND, "only /status, /cache and /cache/purge"),
     };
     let mut response = Response::new(body::full(text));
     *response.status_mut() = status;
@@ -88,6 +99,32 @@ fn answer(edges: &[Arc<Edge>], request: &Request<Incoming>) -> Response<Body> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+async fn purge(edges: &[Arc<Edge>], body: Incoming) -> (StatusCode, String) {
+    let refused = |status, why: &str| (status, format!(r#"{{"error":"{why}"}}"#));
+    let Ok(body) = http_body_util::Limited::new(body, MAX_PURGE_BYTES)
+        .collect()
+        .await
+    else {
+        return refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the purge is too long, or ended early",
+        );
+    };
+    let Ok(purge) = serde_json::from_slice::<Purge>(&body.to_bytes()) else {
+        return refused(StatusCode::BAD_REQUEST, "not a purge");
+    };
+    let Some(edge) = edges.first() else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "the edge has no threads");
+    };
+    match edge.cache.purge(&purge) {
+        Some(purged) => (StatusCode::OK, serde_json::to_string(&purged).unwrap_or_default()),
+        None => refused(
+            StatusCode::BAD_REQUEST,
+            "a URL, prefix or host in it is none, or there is too much of it",
+        ),
+    }
 }
 
 /// All threads together.

@@ -61,6 +61,8 @@ pub enum Kind {
     UpstreamTimeout,
     /// A file that was there could not be read.
     AssetUnreadable,
+    /// The client wants a stored response, and there is none to use.
+    NotCached,
 }
 
 /// A kind with a reason in plain words. The reason is ours, never text of the client.
@@ -99,7 +101,7 @@ impl Kind {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::UpstreamClosed | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
             Self::AssetUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -163,6 +165,7 @@ impl Kind {
             Self::UpstreamInvalid => "upstream_invalid",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::AssetUnreadable => "asset_unreadable",
+            Self::NotCached => "not_cached",
         }
     }
 }

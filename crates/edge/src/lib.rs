@@ -11,8 +11,8 @@
 //!
 //! `accept` → `greet` (TLS, and which protocol) → `h1` (by [`wire`]) or [`http2`] (limits: framing, sizes, deadlines) → `checks` →
 //! `route` (the host's environment) → `policy` (who the client is, allow-lists, maintenance) → `rate` → `route` (the path) →
-//! (`wake`) → `proxy` or `asset` → `rules` (response rules: fields, `compress`) → `record` (access record). `serve` calls
-//! them in this order and holds nothing else.
+//! `cache` → (`wake`) → `proxy` or `asset` → `rules` (response rules: fields, `compress`) → `record` (access record).
+//! `serve` calls them in this order and holds nothing else.
 //!
 //! # Invariants
 //!
@@ -24,11 +24,14 @@
 //!    is never completed as if it were whole.
 //! 4. **Logging never waits.** A full queue drops the record and counts it.
 //! 5. **Nothing is resent that may have had an effect.** See [`upstream`] for when a request is tried again.
+//! 6. **Only what is whole is stored.** The cache keeps a response once its last byte has come, and not if a purge came
+//!    before that.
 
 mod accept;
 mod activity;
 mod asset;
 mod body;
+mod cache;
 mod checks;
 mod client;
 mod compress;

@@ -10,8 +10,9 @@ use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade};
 use crate::tunnel;
 use astraler_model::WorkerRoute;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Uri, Version, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,6 +75,43 @@ pub(crate) async fn forward(
         *switching.headers_mut() = headers;
         return Ok(switching);
     }
+    received(response)
+}
+
+/// Sends a request without body that the cache makes of a client's.
+pub(crate) async fn fetch(
+    edge: &Edge,
+    client: &Client,
+    request_id: &str,
+    method: Method,
+    headers: HeaderMap,
+    checked: &Checked,
+    worker: &WorkerRoute,
+) -> Result<Response<Body>, Fault> {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.method, parts.headers) = (method, headers);
+    let request = outgoing(
+        parts,
+        body::empty(),
+        checked,
+        client,
+        request_id,
+        false,
+        &edge.limits,
+    )?;
+    let answer = edge.upstream.send(&worker.origin, request).await;
+    let response = answer.map_err(|error| {
+        tracing::debug!(
+            worker = worker.worker,
+            error = &error as &dyn std::error::Error,
+            "no answer"
+        );
+        error.fault()
+    })?;
+    received(response)
+}
+
+fn received(mut response: Response<Body>) -> Result<Response<Body>, Fault> {
     if response.status().is_informational() {
         return Err(Kind::UpstreamInvalid.because("the worker's answer has an informational status"));
     }

@@ -51,6 +51,8 @@ pub(crate) struct Record {
     route: String,
     protocol: &'static str,
     upgraded: bool,
+    /// What the cache did; nothing where it was not asked.
+    cache: Option<&'static str>,
     error: Option<&'static str>,
     error_reason: Option<&'static str>,
     blame: Option<crate::fault::Blame>,
@@ -132,6 +134,7 @@ impl Access {
                 _ => "HTTP/1.1",
             },
             upgraded: false,
+            cache: None,
             error: None,
             error_reason: None,
             blame: None,
@@ -243,6 +246,10 @@ impl Access {
 
     pub(crate) fn route(&mut self, route: String) {
         self.edit(|inner| inner.record.route = route);
+    }
+
+    pub(crate) fn cache(&mut self, word: crate::cache::Word) {
+        self.edit(|inner| inner.record.cache = Some(word.record()));
     }
 
     pub(crate) fn upstream_took(&mut self, begun: Instant) {

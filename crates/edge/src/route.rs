@@ -3,6 +3,7 @@
 use crate::EdgeSnapshot;
 use crate::activity::{Activities, Activity};
 use crate::asset::Assets;
+use crate::cache;
 use crate::host::HostName;
 use crate::policy::Policy;
 use crate::rate::Rates;
@@ -34,6 +35,8 @@ pub(crate) struct Site {
     /// While the workers sleep.
     pub(crate) wake: Option<Wake>,
     pub(crate) policy: Policy,
+    /// How answers of the workers are cached; not at all when absent.
+    pub(crate) cache: Option<Arc<cache::Rules>>,
 }
 
 impl Routes {
@@ -49,6 +52,10 @@ impl Routes {
                 workers,
                 assets: route.assets.as_ref().map(Assets::new),
                 activity: activities.of(&route.deployment, route.environment),
+                cache: route
+                    .cache
+                    .as_ref()
+                    .map(|rules| Arc::new(cache::Rules::of(rules, route.environment, &route.deployment))),
                 wake: route.wake.clone().map(|socket| Wake {
                     origin: Origin::Unix(socket),
                     turn: Mutex::new(()),

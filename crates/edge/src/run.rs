@@ -1,6 +1,7 @@
 //! From a configuration to a running edge, and to its end.
 
 use crate::activity::Activities;
+use crate::cache::Cache;
 use crate::compress::Places;
 use crate::config::{Config, Limits};
 use crate::log::{self, AccessLog};
@@ -65,6 +66,7 @@ pub(crate) struct Edge {
     pub(crate) rates: Arc<Rates>,
     /// Of answers that are being compressed.
     pub(crate) compressing: Places,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) log: AccessLog,
     /// Client connections of all threads.
     pub(crate) connections: Arc<AtomicU64>,
@@ -129,6 +131,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let tls = Tls::new().map_err(EdgeError::Tls)?;
     let first = snapshot.borrow_and_update().clone();
     tls.take(&first.tls);
+    let cache = Cache::new(&first.cache);
     let rates = Arc::new(Rates::default());
     let first = Routes::of(&first, &activities, &rates);
     let edge = Edge {
@@ -139,6 +142,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         tls: Arc::new(tls),
         rates,
         compressing: Places::default(),
+        cache: Arc::new(cache),
         limits: Arc::new(limits),
         log,
         connections: Arc::default(),
@@ -190,6 +194,7 @@ async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeS
             "new routes"
         );
         edge.routes.store(Arc::new(routes));
+        edge.cache.resize(&new.cache);
         for edge in &*edges {
             edge.upstream.retain_only(&origins);
         }

@@ -20,7 +20,7 @@ use crate::policy::Asked;
 use crate::record::Access;
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::{asset, checks, proxy, rate, rules, tls, wake};
+use crate::{asset, cache, checks, rate, rules, tls, wake};
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use std::sync::Arc;
@@ -132,6 +132,22 @@ async fn phases(
         return Ok(about_the_server());
     }
 
+    // Cache: what is stored wakes nobody.
+    let mut lookup = cache::Lookup::Off;
+    if let Some(worker) = site.worker(&checked.path) {
+        access.route(format!("worker:{}", worker.worker));
+        let call = cache::Call {
+            edge,
+            client,
+            checked: &checked,
+            worker,
+        };
+        lookup = cache::lookup(&call, site.cache.as_ref(), &parts, access);
+        if let cache::Lookup::Answer(response) = lookup {
+            return Ok(response);
+        }
+    }
+
     // Wake: workers that sleep are started first; their routes are other ones.
     if let Some(asleep) = &site.wake
         && site.worker(&checked.path).is_some()
@@ -146,10 +162,14 @@ async fn phases(
     if let Some(worker) = site.worker(&checked.path) {
         access.route(format!("worker:{}", worker.worker));
         let request = Request::from_parts(parts, incoming);
-        return Box::pin(proxy::forward(
-            edge, client, request, &checked, worker, interim, access,
-        ))
-        .await;
+        let call = cache::Call {
+            edge,
+            client,
+            checked: &checked,
+            worker,
+        };
+        let rules = site.cache.as_ref();
+        return Box::pin(cache::serve(call, request, lookup, rules, interim, access)).await;
     }
     if let Some(assets) = &site.assets {
         access.route("asset".to_owned());

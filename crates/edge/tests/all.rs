@@ -7,6 +7,7 @@
 )]
 
 mod asset;
+mod cache;
 mod compression;
 mod corpus;
 mod http1;

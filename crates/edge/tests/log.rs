@@ -38,6 +38,7 @@ fn a_line_says_all_there_is_to_say() {
                 "route",
                 "protocol",
                 "upgraded",
+                "cache",
                 "error",
                 "error_reason",
                 "blame",

@@ -163,6 +163,7 @@ pub(crate) fn route(host: &str, workers: Vec<(&str, PathBuf)>) -> Route {
         assets: None,
         wake: None,
         policy: EdgePolicy::default(),
+        cache: None,
     }
 }
 

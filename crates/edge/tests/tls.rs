@@ -65,7 +65,12 @@ impl Secured {
             "worker.test",
             vec![("/", self.edge.folder.path().join("w.sock"))],
         )];
-        let snapshot = EdgeSnapshot { version, routes, tls };
+        let snapshot = EdgeSnapshot {
+            version,
+            routes,
+            tls,
+            ..EdgeSnapshot::default()
+        };
         self.edge.snapshots.send(Arc::new(snapshot)).unwrap();
         let begun = Instant::now();
         while self.edge.status().await["snapshot_version"] != version {

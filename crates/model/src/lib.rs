@@ -3,6 +3,7 @@
 //! For: all crates; this is the bottom layer. It knows serialisation and validation of names and nothing
 //! else: no files, no sockets, no clock, no processes.
 
+mod cache;
 mod dns;
 mod edge;
 mod environment;
@@ -13,6 +14,7 @@ mod snapshot;
 mod tls;
 mod unit;
 
+pub use cache::{CacheBounds, CacheQuery, CacheRules, CacheStanding, DiskStanding, Purge, PurgeWhat, Purged};
 pub use dns::{
     DnsData, DnsName, DnsNameError, DnsRecord, DnsRecordError, DnsSnapshot, DnsZone, ResponseRate,
     TransferKey, type_number,

@@ -1,7 +1,7 @@
 //! What the daemon publishes to the data plane: immutable, versioned, complete. A process of the data plane
 //! keeps the last good one and needs nothing else to serve.
 
-use crate::{EdgePolicy, Environment, Origin};
+use crate::{CacheBounds, CacheRules, EdgePolicy, Environment, Origin};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +16,9 @@ pub struct EdgeSnapshot {
     /// Certificates. A process that reads a snapshot of an older version has none.
     #[serde(default)]
     pub tls: crate::TlsSnapshot,
+    /// How much the cache may hold.
+    #[serde(default)]
+    pub cache: CacheBounds,
 }
 
 /// Where requests for a set of hosts go.
@@ -38,6 +41,9 @@ pub struct Route {
     /// Rules of the environment.
     #[serde(default)]
     pub policy: EdgePolicy,
+    /// How answers of the workers are cached; not at all when absent.
+    #[serde(default)]
+    pub cache: Option<CacheRules>,
 }
 
 /// Requests below a path go to a worker.

@@ -1,0 +1,7 @@
+//! The cache, with a real origin behind it and raw sockets in front.
+
+mod concurrent;
+mod origin;
+mod purge;
+mod reuse;
+mod rules;
