@@ -42,6 +42,7 @@ fn a_line_says_all_there_is_to_say() {
                 "error",
                 "error_reason",
                 "blame",
+                "first_byte_us",
             ]
         );
         for (key, value) in [

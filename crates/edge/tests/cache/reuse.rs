@@ -60,7 +60,8 @@ fn what_is_fresh_is_answered_without_asking() {
         let same = client
             .get_with("worker.test", "/a", "If-None-Match: W/\"1\"\r\n")
             .await;
-        assert_eq!((same.status, same.header("etag")), (304, Some("\"1\"")));
+        // Weak because the client named it so: it may have what was compressed on the way.
+        assert_eq!((same.status, same.header("etag")), (304, Some("W/\"1\"")));
 
         client.send("HEAD /a HTTP/1.1\r\nHost: worker.test\r\n\r\n").await;
         let head = client.reply_to("HEAD").await.unwrap();
