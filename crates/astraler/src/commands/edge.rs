@@ -143,7 +143,12 @@ fn snapshot_of(
         https_port,
         ..TlsSnapshot::default()
     };
-    Ok(EdgeSnapshot { version, routes, tls })
+    Ok(EdgeSnapshot {
+        version,
+        routes,
+        tls,
+        cache: astraler_model::CacheBounds::default(),
+    })
 }
 
 /// What snapshots name is in memory, as one file of chain and key: the newest, and those before, whose names must not
@@ -199,6 +204,7 @@ fn route(site: &Site) -> Outcome<Route> {
             .collect(),
         assets: assets.transpose()?,
         wake: None,
+        cache: Some(astraler_model::CacheRules::default()),
         policy: astraler_model::EdgePolicy::default(),
     })
 }
