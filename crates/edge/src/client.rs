@@ -5,15 +5,18 @@
     reason = "our own server of HTTP/1.1 and the TLS listener, which use the rest, come next"
 )]
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Interim answers of one request that may wait to be written; more are dropped, as a client may do too.
 const MAX_INTERIM: usize = 8;
@@ -102,14 +105,6 @@ impl OnUpgrade {
         Self(Arc::new(Mutex::new(Some(Box::pin(future)))))
     }
 
-    /// Of a request or an answer that hyper has read.
-    pub(crate) fn of_hyper(upgrade: hyper::upgrade::OnUpgrade) -> Self {
-        Self::new(async move {
-            let upgraded = upgrade.await.map_err(io::Error::other)?;
-            Ok(Box::new(hyper_util::rt::TokioIo::new(upgraded)) as Box<dyn Io>)
-        })
-    }
-
     /// Waits for the connection. Can be had once.
     pub(crate) async fn get(self) -> io::Result<Box<dyn Io>> {
         let future = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -123,5 +118,46 @@ impl OnUpgrade {
 impl fmt::Debug for OnUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OnUpgrade")
+    }
+}
+
+/// A connection of which some bytes were read already.
+pub(crate) struct Rewound<S> {
+    read: Bytes,
+    io: S,
+}
+
+impl<S> Rewound<S> {
+    pub(crate) fn new(read: Bytes, io: S) -> Self {
+        Self { read, io }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let count = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

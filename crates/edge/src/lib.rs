@@ -46,6 +46,7 @@ mod host;
 pub mod http2;
 mod log;
 mod multiplexed;
+mod out;
 mod pace;
 mod page;
 mod path;

@@ -23,7 +23,7 @@ pub(crate) async fn forward(
     request: Request<Body>,
     checked: &Checked,
     worker: &WorkerRoute,
-    _interim: &Interim,
+    interim: &Interim,
     access: &mut Access,
 ) -> Result<Response<Body>, Fault> {
     let upload = access.upload();
@@ -31,11 +31,14 @@ pub(crate) async fn forward(
     let tunnel = wants_tunnel(&parts)
         .then(|| parts.extensions.remove::<OnUpgrade>())
         .flatten();
-    let body = Body::new(FromClient::new(
-        incoming,
-        upload.clone(),
-        edge.limits.max_body_bytes,
-    ));
+    let body = match http_body::Body::is_end_stream(&incoming) {
+        true => Body::empty(),
+        false => Body::new(FromClient::new(
+            incoming,
+            upload.clone(),
+            edge.limits.max_body_bytes,
+        )),
+    };
     let request = outgoing(
         parts,
         body,
@@ -47,7 +50,7 @@ pub(crate) async fn forward(
     )?;
 
     let begun = Instant::now();
-    let answer = edge.upstream.send(&worker.origin, request).await;
+    let answer = edge.upstream.send_with(&worker.origin, request, interim).await;
     access.upstream_took(begun);
     let mut response = answer.map_err(|error| {
         // What the client did to its own body explains more than what the worker made of it.
@@ -61,10 +64,11 @@ pub(crate) async fn forward(
     })?;
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client_side) = tunnel else {
+        let (Some(client_side), Some(upstream_side)) =
+            (tunnel, response.extensions_mut().remove::<OnUpgrade>())
+        else {
             return Err(Kind::UpstreamInvalid.because("the worker switched protocols without being asked"));
         };
-        let upstream_side = OnUpgrade::of_hyper(hyper::upgrade::on(&mut response));
         tunnel::start(edge, client_side, upstream_side, access.split_off_for_tunnel());
         let mut headers = std::mem::take(response.headers_mut());
         forward::to_client(&mut headers);
@@ -83,13 +87,13 @@ pub(crate) async fn fetch(
     edge: &Edge,
     client: &Client,
     request_id: &str,
-    method: Method,
-    headers: HeaderMap,
+    head: (Method, HeaderMap),
+    interim: &Interim,
     checked: &Checked,
     worker: &WorkerRoute,
 ) -> Result<Response<Body>, Fault> {
     let (mut parts, ()) = Request::new(()).into_parts();
-    (parts.method, parts.headers) = (method, headers);
+    (parts.method, parts.headers) = head;
     let request = outgoing(
         parts,
         body::empty(),
@@ -99,7 +103,7 @@ pub(crate) async fn fetch(
         false,
         &edge.limits,
     )?;
-    let answer = edge.upstream.send(&worker.origin, request).await;
+    let answer = edge.upstream.send_with(&worker.origin, request, interim).await;
     let response = answer.map_err(|error| {
         tracing::debug!(
             worker = worker.worker,
@@ -112,8 +116,8 @@ pub(crate) async fn fetch(
 }
 
 fn received(mut response: Response<Body>) -> Result<Response<Body>, Fault> {
-    if response.status().is_informational() {
-        return Err(Kind::UpstreamInvalid.because("the worker's answer has an informational status"));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Kind::UpstreamInvalid.because("the worker switched protocols without being asked"));
     }
     forward::to_client(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;

@@ -26,7 +26,7 @@ fn a_connection_is_used_again_when_its_answer_was_read_to_the_end() {
         let upstream = Upstream::new(&Limits::default());
         for _ in 0..3 {
             let answer = upstream.send(&origin, get("/length")).await.unwrap();
-            assert_eq!(upstream.idle_connections(), 0);
+            // A small answer may have been read to its end with its head.
             assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 1234);
             assert_eq!(upstream.idle_connections(), 1);
         }

@@ -91,8 +91,8 @@ pub(super) async fn ask(
             call.edge,
             call.call.client,
             call.request_id,
-            asked.method.clone(),
-            headers,
+            (asked.method.clone(), headers),
+            call.interim,
             call.call.checked,
             call.call.worker,
         )

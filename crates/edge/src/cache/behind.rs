@@ -55,6 +55,7 @@ pub(super) fn behind(call: &Call<'_>, rules: &Arc<Rules>, parts: &Parts, key: Ke
                 call: &call,
                 edge: &edge,
                 request_id: &crate::forward::request_id(),
+                interim: &crate::client::Interim::none(),
                 rules: &rules,
                 key: &key,
             };

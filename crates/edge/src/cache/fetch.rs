@@ -41,6 +41,7 @@ pub(crate) async fn serve(
                 call: &call,
                 edge: call.edge,
                 request_id: &request_id,
+                interim,
                 rules,
                 key: &key,
             };

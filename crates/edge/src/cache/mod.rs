@@ -104,6 +104,8 @@ struct Cached<'a> {
     call: &'a Call<'a>,
     edge: &'a Arc<Edge>,
     request_id: &'a str,
+    /// For early hints of what the client waits for.
+    interim: &'a crate::client::Interim,
     rules: &'a Arc<Rules>,
     key: &'a Key,
 }

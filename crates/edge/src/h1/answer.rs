@@ -1,10 +1,11 @@
 //! Answers as bytes: status line, fields, framing, chunks, trailers.
 
 use super::Asked;
-use super::out::{Out, decimal, hexadecimal};
+
 use crate::body::{Body, BoxError};
+use crate::out::{Out, announced, content_length, field, fields, size_of_fields};
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap};
 use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body::{Body as _, Frame};
@@ -102,12 +103,7 @@ impl Answer {
         match self.framing {
             Framing::Length(left) if left > 0 => return Err(Short),
             Framing::Chunked => {
-                let trailers = trailers.filter(|_| self.trailers).unwrap_or_default();
-                out.write(16 + size_of_fields(&trailers), |block| {
-                    block.extend_from_slice(b"0\r\n");
-                    fields(block, &trailers);
-                    block.extend_from_slice(b"\r\n");
-                });
+                out.last_chunk(trailers.filter(|_| self.trailers).as_ref());
             }
             _ => {}
         }
@@ -125,15 +121,7 @@ impl Answer {
                 self.done = *left == 0;
                 out.push(data);
             }
-            Framing::Chunked if data.is_empty() => {}
-            Framing::Chunked => {
-                out.write(24, |block| {
-                    hexadecimal(block, data.len());
-                    block.extend_from_slice(b"\r\n");
-                });
-                out.push(data);
-                out.push(Bytes::from_static(b"\r\n"));
-            }
+            Framing::Chunked => out.chunk(data),
             Framing::UntilClose => out.push(data),
         }
     }
@@ -164,10 +152,6 @@ fn has_no_body(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 fn says_close(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONNECTION)
@@ -183,38 +167,6 @@ fn status_line(block: &mut BytesMut, status: StatusCode) {
     block.extend_from_slice(status.as_str().as_bytes());
     block.extend_from_slice(b" ");
     block.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    block.extend_from_slice(b"\r\n");
-}
-
-fn size_of_fields(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum()
-}
-
-/// All but those that are about this connection: framing is ours.
-fn fields(block: &mut BytesMut, headers: &HeaderMap) {
-    for (name, value) in headers {
-        if !matches!(
-            *name,
-            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION
-        ) {
-            field(block, name, value);
-        }
-    }
-}
-
-fn field(block: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
-    block.extend_from_slice(name.as_str().as_bytes());
-    block.extend_from_slice(b": ");
-    block.extend_from_slice(value.as_bytes());
-    block.extend_from_slice(b"\r\n");
-}
-
-fn content_length(block: &mut BytesMut, length: u64) {
-    block.extend_from_slice(b"content-length: ");
-    decimal(block, length);
     block.extend_from_slice(b"\r\n");
 }
 

@@ -1,11 +1,12 @@
 //! The client's end of a connection: what has been read and not been used, and where in a message it stands.
 
-use super::out::Out;
 use super::{HALF_CLOSED, Transport};
 use crate::body::BoxError;
+use crate::client::Rewound;
 use crate::config::{Limits, ms};
 use crate::deadline::Deadline;
 use crate::fault::{Fault, Kind};
+use crate::out::Out;
 use crate::pace::Pace;
 use crate::wire::chunk::{Chunked, Part};
 use crate::wire::head::{self, Framing, RequestHead};
@@ -17,7 +18,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 /// One read of a head takes at most so much.
@@ -268,7 +269,7 @@ impl<S: Transport> Conn<S> {
     pub(super) fn take(&self) -> Option<Rewound<S>> {
         let inner = &mut *self.lock();
         let read = std::mem::take(&mut inner.pending).freeze();
-        inner.io.take().map(|io| Rewound { read, io })
+        inner.io.take().map(|io| Rewound::new(read, io))
     }
 }
 
@@ -576,40 +577,5 @@ impl<S: Transport> http_body::Body for RequestBody<S> {
             Reading::Length(left) => SizeHint::with_exact(left),
             _ => SizeHint::default(),
         }
-    }
-}
-
-/// A connection of which some bytes were read already.
-pub(super) struct Rewound<S> {
-    read: Bytes,
-    io: S,
-}
-
-impl<S: Transport> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
-        }
-        let count = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: Transport> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -31,10 +31,10 @@
 
 mod answer;
 mod conn;
-mod out;
 
 use crate::body::Body;
 use crate::fault::Fault;
+use crate::out::Out;
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade, refuse, serve};
 use crate::wire::head::{Framing, RequestHead};
@@ -43,7 +43,6 @@ use bytes::BytesMut;
 use conn::{Conn, Next, RequestBody};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use out::Out;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};

@@ -1,17 +1,14 @@
 //! Unused connections, by origin. A connection is either in here or leased; a leased one comes back only when its
 //! answer was read to the end and its origin is still named.
 
-use crate::body::Body;
+use super::stream::Stream;
 use crate::config::{Limits, ms};
+use crate::deadline::Deadline;
 use astraler_model::Origin;
-use hyper::client::conn::http1::SendRequest;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How long a connection that was just given back may take to become ready.
-const SETTLE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -22,15 +19,22 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    connections: VecDeque<(SendRequest<Body>, Instant)>,
+    connections: VecDeque<(Connection, Instant)>,
     /// Replaced when the origin was retired in between: an older lease does not come back.
     era: Arc<()>,
+}
+
+/// A stream, and the timer that waits for it: it goes from request to request without being set anew.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    pub(super) deadline: Deadline,
 }
 
 /// A connection in use.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) sender: SendRequest<Body>,
+    pub(super) connection: Connection,
     pool: Arc<Pool>,
     origin: Origin,
     era: Arc<()>,
@@ -46,37 +50,32 @@ impl Pool {
     }
 
     /// The youngest unused connection that still works.
-    pub(super) async fn checkout(self: &Arc<Self>, origin: &Origin) -> Option<Lease> {
-        loop {
-            let (mut sender, era) = {
-                let mut idle = self.lock();
-                let shelf = idle.get_mut(origin)?;
-                let (sender, since) = shelf.connections.pop_back()?;
-                if since.elapsed() > self.max_age {
-                    // The others are older still.
-                    shelf.connections.clear();
-                    return None;
-                }
-                (sender, shelf.era.clone())
-            };
-            if sender.is_closed() {
-                continue;
+    pub(super) fn checkout(self: &Arc<Self>, origin: &Origin) -> Option<Lease> {
+        let mut idle = self.lock();
+        let shelf = idle.get_mut(origin)?;
+        while let Some((connection, since)) = shelf.connections.pop_back() {
+            if since.elapsed() > self.max_age {
+                // The others are older still.
+                shelf.connections.clear();
+                return None;
             }
-            if sender.is_ready() || matches!(tokio::time::timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
+            if connection.stream.is_quiet() {
                 return Some(Lease {
-                    sender,
+                    connection,
                     pool: self.clone(),
                     origin: origin.clone(),
-                    era,
+                    era: shelf.era.clone(),
                 });
             }
         }
+        None
     }
 
-    pub(super) fn lease(self: &Arc<Self>, origin: &Origin, sender: SendRequest<Body>) -> Lease {
+    pub(super) fn lease(self: &Arc<Self>, origin: &Origin, stream: Stream) -> Lease {
         let era = self.lock().entry(origin.clone()).or_default().era.clone();
+        let deadline = Deadline::default();
         Lease {
-            sender,
+            connection: Connection { stream, deadline },
             pool: self.clone(),
             origin: origin.clone(),
             era,
@@ -92,7 +91,7 @@ impl Pool {
         for shelf in self.lock().values_mut() {
             shelf
                 .connections
-                .retain(|(sender, since)| !sender.is_closed() && since.elapsed() <= max_age);
+                .retain(|(connection, since)| since.elapsed() <= max_age && connection.stream.is_quiet());
         }
     }
 
@@ -106,17 +105,14 @@ impl Pool {
 }
 
 impl Lease {
-    /// Its answer was read to the end.
+    /// Its answer was read to the end, and nothing behind it.
     pub(super) fn give_back(self) {
-        if self.sender.is_closed() {
-            return;
-        }
         let mut idle = self.pool.lock();
         let Some(shelf) = idle.get_mut(&self.origin) else {
             return;
         };
         if Arc::ptr_eq(&shelf.era, &self.era) && shelf.connections.len() < self.pool.max_idle {
-            shelf.connections.push_back((self.sender, Instant::now()));
+            shelf.connections.push_back((self.connection, Instant::now()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What waits to be written: pieces, not copies, so that a head and the bytes of a body leave in one write.
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -46,15 +47,33 @@ impl Out {
 
     /// Text that is put together here.
     pub(crate) fn write(&mut self, expected: usize, text: impl FnOnce(&mut BytesMut)) {
-        let piece = BLOCK.with_borrow_mut(|block| {
-            block.clear();
-            if block.capacity() < expected {
-                block.reserve(BLOCK_BYTES.max(expected));
-            }
-            text(block);
-            block.split().freeze()
+        self.push(text_of(expected, text));
+    }
+
+    /// A chunk of a body (RFC 9112 section 7.1).
+    pub(crate) fn chunk(&mut self, data: Bytes) {
+        // A chunk of nothing would be the end.
+        if data.is_empty() {
+            return;
+        }
+        self.write(24, |block| {
+            hexadecimal(block, data.len());
+            block.extend_from_slice(b"\r\n");
         });
-        self.push(piece);
+        self.push(data);
+        self.push(Bytes::from_static(b"\r\n"));
+    }
+
+    /// The end of a chunked body, with trailers.
+    pub(crate) fn last_chunk(&mut self, trailers: Option<&HeaderMap>) {
+        let Some(trailers) = trailers.filter(|trailers| !trailers.is_empty()) else {
+            return self.push(Bytes::from_static(b"0\r\n\r\n"));
+        };
+        self.write(16 + size_of_fields(trailers), |block| {
+            block.extend_from_slice(b"0\r\n");
+            fields(block, trailers);
+            block.extend_from_slice(b"\r\n");
+        });
     }
 
     /// Something was written since this was last asked.
@@ -107,8 +126,58 @@ impl Out {
     }
 }
 
+/// Text in a block of the thread, as a piece of it.
+pub(crate) fn text_of(expected: usize, text: impl FnOnce(&mut BytesMut)) -> Bytes {
+    BLOCK.with_borrow_mut(|block| {
+        block.clear();
+        if block.capacity() < expected {
+            block.reserve(BLOCK_BYTES.max(expected));
+        }
+        text(block);
+        block.split().freeze()
+    })
+}
+
+/// At least as many bytes as the fields take.
+pub(crate) fn size_of_fields(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum()
+}
+
+/// All fields but those that are about the connection: framing is the writer's.
+pub(crate) fn fields(block: &mut BytesMut, headers: &HeaderMap) {
+    for (name, value) in headers {
+        if !matches!(
+            *name,
+            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION
+        ) {
+            field(block, name, value);
+        }
+    }
+}
+
+pub(crate) fn field(block: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    block.extend_from_slice(name.as_str().as_bytes());
+    block.extend_from_slice(b": ");
+    block.extend_from_slice(value.as_bytes());
+    block.extend_from_slice(b"\r\n");
+}
+
+pub(crate) fn content_length(block: &mut BytesMut, length: u64) {
+    block.extend_from_slice(b"content-length: ");
+    decimal(block, length);
+    block.extend_from_slice(b"\r\n");
+}
+
+/// What a message says of its length.
+pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// A number in decimal.
-pub(crate) fn decimal(out: &mut BytesMut, mut number: u64) {
+fn decimal(out: &mut BytesMut, mut number: u64) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
     loop {
@@ -123,7 +192,7 @@ pub(crate) fn decimal(out: &mut BytesMut, mut number: u64) {
 }
 
 /// A number in hexadecimal, without leading zeros.
-pub(crate) fn hexadecimal(out: &mut BytesMut, number: usize) {
+fn hexadecimal(out: &mut BytesMut, number: usize) {
     let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
     for digit in (0..digits).rev() {
         out.extend_from_slice(&[b"0123456789abcdef"[number >> (digit * 4) & 15]]);
