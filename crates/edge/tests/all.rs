@@ -18,6 +18,7 @@ mod log;
 mod policy;
 mod proxy;
 mod rates;
+mod scripted;
 mod support;
 mod tls;
 mod upstream;
