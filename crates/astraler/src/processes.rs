@@ -81,6 +81,8 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
         let config = astraler_edge::Config {
             listeners: http,
             https,
+            quic: vec![],
+            proxied: None,
             snapshot,
             limits,
             access_log: astraler_edge::AccessLogConfig {

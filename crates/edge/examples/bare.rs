@@ -53,6 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .map(|_| shard(listen.parse()?))
             .collect::<Result<_, Box<dyn Error>>>()?,
         https: Vec::new(),
+        quic: vec![],
+        proxied: None,
         snapshot,
         limits: Limits {
             threads,

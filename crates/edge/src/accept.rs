@@ -1,13 +1,13 @@
 //! Accept: from a listening socket to connections, no more than allowed.
 
 use crate::config::ms;
-use crate::greet::greet;
+use crate::greet::{Door, greet};
 use crate::run::Edge;
 use crate::serve::Scheme;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,14 +21,14 @@ const ABORT: Duration = Duration::from_secs(1);
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the shutdown begins.
-pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener, scheme: Scheme) {
+pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener, door: Door) {
     loop {
         let accepted = tokio::select! {
             () = edge.draining.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => admit(&edge, stream, address, scheme),
+            Ok((stream, address)) => admit(&edge, stream, address, &door),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; trying again");
@@ -46,27 +46,36 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Scheme) {
-    if edge.connections.fetch_add(1, Ordering::AcqRel) >= edge.limits.max_connections as u64 {
-        edge.connections.fetch_sub(1, Ordering::AcqRel);
-        edge.counters.turned_away_total.fetch_add(1, Ordering::Relaxed);
-        // Over TLS a handshake would be needed to say so.
-        if scheme == Scheme::Http
-            && let Ok(permit) = edge.turning_away.clone().try_acquire_owned()
-        {
-            edge.tasks.spawn(async move {
-                let _ = tokio::time::timeout(TURN_AWAY, turn_away(stream)).await;
-                drop(permit);
-            });
-        }
+fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, door: &Door) {
+    let open = (!edge.memory.is_tight()).then(|| edge.open()).flatten();
+    // Behind a proxy the client is known later.
+    let seat = match (&open, door.is_proxied()) {
+        (None, _) | (_, true) => None,
+        (Some(_), false) => edge.clients.enter(address.ip()),
+    };
+    let (Some(open), true) = (open, seat.is_some() || door.is_proxied()) else {
+        turn_away(edge, stream, door.scheme);
         return;
-    }
-    let edge = edge.clone();
+    };
+    let (edge, door) = (edge.clone(), door.clone());
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
-        let _open = Open(&edge);
-        greet(&edge, stream, address, scheme).await;
+        let _held = (open, seat);
+        greet(&edge, stream, address, &door).await;
     });
+}
+
+/// A client too many. In plaintext it is told so; over TLS that would take a handshake.
+pub(crate) fn turn_away(edge: &Edge, stream: TcpStream, scheme: Scheme) {
+    edge.turned_away();
+    if scheme == Scheme::Http
+        && let Ok(permit) = edge.turning_away.clone().try_acquire_owned()
+    {
+        edge.tasks.spawn(async move {
+            let _ = tokio::time::timeout(TURN_AWAY, say_so(stream)).await;
+            drop(permit);
+        });
+    }
 }
 
 pub(crate) fn turning_away() -> Arc<tokio::sync::Semaphore> {
@@ -74,7 +83,7 @@ pub(crate) fn turning_away() -> Arc<tokio::sync::Semaphore> {
 }
 
 /// 503, then a moment for the client to read it.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+async fn say_so(mut stream: TcpStream) -> io::Result<()> {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
         cache-control: no-store\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\n\r\nToo many connections\n";
     stream.write_all(ANSWER).await?;
@@ -91,11 +100,24 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-struct Open<'a>(&'a Edge);
+/// Counts as a connection until it is dropped.
+pub(crate) struct Open(Arc<AtomicU64>);
 
-impl Drop for Open<'_> {
+impl Edge {
+    /// One more connection of the process, unless there are as many as allowed.
+    pub(crate) fn open(&self) -> Option<Open> {
+        let open = Open(self.connections.clone());
+        (self.connections.fetch_add(1, Ordering::AcqRel) < self.limits.max_connections as u64).then_some(open)
+    }
+
+    pub(crate) fn turned_away(&self) {
+        self.counters.turned_away_total.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the edge is told. One place elsewhere reads files and environment; here are plain values.
 
 use crate::EdgeSnapshot;
+use astraler_model::Network;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,10 @@ pub struct Config {
     pub listeners: Vec<std::net::TcpListener>,
     /// Bound and listening TCP sockets on which everything is TLS, with the certificates of the snapshot.
     pub https: Vec<std::net::TcpListener>,
+    /// Bound UDP sockets for HTTP/3, on the ports of `https`. Each belongs to one thread with all of its connections.
+    pub quic: Vec<std::net::UdpSocket>,
+    /// Listeners on which a load balancer says first who the client is, if there are any.
+    pub proxied: Option<Proxied>,
     /// The routes, now and in future. The last value stays in force when the sender goes away.
     pub snapshot: tokio::sync::watch::Receiver<Arc<EdgeSnapshot>>,
     /// Bounds.
@@ -21,6 +26,17 @@ pub struct Config {
     pub access_log: AccessLogConfig,
     /// Answers `GET /status` with JSON, when given.
     pub control: Option<std::os::unix::net::UnixListener>,
+}
+
+/// Listeners that expect the PROXY protocol, and answer nobody who does not speak it.
+#[derive(Debug)]
+pub struct Proxied {
+    /// Plaintext behind the header.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// TLS behind the header.
+    pub https: Vec<std::net::TcpListener>,
+    /// Who may say who the client is; others are not answered.
+    pub trusted: Vec<Network>,
 }
 
 /// Where a JSON line for each request goes.
@@ -60,6 +76,10 @@ pub struct Limits {
     pub max_body_bytes: u64,
     /// Open client connections; one more is answered 503 and closed.
     pub max_connections: usize,
+    /// Open connections of one client (an IPv4 address, an IPv6 /64); one more is answered 503 and closed. 0: any number.
+    pub max_connections_per_client: u32,
+    /// Resident memory of the process; from 85 % on load is shed (503 and Retry-After). 0: no budget.
+    pub max_memory_bytes: u64,
     /// One attempt to connect to an upstream.
     pub upstream_connect_timeout_ms: u64,
     /// From the last byte of the request to the head of the upstream's answer.
@@ -92,6 +112,8 @@ impl Default for Limits {
             body_min_bytes_per_s: 256,
             max_body_bytes: 100 << 20,
             max_connections: 10_000,
+            max_connections_per_client: 1_024,
+            max_memory_bytes: 1 << 30,
             upstream_connect_timeout_ms: 2_000,
             upstream_timeout_ms: 100_000,
             upstream_body_idle_timeout_ms: 600_000,

@@ -32,6 +32,9 @@ struct Status {
     requests_total: u64,
     turned_away_total: u64,
     dropped_log_records: u64,
+    resident_bytes: u64,
+    /// Memory is short: new work is turned away.
+    shedding: bool,
     upstream_idle_connections: usize,
     draining: bool,
     uptime_ms: u64,
@@ -143,6 +146,8 @@ fn status(edges: &[Arc<Edge>]) -> Option<Status> {
         in_flight: sum(|counters| &counters.in_flight),
         requests_total: sum(|counters| &counters.requests_total),
         turned_away_total: sum(|counters| &counters.turned_away_total),
+        resident_bytes: edge.memory.resident(),
+        shedding: edge.memory.is_tight(),
         dropped_log_records: edge.log.dropped(),
         upstream_idle_connections: edges.iter().map(|edge| edge.upstream.idle_connections()).sum(),
         draining: edge.draining.is_cancelled(),

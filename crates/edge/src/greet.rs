@@ -1,11 +1,14 @@
 //! Greet: from an accepted socket to the protocol that is spoken on it.
 
+use crate::accept::turn_away;
 use crate::config::ms;
 use crate::h1;
 use crate::http2;
+use crate::proxy_protocol;
 use crate::run::Edge;
 use crate::serve::{Client, Scheme};
 use crate::tls;
+use astraler_model::{Network, any_contains};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,14 +21,80 @@ use tokio_rustls::server::TlsStream;
 /// How long a connection that was accepted before a drain may take to say something.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
 
+/// What is spoken on a listener.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) scheme: Scheme,
+    /// A proxy says first who the client is, and these may.
+    proxies: Option<Arc<[Network]>>,
+}
+
+impl Door {
+    pub(crate) fn to_clients(scheme: Scheme) -> Self {
+        Self {
+            scheme,
+            proxies: None,
+        }
+    }
+
+    pub(crate) fn to_proxies(scheme: Scheme, proxies: Arc<[Network]>) -> Self {
+        Self {
+            scheme,
+            proxies: Some(proxies),
+        }
+    }
+
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.proxies.is_some()
+    }
+}
+
 /// Serves one connection to its end.
-pub(crate) async fn greet(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Scheme) {
+pub(crate) async fn greet(edge: &Arc<Edge>, mut stream: TcpStream, peer: SocketAddr, door: &Door) {
     // Without it small answers wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
+    let (address, _seat) = match &door.proxies {
+        None => (peer, None),
+        Some(proxies) => {
+            let Some(address) = introduced(edge, &mut stream, peer, proxies).await else {
+                return;
+            };
+            let Some(seat) = edge.clients.enter(address.ip()) else {
+                return turn_away(edge, stream, door.scheme);
+            };
+            (address, Some(seat))
+        }
+    };
+    let scheme = door.scheme;
     let client = Arc::new(Client { address, scheme });
     match scheme {
         Scheme::Http => plain(edge, stream, client).await,
         Scheme::Https => secure(edge, stream, client).await,
+    }
+}
+
+/// Who the client is, as a trusted proxy says, in the time of a head.
+async fn introduced(
+    edge: &Edge,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    proxies: &[Network],
+) -> Option<SocketAddr> {
+    if !any_contains(proxies, peer.ip()) {
+        tracing::debug!(%peer, "not one of the proxies that may introduce clients");
+        return None;
+    }
+    let header = tokio::time::timeout(ms(edge.limits.header_timeout_ms), proxy_protocol::read(stream));
+    let header = tokio::select! {
+        header = header => header.ok()?,
+        () = edge.draining.cancelled() => return None,
+    };
+    match header {
+        Ok(client) => Some(client.unwrap_or(peer)),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "no header of the PROXY protocol");
+            None
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! # The path of a request, one module a phase
 //!
-//! `accept` → `greet` (TLS, and which protocol) → `h1` (by [`wire`]) or [`http2`] (limits: framing, sizes, deadlines) → `checks` →
+//! `accept` → `greet` (TLS, and which protocol) → `h1` (by [`wire`]), [`http2`] or `http3` (limits: framing, sizes, deadlines) → `checks` →
 //! `route` (the host's environment) → `policy` (who the client is, allow-lists, maintenance) → `rate` → `route` (the path) →
 //! `cache` → (`wake`) → `proxy` or `asset` → `rules` (response rules: fields, `compress`) → `record` (access record).
 //! `serve` calls them in this order and holds nothing else.
@@ -34,6 +34,7 @@ mod body;
 mod cache;
 mod checks;
 mod client;
+mod clients;
 mod compress;
 mod config;
 mod control;
@@ -44,7 +45,10 @@ mod greet;
 mod h1;
 mod host;
 pub mod http2;
+mod http3;
+mod idle;
 mod log;
+mod memory;
 mod multiplexed;
 mod out;
 mod pace;
@@ -52,6 +56,7 @@ mod page;
 mod path;
 mod policy;
 mod proxy;
+pub mod proxy_protocol;
 mod rate;
 mod record;
 mod route;
@@ -66,7 +71,7 @@ mod wake;
 pub mod wire;
 
 pub use body::{Body, BoxError};
-pub use config::{AccessLogConfig, Config, Limits};
+pub use config::{AccessLogConfig, Config, Limits, Proxied};
 pub use fault::{Blame, Fault, Kind};
 pub use host::HostName;
 pub use path::normalise;

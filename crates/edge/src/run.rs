@@ -2,15 +2,21 @@
 
 use crate::activity::Activities;
 use crate::cache::Cache;
+use crate::clients::Clients;
 use crate::compress::Places;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Proxied};
+use crate::greet::Door;
 use crate::log::{self, AccessLog};
+use crate::memory::Memory;
 use crate::rate::Rates;
 use crate::route::Routes;
+use crate::serve::Scheme;
 use crate::tls::Tls;
 use crate::upstream::Upstream;
 use crate::{EdgeSnapshot, accept, control, threads};
 use arc_swap::ArcSwap;
+use astraler_model::Network;
+use http::HeaderValue;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +80,11 @@ pub(crate) struct Edge {
     pub(crate) counters: Arc<Counters>,
     /// Connections and tunnels of the thread.
     pub(crate) tasks: TaskTracker,
+    /// Connections by client, of all threads.
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) memory: Arc<Memory>,
+    /// What answers over TLS say of HTTP/3, where it is served (RFC 7838).
+    pub(crate) alt_svc: Option<HeaderValue>,
     pub(crate) turning_away: Arc<tokio::sync::Semaphore>,
     /// No new connections, no further requests on the old ones. The thread's own child of one token.
     pub(crate) draining: CancellationToken,
@@ -114,6 +125,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let Config {
         listeners,
         https,
+        quic,
+        proxied,
         snapshot,
         limits,
         access_log,
@@ -134,6 +147,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let cache = Cache::new(&first.cache);
     let rates = Arc::new(Rates::default());
     let first = Routes::of(&first, &activities, &rates);
+    let clients = Clients::new(limits.max_connections_per_client);
+    let memory = Arc::new(Memory::new(limits.max_memory_bytes));
     let edge = Edge {
         routes: Arc::new(ArcSwap::from_pointee(first)),
         upstream: Upstream::new(&limits),
@@ -148,6 +163,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         connections: Arc::default(),
         counters: Arc::default(),
         tasks: TaskTracker::new(),
+        clients,
+        memory,
+        alt_svc: alt_svc(&quic),
         turning_away: accept::turning_away(),
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
@@ -158,12 +176,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         edge.draining.clone().drop_guard(),
         edge.aborting.clone().drop_guard(),
     );
-    let threads = threads::start(&edge, listeners, https)?;
+    let threads = threads::start(&edge, doors(listeners, https, proxied), quic)?;
     let edges: Arc<[Arc<Edge>]> = threads.iter().map(|thread| thread.edge.clone()).collect();
 
     let mut helpers = tokio::task::JoinSet::new();
     helpers.spawn(follow(edges.clone(), snapshot));
     helpers.spawn(prune(edges.clone()));
+    let memory = edge.memory.clone();
+    helpers.spawn(async move { memory.watch().await });
     if let Some(control) = control {
         helpers.spawn(control::listen(edges, control));
     }
@@ -210,6 +230,33 @@ async fn prune(edges: Arc<[Arc<Edge>]>) {
             edge.waker.prune();
         }
     }
+}
+
+/// The listeners, each with what is spoken there.
+fn doors(
+    http: Vec<std::net::TcpListener>,
+    https: Vec<std::net::TcpListener>,
+    proxied: Option<Proxied>,
+) -> Vec<(std::net::TcpListener, Door)> {
+    let with = |door: Door| move |listener| (listener, door.clone());
+    let mut all: Vec<_> = http
+        .into_iter()
+        .map(with(Door::to_clients(Scheme::Http)))
+        .collect();
+    all.extend(https.into_iter().map(with(Door::to_clients(Scheme::Https))));
+    if let Some(proxied) = proxied {
+        let trusted: Arc<[Network]> = proxied.trusted.into();
+        let door = |scheme| Door::to_proxies(scheme, trusted.clone());
+        all.extend(proxied.listeners.into_iter().map(with(door(Scheme::Http))));
+        all.extend(proxied.https.into_iter().map(with(door(Scheme::Https))));
+    }
+    all
+}
+
+/// The port is ours: in front of a port that is forwarded from another one, HTTP/3 is not found, and nothing is lost.
+fn alt_svc(quic: &[std::net::UdpSocket]) -> Option<HeaderValue> {
+    let port = quic.first()?.local_addr().ok()?.port();
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")).ok()
 }
 
 fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<tokio::net::UnixListener> {

@@ -58,6 +58,9 @@ pub(crate) async fn serve(
     };
     let seen = asked.client.as_ref().unwrap_or(&client);
     tls::promise(&edge.tls, seen, access.host_name(), response.headers_mut());
+    if let (Some(alt_svc), Scheme::Https) = (&edge.alt_svc, client.scheme) {
+        response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+    }
     rules::apply(response, &edge, &asked, access)
 }
 
@@ -89,6 +92,11 @@ async fn phases(
     asked: &mut Asked,
     access: &mut Access,
 ) -> Result<Response<Body>, Fault> {
+    // Limits: what the memory cannot bear is not begun.
+    if edge.memory.is_tight() {
+        return Err(Kind::Overloaded.because("memory is short"));
+    }
+
     // Checks: one meaning.
     let (parts, incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;

@@ -6,11 +6,12 @@
 //! the sockets. No queue is ever without a thread.
 
 use crate::accept;
+use crate::greet::Door;
+use crate::http3;
 use crate::run::{Edge, EdgeError};
-use crate::serve::Scheme;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::num::NonZero;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -36,21 +37,26 @@ impl Thread {
 /// Starts as many as the limits say, each with its share of the listeners.
 pub(crate) fn start(
     edge: &Edge,
-    listeners: Vec<TcpListener>,
-    https: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Door)>,
+    quic: Vec<UdpSocket>,
 ) -> Result<Vec<Thread>, EdgeError> {
     let count = match edge.limits.threads {
         0 => std::thread::available_parallelism().map_or(2, NonZero::get),
         count => count,
     };
-    let share = |listeners| {
-        let shares = share_out(listeners, count.clamp(1, MAX_THREADS));
-        shares.map_err(|source| EdgeError::Listener { source })
-    };
-    let shares = share(listeners)?.into_iter().zip(share(https)?);
+    let shares = share_out(listeners, count.clamp(1, MAX_THREADS));
+    let shares = shares.map_err(|source| EdgeError::Listener { source })?;
+    // A socket of QUIC has one owner: it knows which packet belongs to which connection.
+    let mut quic_shares: Vec<Vec<UdpSocket>> = (0..count.clamp(1, MAX_THREADS)).map(|_| Vec::new()).collect();
+    let threads = quic_shares.len();
+    for (number, socket) in quic.into_iter().enumerate() {
+        quic_shares[number % threads].push(socket);
+    }
     shares
+        .into_iter()
+        .zip(quic_shares)
         .enumerate()
-        .map(|(number, (listeners, https))| {
+        .map(|(number, (listeners, quic))| {
             let edge = Arc::new(edge.of_a_thread());
             let (ended, end) = oneshot::channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -59,7 +65,7 @@ pub(crate) fn start(
             std::thread::Builder::new()
                 .name(format!("edge-{number}"))
                 .spawn(move || {
-                    runtime.block_on(serve(of_thread, listeners, https));
+                    runtime.block_on(serve(of_thread, listeners, quic));
                     let _ = ended.send(());
                 })
                 .map_err(|source| EdgeError::Thread { source })?;
@@ -68,15 +74,16 @@ pub(crate) fn start(
         .collect()
 }
 
-async fn serve(edge: Arc<Edge>, listeners: Vec<TcpListener>, https: Vec<TcpListener>) {
+async fn serve(edge: Arc<Edge>, listeners: Vec<(TcpListener, Door)>, quic: Vec<UdpSocket>) {
     let mut acceptors = tokio::task::JoinSet::new();
-    let plain = listeners.into_iter().map(|listener| (listener, Scheme::Http));
-    let https = https.into_iter().map(|listener| (listener, Scheme::Https));
-    for (listener, scheme) in plain.chain(https) {
+    for (listener, door) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(acceptors.spawn(accept::accept(edge.clone(), listener, scheme))),
+            Ok(listener) => drop(acceptors.spawn(accept::accept(edge.clone(), listener, door))),
             Err(error) => tracing::error!(%error, "a listening socket cannot be waited for"),
         }
+    }
+    for socket in quic {
+        drop(acceptors.spawn(http3::serve(edge.clone(), socket)));
     }
     edge.draining.cancelled().await;
     while acceptors.join_next().await.is_some() {}
@@ -84,20 +91,24 @@ async fn serve(edge: Arc<Edge>, listeners: Vec<TcpListener>, https: Vec<TcpListe
 }
 
 /// For each thread the listeners that it accepts on.
-fn share_out(listeners: Vec<TcpListener>, threads: usize) -> io::Result<Vec<Vec<TcpListener>>> {
-    let mut by_address: BTreeMap<_, Vec<TcpListener>> = BTreeMap::new();
-    for listener in listeners {
+fn share_out(
+    listeners: Vec<(TcpListener, Door)>,
+    threads: usize,
+) -> io::Result<Vec<Vec<(TcpListener, Door)>>> {
+    let mut by_address: BTreeMap<_, Vec<(TcpListener, Door)>> = BTreeMap::new();
+    for (listener, door) in listeners {
         listener.set_nonblocking(true)?;
         by_address
             .entry(listener.local_addr()?)
             .or_default()
-            .push(listener);
+            .push((listener, door));
     }
-    let mut shares: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<(TcpListener, Door)>> = (0..threads).map(|_| Vec::new()).collect();
     for shards in by_address.into_values() {
         let count = shards.len();
         for extra in count..threads {
-            shares[extra].push(shards[extra % count].try_clone()?);
+            let (shard, door) = &shards[extra % count];
+            shares[extra].push((shard.try_clone()?, door.clone()));
         }
         for (number, shard) in shards.into_iter().enumerate() {
             shares[number % threads].push(shard);
@@ -109,6 +120,7 @@ fn share_out(listeners: Vec<TcpListener>, threads: usize) -> io::Result<Vec<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::Scheme;
     use std::collections::BTreeSet;
     use std::os::fd::AsFd;
 
@@ -127,10 +139,12 @@ mod tests {
             for _ in 1..sockets {
                 listeners.push(listeners[0].try_clone().unwrap());
             }
-            let shares = share_out(listeners, threads).unwrap();
+            let door = Door::to_clients(Scheme::Http);
+            let listeners = listeners.into_iter().map(|listener| (listener, door.clone()));
+            let shares = share_out(listeners.collect(), threads).unwrap();
             assert_eq!(shares.len(), threads);
             for share in &shares {
-                let seen: BTreeSet<u64> = share.iter().map(inode).collect();
+                let seen: BTreeSet<u64> = share.iter().map(|(listener, _)| inode(listener)).collect();
                 assert_eq!(seen, inodes, "{sockets} sockets, {threads} threads");
             }
             let total: usize = shares.iter().map(Vec::len).sum();

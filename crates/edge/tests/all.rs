@@ -6,12 +6,14 @@
     reason = "these are tests: helpers write files and unwrap as tests do"
 )]
 
+mod accept;
 mod asset;
 mod cache;
 mod compression;
 mod corpus;
 mod http1;
 mod http2;
+mod http3;
 mod lifecycle;
 mod limits;
 mod log;
@@ -19,6 +21,7 @@ mod policy;
 mod proxy;
 mod rates;
 mod scripted;
+mod secured;
 mod support;
 mod tls;
 mod upstream;

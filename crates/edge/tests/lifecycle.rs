@@ -96,6 +96,8 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
         let config = Config {
             listeners: vec![],
             https: vec![],
+            quic: vec![],
+            proxied: None,
             snapshot,
             limits: Limits::default(),
             access_log,

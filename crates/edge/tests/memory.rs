@@ -7,6 +7,8 @@
     reason = "these are tests: helpers write files and unwrap as tests do"
 )]
 
+#[allow(dead_code, reason = "shared with the other tests, which use the rest of it")]
+mod secured;
 #[allow(
     dead_code,
     unused_imports,
@@ -15,8 +17,13 @@
 mod support;
 
 use astraler_edge::Limits;
+use bytes::Bytes;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use support::{Client, TestEdge, Worker, run};
+
+/// One at a time: each measures the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Resident memory of this process, which is the edge, its worker and the clients.
 fn resident_bytes() -> u64 {
@@ -43,8 +50,13 @@ async fn open_and_nap(edge: &TestEdge, worker: &Worker, count: usize) -> Vec<Cli
 fn an_idle_connection_costs_little_memory() {
     const WAVES: usize = 4;
     const CONNECTIONS: usize = 500;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     run(async {
-        let (edge, worker) = TestEdge::with_worker(Limits::default()).await;
+        let (edge, worker) = TestEdge::with_worker(Limits {
+            max_connections_per_client: 0,
+            ..Limits::default()
+        })
+        .await;
         // The first wave grows what is shared, and what the allocator keeps for connections that work.
         let mut open = open_and_nap(&edge, &worker, CONNECTIONS).await;
         let before = resident_bytes();
@@ -60,6 +72,165 @@ fn an_idle_connection_costs_little_memory() {
         for mut client in open.into_iter().step_by(100) {
             assert_eq!(client.get("/name").await.text(), "worker");
         }
+        drop(edge.stop().await);
+    });
+}
+
+#[test]
+fn an_idle_connection_over_tls_costs_little_memory() {
+    const WAVES: usize = 3;
+    const CONNECTIONS: usize = 400;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async {
+        let secured = secured::Secured::served(Limits {
+            max_connections_per_client: 0,
+            ..Limits::default()
+        })
+        .await;
+        let mut each = Vec::new();
+        for alpn in ["http/1.1", "h2"] {
+            let config = secured.client(rustls::ALL_VERSIONS, &[alpn]);
+            let open = async || {
+                let mut open = Vec::with_capacity(CONNECTIONS);
+                for _ in 0..CONNECTIONS {
+                    let stream = secured.connect(&config, "worker.test").await.unwrap();
+                    open.push(asked_once(stream, alpn).await);
+                    drop(secured._worker.take_seen());
+                }
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                open
+            };
+            let mut all = open().await;
+            let before = resident_bytes();
+            for _ in 0..WAVES {
+                all.extend(open().await);
+            }
+            each.push((resident_bytes().saturating_sub(before)) / (WAVES * CONNECTIONS) as u64);
+            assert_eq!(secured.edge.status().await["connections"], all.len());
+            drop(all);
+            while secured.edge.status().await["connections"] != 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        println!("resident memory of one more idle connection over TLS: {each:?} bytes (HTTP/1.1, HTTP/2)");
+        assert!(each[0] <= 25_000, "{each:?} bytes");
+        assert!(each[1] <= 60_000, "{each:?} bytes");
+        drop(secured.edge.stop().await);
+    });
+}
+
+/// Asks for something, and keeps the socket only: the client's side of TLS is not the edge's.
+async fn asked_once(
+    mut stream: tokio_rustls::client::TlsStream<tokio::net::TcpStream>,
+    alpn: &str,
+) -> tokio::net::TcpStream {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let request: &[u8] = match alpn {
+        "h2" => {
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\
+            \x00\x00\x16\x01\x05\x00\x00\x00\x01\x82\x87\x04\x05/name\x01\x0bworker.test"
+        }
+        _ => b"GET /name HTTP/1.1\r\nHost: worker.test\r\n\r\n",
+    };
+    stream.write_all(request).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"worker") {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    stream.into_inner().0
+}
+
+#[test]
+fn load_beyond_the_budget_is_shed_and_it_serves_again_afterwards() {
+    const SPARE: u64 = 120 << 20;
+    static PIECE: [u8; 120 << 10] = [b'x'; 120 << 10];
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async {
+        let budget = resident_bytes() + SPARE;
+        let edge = TestEdge::start(
+            Limits {
+                max_memory_bytes: budget,
+                max_connections_per_client: 0,
+                ..Limits::default()
+            },
+            |folder| {
+                let mut stuck = support::route("stuck.test", vec![("/", folder.join("stuck.sock"))]);
+                stuck.deployment = "dep-2".to_owned();
+                vec![
+                    support::route("worker.test", vec![("/", folder.join("w.sock"))]),
+                    stuck,
+                ]
+            },
+        )
+        .await;
+        let _worker = Worker::start(&edge.folder.path().join("w.sock"));
+        // It takes connections, and nothing that is sent on them.
+        let _stuck = std::os::unix::net::UnixListener::bind(edge.folder.path().join("stuck.sock")).unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..50 {
+            let mut client = edge.connect().await;
+            assert_eq!(client.get("/name").await.status, 200);
+            idle.push(client);
+        }
+        let mut uploads = Vec::new();
+        let mut most = 0;
+        for _ in 0..1_000 {
+            let stream = tokio::net::TcpStream::connect(edge.address).await.unwrap();
+            let Ok((mut send, connection)) = h2::client::handshake(stream).await else {
+                break;
+            };
+            uploads.push(tokio::spawn(async move {
+                let driver = tokio::spawn(connection);
+                let mut held = Vec::new();
+                for _ in 0..4 {
+                    let Ok(ready) = send.ready().await else { break };
+                    send = ready;
+                    let request = http::Request::post("http://stuck.test/").body(()).unwrap();
+                    let Ok((answer, mut body)) = send.send_request(request, false) else {
+                        break;
+                    };
+                    let _ = body.send_data(Bytes::from_static(&PIECE), false);
+                    held.push((answer, body));
+                }
+                let _ = driver.await;
+            }));
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            most = most.max(resident_bytes());
+            if edge.status().await["shedding"] == true {
+                break;
+            }
+        }
+        assert_eq!(
+            edge.status().await["shedding"],
+            true,
+            "{} uploads, {most} bytes",
+            uploads.len()
+        );
+        // A new client is turned away, one that was there is told to come later or was asked to leave.
+        let mut client = edge.connect().await;
+        assert_eq!(client.reply().await.unwrap().status, 503);
+        for client in &mut idle {
+            if let Ok(true) = tokio::time::timeout(Duration::from_secs(8), client.is_closed()).await {
+                continue;
+            }
+            panic!("an idle connection stays");
+        }
+        most = most.max(resident_bytes());
+        assert!(most < budget, "{most} of {budget} bytes");
+        println!("budget {budget}, at most {most} bytes, {} uploads", uploads.len());
+        for upload in uploads {
+            upload.abort();
+        }
+        let begun = std::time::Instant::now();
+        while edge.status().await["shedding"] == true {
+            assert!(
+                begun.elapsed() < Duration::from_secs(15),
+                "{:?}",
+                edge.status().await
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(edge.connect().await.get("/name").await.status, 200);
         drop(edge.stop().await);
     });
 }

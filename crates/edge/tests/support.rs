@@ -1,6 +1,6 @@
 //! An edge on a free port, a worker that remembers what it saw, and a client that sends bytes as they are.
 
-use astraler_edge::{AccessLogConfig, Body, BoxError, Config, EdgeSnapshot, Limits};
+use astraler_edge::{AccessLogConfig, Body, BoxError, Config, EdgeSnapshot, Limits, Proxied};
 use astraler_model::{
     AssetConfig, EdgePolicy, Environment, HtmlHandling, NotFoundHandling, Origin, Route, WorkerRoute,
 };
@@ -39,6 +39,8 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
 pub(crate) struct TestEdge {
     pub(crate) address: SocketAddr,
     pub(crate) https: SocketAddr,
+    /// Expects the PROXY protocol, from 127.0.0.1 only.
+    pub(crate) proxied: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) snapshots: watch::Sender<Arc<EdgeSnapshot>>,
     stop: Option<oneshot::Sender<()>>,
@@ -69,16 +71,25 @@ impl TestEdge {
         let address = listener.local_addr().unwrap();
         let https = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let https_address = https.local_addr().unwrap();
+        let quic = std::net::UdpSocket::bind(https_address).unwrap();
         let snapshot = EdgeSnapshot {
             version: 1,
             routes: routes(folder.path()),
             ..EdgeSnapshot::default()
         };
+        let proxied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxied_address = proxied.local_addr().unwrap();
         let (snapshots, snapshot) = watch::channel(Arc::new(snapshot));
         let (stop, stopped) = oneshot::channel::<()>();
         let config = Config {
             listeners: vec![listener],
             https: vec![https],
+            quic: vec![quic],
+            proxied: Some(Proxied {
+                listeners: vec![proxied],
+                https: vec![],
+                trusted: vec!["127.0.0.1".parse().unwrap()],
+            }),
             snapshot,
             limits,
             access_log: AccessLogConfig {
@@ -92,6 +103,7 @@ impl TestEdge {
         Self {
             address,
             https: https_address,
+            proxied: proxied_address,
             folder,
             snapshots,
             stop: Some(stop),

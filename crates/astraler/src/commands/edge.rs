@@ -57,6 +57,8 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
         let config = astraler_edge::Config {
             listeners: sockets.duplicates(HTTP)?,
             https: sockets.duplicates(HTTPS)?,
+            quic: vec![],
+            proxied: None,
             snapshot,
             limits,
             access_log,

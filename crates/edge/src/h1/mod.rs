@@ -33,7 +33,9 @@ mod answer;
 mod conn;
 
 use crate::body::Body;
+use crate::config::ms;
 use crate::fault::Fault;
+use crate::idle::Idle;
 use crate::out::Out;
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade, refuse, serve};
@@ -93,12 +95,18 @@ pub(crate) async fn connection<S: Transport>(
     let conn = Arc::new(Conn::new(io, already, edge.limits.clone()));
     let mut draining = pin!(edge.draining.cancelled());
     let mut aborting = pin!(edge.aborting.cancelled());
+    // The wire knows how long it may be idle; this one knows when memory is short.
+    let mut squeezed = Idle::new(&edge.memory, ms(edge.limits.idle_timeout_ms).saturating_mul(2));
     loop {
+        squeezed.over();
         let next = poll_fn(|cx| {
             if let Poll::Ready(next) = conn.poll_head(cx) {
                 return Poll::Ready(next);
             }
             let idle = !conn.has_begun();
+            if idle && squeezed.poll(cx).is_ready() {
+                return Poll::Ready(Next::Over);
+            }
             if idle && draining.as_mut().poll(cx).is_ready() || aborting.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Next::Over);
             }

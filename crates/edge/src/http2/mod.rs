@@ -18,6 +18,7 @@ mod tunnel;
 
 use crate::config::{Limits, ms};
 use crate::deadline::Deadline;
+use crate::idle::Idle;
 use crate::run::Edge;
 use crate::serve::Client;
 use bytes::{Bytes, BytesMut};
@@ -69,16 +70,24 @@ where
 
     let mut streams = FuturesUnordered::new();
     let mut draining = pin!(edge.draining.cancelled());
-    let mut drained = false;
-    let mut idle_since = Instant::now();
+    let mut idle = Idle::new(&edge.memory, ms(edge.limits.idle_timeout_ms));
     let mut ending: Option<Instant> = None;
-    let mut deadline = Deadline::default();
+    let mut farewell = Deadline::default();
+    let mut window = STREAM_WINDOW;
     let ended = poll_fn(|cx| {
         loop {
             let mut moved = false;
             loop {
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
+                        // A connection that uploads gets room for it; not where memory is short.
+                        if window < CONNECTION_WINDOW
+                            && !request.body().is_end_stream()
+                            && !edge.memory.is_tight()
+                        {
+                            window = CONNECTION_WINDOW;
+                            connection.set_target_window_size(window);
+                        }
                         streams.push(exchange(edge.clone(), client.clone(), request, respond));
                         moved = true;
                     }
@@ -92,37 +101,29 @@ where
             }
             while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
                 moved = true;
-                idle_since = Instant::now();
             }
             if !moved {
                 break;
             }
+            idle.over();
             // Once more, to write what the streams have left.
         }
-        if !drained && draining.as_mut().poll(cx).is_ready() {
-            drained = true;
+        let busy = !streams.is_empty();
+        let over = match ending {
+            Some(_) if busy => {
+                // The client's time to say farewell begins when its last stream has ended.
+                ending = Some(Instant::now());
+                return Poll::Pending;
+            }
+            Some(since) => return farewell.poll(cx, since + FAREWELL).map(|()| Ok(())),
+            None => draining.as_mut().poll(cx).is_ready() || (!busy && idle.poll(cx).is_ready()),
+        };
+        if over {
             connection.graceful_shutdown();
             ending = Some(Instant::now());
             cx.waker().wake_by_ref();
         }
-        if !streams.is_empty() {
-            return Poll::Pending;
-        }
-        match ending {
-            Some(since) => {
-                let until = since.max(idle_since) + FAREWELL;
-                deadline.poll(cx, until).map(|()| Ok(()))
-            }
-            None => {
-                let until = idle_since + ms(edge.limits.idle_timeout_ms);
-                if deadline.poll(cx, until).is_ready() {
-                    connection.graceful_shutdown();
-                    ending = Some(Instant::now());
-                    cx.waker().wake_by_ref();
-                }
-                Poll::Pending
-            }
-        }
+        Poll::Pending
     });
     let ended = tokio::select! {
         ended = ended => ended,
@@ -154,7 +155,7 @@ fn builder(limits: &Limits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
