@@ -319,7 +319,7 @@ impl Drop for Access {
             inner.record.error_reason = Some(fault.reason);
             inner.record.blame = Some(fault.kind.blame());
         }
-        inner.log.write(inner.record);
+        inner.log.write(&inner.record);
     }
 }
 

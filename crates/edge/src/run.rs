@@ -107,6 +107,7 @@ impl Edge {
         Self {
             upstream: Upstream::new(&self.limits),
             waker: Upstream::new(&Limits::default()),
+            log: self.log.of_a_thread(),
             counters: Arc::default(),
             tasks: TaskTracker::new(),
             draining: self.draining.child_token(),
