@@ -5,6 +5,7 @@
 
 mod alerts;
 mod backups;
+mod dns;
 mod pipeline;
 mod planned;
 mod release;
@@ -17,6 +18,7 @@ pub use alerts::{
 };
 pub use backups::Backups;
 pub(crate) use backups::Recovery;
+pub use dns::{Dns, Resolver, Secondary};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
@@ -287,7 +289,6 @@ pub struct Edge {
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub tls: Tls,
     /// Authoritative DNS.
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub dns: Dns,
     /// The cache (RFC 9111).
     #[schemars(extend("x-astraler-status" = "planned"))]

@@ -9,6 +9,7 @@
 mod addresses;
 mod config;
 mod diagnostics;
+mod dns;
 mod load;
 mod reference;
 mod schema;
@@ -18,11 +19,12 @@ mod wrangler;
 
 pub use config::{
     AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config, Database,
-    Deploy, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings, Environments, MailTls,
-    MaxmemoryPolicy, PagerDutySettings, PreviewSettings, Redis, RequiredSecret, Runtime, Sandbox, Secrets,
-    Signals, SlackSettings, WorkerSettings,
+    Deploy, Dns, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings, Environments,
+    MailTls, MaxmemoryPolicy, PagerDutySettings, PreviewSettings, Redis, RequiredSecret, Resolver, Runtime,
+    Sandbox, Secondary, Secrets, Signals, SlackSettings, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use dns::mailbox;
 pub use load::{HyperdriveBinding, Manifest, R2Binding, Worker, default_toml, find_root, load, parse};
 pub use reference::{Explanation, explain, reference_markdown};
 pub use schema::schema;

@@ -3,6 +3,7 @@
 use crate::addresses;
 use crate::config::Config;
 use crate::diagnostics::{Diagnostic, Diagnostics, Source};
+use crate::dns;
 use crate::schema::schema;
 use crate::validate;
 use crate::wrangler::{self, Wrangler};
@@ -204,6 +205,7 @@ fn document(
         validate::document(source, &schema(), root, errors);
         check_names(source, root, errors);
         addresses::check(source, root, errors);
+        dns::check(source, root, errors);
         more(root, errors);
     })
 }

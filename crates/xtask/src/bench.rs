@@ -2,6 +2,7 @@
 //! line and compares it with the goal in `docs/benchmarks.md`; it uses the release profile and loopback only.
 
 mod deploy;
+mod dns;
 mod logs;
 mod push;
 mod recover;
@@ -35,6 +36,11 @@ const BENCHES: &[(&str, &str, Bench)] = &[
         "recover",
         "seconds from `astraler recover database` to the starter's database being as it was before a table was dropped",
         recover::run,
+    ),
+    (
+        "dns",
+        "queries per second and CPU of one, plain and signed, with dnsperf on the same cores",
+        dns::run,
     ),
     (
         "logs",

@@ -75,31 +75,6 @@ impl Default for Tls {
     }
 }
 
-/// Authoritative DNS.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Dns {
-    /// Port for queries.
-    pub port: u16,
-    /// Sign the zones.
-    pub dnssec: bool,
-    /// Further records in zone-file form.
-    pub records: Vec<String>,
-    /// Equal answers to one network in a second.
-    pub response_rate_per_s: u32,
-}
-
-impl Default for Dns {
-    fn default() -> Self {
-        Self {
-            port: 3053,
-            dnssec: true,
-            records: vec![],
-            response_rate_per_s: 20,
-        }
-    }
-}
-
 /// The cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -62,6 +62,36 @@ fn an_address_is_of_a_known_kind_and_holds_no_secret() {
 }
 
 #[test]
+fn each_record_of_a_zone_is_checked_where_it_stands() {
+    let text = "name = \"shop\"\ndomain = \"shop.example\"\n[edge.dns]\nrecords = [\n".to_owned()
+        + "  \"www A 192.0.2.1\",\n  \"www A 300.0.2.1\",\n  \"@ MX 10 mail.example.net\",\n"
+        + "  \"blog CNAME www\",\n  \"blog TXT x\",\n  \"@ ALIAS lb.example.net.\",\n  \"a ALIAS www\",\n]\n"
+        + "rate_exempt = [\"192.0.2.0/33\"]\nname_servers = [\"ns..x\"]\ncontact = \"nobody\"\n"
+        + "secondaries = [{ key_name = \"n\", key_secret = \"K\", notify = [\"here\"] }]\n";
+    let errors = parse("astraler.toml", &text).unwrap_err();
+    let shown: Vec<String> = errors
+        .iter()
+        .map(|error| format!("{}: {}", error.line, error.message))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "6: this is no A record",
+            "7: `mail.example.net` has no dot at its end, so it would mean mail.example.net.shop.example.",
+            "8: blog.shop.example. has a CNAME record and others",
+            "10: the addresses of lb.example.net. must be asked for",
+            "13: `192.0.2.0/33` is no network: expected an address with a prefix length, such as 192.0.2.0/24 or 2001:db8::/32",
+            "14: `ns..x` has an empty label",
+            "15: \"nobody\" is no mail address",
+            "16: \"here\" is no address of a DNS server",
+        ]
+    );
+    assert!(errors.iter().all(|error| error.help.is_some()));
+    let with_resolver = text.replace("[edge.dns]\n", "[edge.dns]\nresolver = \"127.0.0.1:5300\"\n");
+    assert_eq!(parse("astraler.toml", &with_resolver).unwrap_err().len(), 7);
+}
+
+#[test]
 fn a_syntax_error_has_its_line_and_column() {
     let errors = parse("astraler.toml", "name = \"a\"\ndomain = \n").unwrap_err();
     let error = errors.iter().next().unwrap();

@@ -286,6 +286,63 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "keys::the_edge_keeps_to_its_limits",
     ),
     ("edge.limits.drain_ms", "1000", "keys::the_edge_gets_every_limit"),
+    ("edge.dns.port", "3054", "dns::the_zone_is_as_the_manifest_says"),
+    (
+        "edge.dns.dnssec",
+        "false",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.addresses",
+        "[\"192.0.2.1\"]",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.name_servers",
+        "[\"ns1.example.net\"]",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.contact",
+        "\"jo@shop.example\"",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    ("edge.dns.ttl_s", "60", "dns::the_zone_is_as_the_manifest_says"),
+    (
+        "edge.dns.negative_ttl_s",
+        "60",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.records",
+        "[\"www CNAME app\"]",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.caa_issuers",
+        "[]",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.resolver",
+        "\"127.0.0.1:5300\"",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.secondaries",
+        "[{ key_name = \"ns2.example.net\", key_secret = \"KEY\" }]",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.response_rate_per_s",
+        "5",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
+    (
+        "edge.dns.rate_exempt",
+        "[\"192.0.2.0/24\"]",
+        "dns::the_zone_is_as_the_manifest_says",
+    ),
     (
         "runtime.sandbox",
         "\"off\"",
