@@ -21,6 +21,7 @@
 //! 4. **An answer over UDP is at most 1,232 bytes**, and to a network that gets too many equal ones it is none.
 
 mod answer;
+pub mod client;
 mod cookie;
 pub mod flatten;
 mod local;

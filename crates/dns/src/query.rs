@@ -15,6 +15,7 @@ pub(crate) mod kind {
     pub(crate) const NS: u16 = 2;
     pub(crate) const CNAME: u16 = 5;
     pub(crate) const SOA: u16 = 6;
+    pub(crate) const PTR: u16 = 12;
     pub(crate) const MX: u16 = 15;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;

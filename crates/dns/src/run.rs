@@ -4,7 +4,7 @@ use crate::server::{Counters, Served, Shared, now};
 use crate::sign::{self, SigningKey};
 use crate::tsig::Key;
 use crate::zone::Zone;
-use crate::{tcp, udp};
+use crate::{client, tcp, udp};
 use astraler_model::{DnsSnapshot, DnsZone, TransferKey};
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Whether signatures must be made anew is looked at so often.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(600);
+/// Secondaries that are told about a change, and how long each has to answer.
+const MAX_SECONDARIES: usize = 32;
+const TELL: Duration = Duration::from_secs(15);
 /// A file with a key of a secondary is not larger.
 const MAX_KEY_FILE: u64 = 4 << 10;
 
@@ -114,6 +117,26 @@ pub fn start(config: Config) -> io::Result<Server> {
     })
 }
 
+/// Tells secondaries about zones whose serial is another than before.
+fn tell(shared: &Shared, before: &Served, snapshot: &DnsSnapshot) {
+    let now = shared.served.load_full();
+    for zone in &snapshot.zones {
+        let serial = |served: &Served| served.zone(zone.origin.wire()).map(|zone| zone.serial);
+        if serial(&now) == serial(before) {
+            continue;
+        }
+        for server in zone.notify.iter().take(MAX_SECONDARIES).copied() {
+            let origin = zone.origin.clone();
+            tokio::spawn(async move {
+                if let Err(error) = client::notify(server, &origin, TELL).await {
+                    // It looks by itself within the hour that the SOA record says.
+                    tracing::info!(zone = %origin, %server, %error, "a secondary has not heard of the change");
+                }
+            });
+        }
+    }
+}
+
 /// Takes up each snapshot, and signs anew when the time has come.
 async fn follow(
     shared: Arc<Shared>,
@@ -133,13 +156,12 @@ async fn follow(
             }
         }
         signed_in = sign::period(now() as u32);
-        let (shared, present) = (shared.clone(), snapshot.borrow_and_update().clone());
+        let (all, new) = (shared.clone(), snapshot.borrow_and_update().clone());
+        let (before, present) = (shared.served.load_full(), new.clone());
         // Signing thousands of records takes a while, in which TCP goes on.
-        if tokio::task::spawn_blocking(move || take_up(&shared, &present))
-            .await
-            .is_err()
-        {
-            tracing::error!("zones were not built: the last good ones stay");
+        match tokio::task::spawn_blocking(move || take_up(&all, &new)).await {
+            Ok(()) => tell(&shared, &before, &present),
+            Err(_) => tracing::error!("zones were not built: the last good ones stay"),
         }
     }
 }

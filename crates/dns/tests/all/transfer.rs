@@ -86,3 +86,56 @@ fn a_zone_of_many_messages_arrives_whole() {
     assert_eq!(said.lines().filter(|line| line.contains("\tSOA\t")).count(), 2);
     running.server.stop();
 }
+
+#[test]
+fn a_secondary_is_told_about_a_change() {
+    let secondary = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    secondary
+        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .unwrap();
+    let address = secondary.local_addr().unwrap();
+    let running = run(RECORDS, false);
+    running.change(|snapshot| snapshot.zones[0].notify = vec![address]);
+    let mut packet = [0; 512];
+    let (length, from) = secondary.recv_from(&mut packet).unwrap();
+    assert_eq!(packet[2] >> 3, 4, "NOTIFY");
+    assert_eq!(packet[length - 4..length], [0, 6, 0, 1], "of a SOA record");
+    packet[2] |= 0x80;
+    secondary.send_to(&packet[..length], from).unwrap();
+    running.server.stop();
+}
+
+#[tokio::test]
+async fn our_own_client_reads_what_we_answer() {
+    use astraler_dns::client;
+    let running = run(RECORDS, true);
+    let patience = std::time::Duration::from_secs(5);
+    let name = |text: &str| text.parse::<astraler_model::DnsName>().unwrap();
+    assert!(
+        client::serial(running.address, &name("shop.test"), patience)
+            .await
+            .unwrap()
+            > 1
+    );
+    let (addresses, ttl) = client::addresses(running.address, &name("chain.shop.test"), patience)
+        .await
+        .unwrap();
+    assert_eq!(addresses, ["192.0.2.2".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(ttl, 300);
+    let reply = client::ask(running.address, &name("shop.test"), 48, patience)
+        .await
+        .unwrap();
+    assert_eq!(reply.answers.len(), 1);
+    let missing = client::ask(running.address, &name("no.shop.test"), 1, patience)
+        .await
+        .unwrap();
+    assert_eq!((missing.rcode, missing.answers.len()), (3, 0));
+    let refused = client::ask(running.address, &name("other.test"), 1, patience)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, client::AskError::Refused { rcode: 5, .. }),
+        "{refused}"
+    );
+    running.server.stop();
+}
