@@ -1,11 +1,13 @@
 //! The command line's words.
 
 mod alerts;
+mod dns;
 mod edge;
 mod recovery;
 mod secrets;
 
 pub(crate) use alerts::AlertsCommand;
+pub(crate) use dns::DnsCommand;
 pub(crate) use edge::EdgeArguments;
 pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, RecoverFull};
 pub(crate) use secrets::{
@@ -197,6 +199,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Alerts: what fires, who looks after it, what is silenced, and whether the channels work.
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// DNS: the zone that is served, what the registrar must be told, and whether every answer is right.
+    #[command(subcommand)]
+    Dns(DnsCommand),
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -4,6 +4,7 @@ mod alerts;
 mod audit;
 mod backup;
 mod deploy;
+mod dns;
 mod doctor;
 mod down;
 mod edge;
@@ -78,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Release(command) => release::run(arguments, command),
         Command::Secrets(command) => secrets::run(arguments, command),
         Command::Alerts(command) => alerts::run(arguments, command),
+        Command::Dns(command) => dns::run(arguments, command),
         Command::Backup(command) => backup::run(arguments, command),
         Command::Recover(command) => recover::run(arguments, command),
         Command::Drill(given) => recover::drill(arguments, given),

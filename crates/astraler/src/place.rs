@@ -2,7 +2,7 @@
 
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_control::{Engines, Identities, Installation, Layout};
+use astraler_control::{Engines, Identities, Installation, Layout, Ports};
 use astraler_host::{file, lock, users};
 use astraler_manifest::{Config, Diagnostics, Manifest};
 use astraler_model::Identity;
@@ -194,6 +194,8 @@ pub(crate) fn prepare(place: &Place, config: &Config, http_port: Option<u16>) ->
     let program = own_program(&place.layout)?;
     let addresses = config.edge.listen_addresses.clone();
     let ports = crate::ports::allocate(&place.layout, http_port, config.edge.http_port, &addresses)?;
+    let dns = crate::ports::for_dns(&place.layout, &config.edge)?;
+    let ports = Ports { dns, ..ports };
     root_key(&place.layout, identities.daemon.as_ref())?;
     let installation = Installation {
         id: place.id.clone(),

@@ -6,6 +6,7 @@ use astraler_control::{Layout, Ports};
 use astraler_host::clock::{Clock, RealClock};
 use astraler_host::port::{self, PortTable};
 use astraler_host::{file, lock};
+use astraler_manifest::{Dns, Edge};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -71,11 +72,69 @@ pub(crate) fn allocate(
         redis_rest: port("redis_rest", 3079)?,
         postgres_shared: port("postgres_shared", 3432)?,
         postgres_production: port("postgres_production", 3433)?,
+        // Its own question: see `for_dns`.
+        dns: 0,
     };
     reserved.reserve(table.iter().map(|(_, port)| port), &layout.state);
     reserved.save(&registry)?;
     table.save(layout.port_table())?;
     Ok(ports)
+}
+
+/// The port of DNS: the one that the manifest names, which the world is told of; or, where it names none, the first from
+/// the usual one on that no other platform has. 0 is none.
+pub(crate) fn for_dns(layout: &Layout, edge: &Edge) -> Outcome<u16> {
+    let usual = Dns::default().port;
+    let free = |port: u16| {
+        let mut addresses = edge
+            .listen_addresses
+            .iter()
+            .map(|address| SocketAddr::new(*address, port));
+        addresses.all(|address| is_free_or_ours(layout, address) && is_free_or_ours_udp(layout, address))
+    };
+    let registry = registry_file(layout);
+    let _lock = lock::FileLock::wait(registry.with_extension("lock"), "port allocation")?;
+    let mut table = PortTable::load(layout.port_table())?;
+    let mut reserved = Reservations::load(&registry);
+    let mine = table.get("dns");
+    let port = match edge.dns.port {
+        0 => {
+            table.release("dns");
+            0
+        }
+        named if named != usual && free(named) => named,
+        named if named != usual => {
+            let message = format!("port {named} is taken by another process, or cannot be used");
+            return Err(Failure::new(Kind::Port, message).hint(
+                "stop that process (a resolver, often), or choose another edge.dns.port in astraler.toml",
+            ));
+        }
+        _ => mine
+            .into_iter()
+            .chain((0..TRIES).filter_map(|offset| usual.checked_add(offset)))
+            .filter(|port| mine == Some(*port) || table.iter().all(|(_, other)| other != *port))
+            .filter(|port| !reserved.by_another(*port, &layout.state))
+            .find(|port| free(*port))
+            .ok_or_else(|| {
+                Failure::new(
+                    Kind::Port,
+                    format!("no free port for DNS in the {TRIES} from {usual} on"),
+                )
+            })?,
+    };
+    if port != 0 {
+        table.set("dns", port);
+    }
+    reserved.reserve(table.iter().map(|(_, port)| port), &layout.state);
+    reserved.save(&registry)?;
+    table.save(layout.port_table())?;
+    Ok(port)
+}
+
+fn is_free_or_ours_udp(layout: &Layout, address: SocketAddr) -> bool {
+    port::is_free_udp(address)
+        || port::udp_holder(address)
+            .is_some_and(|holder| holder.command.contains(&*layout.state.to_string_lossy()))
 }
 
 /// Nobody listens there, or a process of this platform does.
@@ -240,5 +299,31 @@ mod tests {
         assert_ne!(second.s3, first.s3);
         assert_eq!(second.redis_rest, first.redis_rest);
         drop(taken);
+    }
+
+    #[test]
+    fn the_port_of_dns_is_a_wish_until_the_manifest_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, two) = (layout(root.path(), "one"), layout(root.path(), "two"));
+        let dns = |layout: &Layout, port: u16| {
+            let mut edge = Edge {
+                listen_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+                ..Edge::default()
+            };
+            edge.dns.port = port;
+            for_dns(layout, &edge)
+        };
+        let usual = Dns::default().port;
+        let first = dns(&one, usual).unwrap();
+        assert!(first >= usual);
+        assert_ne!(dns(&two, usual).unwrap(), first, "also while neither listens");
+        assert_eq!(dns(&one, usual).unwrap(), first);
+        let taken = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let named = taken.local_addr().unwrap().port();
+        let refused = dns(&one, named).unwrap_err().to_string();
+        assert!(refused.contains(&format!("port {named} is taken")), "{refused}");
+        drop(taken);
+        assert_eq!(dns(&one, named).unwrap(), named);
+        assert_eq!(dns(&one, 0).unwrap(), 0);
     }
 }

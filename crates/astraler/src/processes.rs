@@ -75,6 +75,10 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
     let http = all_tcp(&mut listeners, "http-")?;
     let https = all_tcp(&mut listeners, "https-")?;
     let control = listeners.take_unix("status")?;
+    let (dns_udp, dns_tcp) = (
+        all_udp(&mut listeners, "dns-udp-")?,
+        all_tcp(&mut listeners, "dns-tcp-")?,
+    );
     // For what is no request: those have threads of their own.
     runtime(1)?.block_on(async move {
         let snapshot = snapshot::watch_within(installation.layout.snapshot("edge"), FIRST_SNAPSHOT).await?;
@@ -92,8 +96,20 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
             },
             control: Some(control),
         };
+        // On threads of its own: a flood of queries takes no request's turn.
+        let dns = match dns_udp.is_empty() {
+            true => None,
+            false => Some(astraler_dns::start(astraler_dns::Config {
+                udp: dns_udp,
+                tcp: dns_tcp,
+                snapshot: snapshot::watch_within(installation.layout.snapshot("dns"), FIRST_SNAPSHOT).await?,
+            })?),
+        };
         activation::notify_ready()?;
         astraler_edge::run(config, terminated()).await?;
+        if let Some(dns) = dns {
+            dns.stop();
+        }
         Ok(())
     })
 }
@@ -166,6 +182,14 @@ fn unix(listeners: &mut Listeners, name: &str) -> Outcome<tokio::net::UnixListen
 
 fn tcp(listeners: &mut Listeners, name: &str) -> Outcome<tokio::net::TcpListener> {
     Ok(tokio::net::TcpListener::from_std(listeners.take_tcp(name)?)?)
+}
+
+/// Those whose names begin so.
+fn all_udp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::UdpSocket>> {
+    let names = listeners.names().filter(|name| name.starts_with(kind));
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let all = names.iter().map(|name| listeners.take_udp(name));
+    Ok(all.collect::<Result<_, _>>()?)
 }
 
 /// Those whose names begin so.

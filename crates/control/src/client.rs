@@ -277,6 +277,27 @@ impl AdminClient {
         Ok(())
     }
 
+    /// The zone.
+    pub async fn dns(&self) -> Result<crate::DnsReport, ClientError> {
+        self.read("/v1/dns").await
+    }
+
+    /// Whether it is served as it should be.
+    pub async fn dns_check(&self) -> Result<crate::DnsCheckReport, ClientError> {
+        self.read("/v1/dns/check").await
+    }
+
+    /// Serves a proof for a certificate authority, or takes it away.
+    pub async fn dns_challenge(&self, host: &str, value: &str, remove: bool) -> Result<(), ClientError> {
+        let request = crate::dns::ChallengeRequest {
+            host: host.to_owned(),
+            value: value.to_owned(),
+            remove,
+        };
+        let _: serde_json::Value = self.post("/v1/dns/challenges", &request).await?;
+        Ok(())
+    }
+
     /// How backups stand.
     pub async fn backup_status(&self) -> Result<crate::BackupReport, ClientError> {
         self.read("/v1/backups").await

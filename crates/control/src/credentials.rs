@@ -81,6 +81,11 @@ impl Credentials {
         self.get_or_create(PLATFORM, "postgres-golden", generate_password)
     }
 
+    /// The key that signs the zone; `fresh` becomes it where there is none.
+    pub(crate) fn dns_signing_key(&self, name: &str, fresh: String) -> Result<Secret, CredentialError> {
+        self.get_or_create(PLATFORM, name, || Secret::new(fresh))
+    }
+
     /// Deletes the key of an environment and with it all its secrets.
     pub(crate) fn forget(&self, environment: Environment) -> Result<(), CredentialError> {
         let mut vault = self.vault();

@@ -135,6 +135,7 @@ pub async fn run(
     tokio::spawn(crate::recover::drill::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::config_git::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::replicas::keep(Arc::clone(&daemon)));
+    tokio::spawn(crate::dns::keep(Arc::clone(&daemon)));
     tokio::spawn(wake::serve(Arc::clone(&daemon), wake));
     astraler_host::activation::notify_ready().map_err(DaemonError::Ready)?;
     tokio::select! {

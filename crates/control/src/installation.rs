@@ -116,6 +116,9 @@ pub struct Ports {
     pub postgres_shared: u16,
     /// PostgreSQL: production.
     pub postgres_production: u16,
+    /// DNS, at the addresses of the edge, UDP and TCP. 0 is none; a record of an older version has none.
+    #[serde(default)]
+    pub dns: u16,
 }
 
 /// The file that describes the installation cannot be read.
@@ -318,6 +321,10 @@ impl Layout {
             .join("redis")
             .join(environment.to_string())
             .join("redis.sock")
+    }
+    /// Keys that sign zones and that secondaries have: the edge reads them.
+    pub fn dns_keys(&self) -> PathBuf {
+        self.runtime.join("dns")
     }
     /// Secrets on their way to a unit.
     pub fn secret(&self, name: &str) -> PathBuf {

@@ -18,6 +18,7 @@ mod config_git;
 mod credentials;
 mod daemon;
 mod deploy;
+mod dns;
 mod drain;
 mod engines;
 mod gates;
@@ -58,6 +59,7 @@ pub use backups::{ArchiveStanding, BackupReport, BackupStanding, ClusterBackups,
 pub use client::{AdminClient, ClientError};
 pub use config_git::ConfigGitReport;
 pub use daemon::{DaemonError, Listening, run};
+pub use dns::{DnsCheckReport, DnsReport, Missing};
 pub use engines::POSTGRES_VERSIONS;
 pub use gates::{GateStanding, Standing};
 pub use installation::{Engines, Identities, Installation, InstallationError, Layout, Ports};

@@ -37,6 +37,8 @@ pub(crate) struct Platform {
     pub(crate) golden: crate::preview::Golden,
     /// Backups: made by one at a time.
     pub(crate) backups: crate::backups::Backups,
+    /// DNS: proofs, and what is known of names outside.
+    pub(crate) dns: crate::dns::Dns,
     pub(crate) store: Arc<Store>,
     version: AtomicU64,
 }
@@ -81,6 +83,7 @@ impl Platform {
             publishing: Mutex::default(),
             golden: crate::preview::Golden::default(),
             backups: crate::backups::Backups::default(),
+            dns: crate::dns::Dns::default(),
             credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
             supervisor,
             machine: machine(),
@@ -615,6 +618,7 @@ impl Platform {
                 redis_rest: 3079,
                 postgres_shared: 3432,
                 postgres_production: 3433,
+                dns: 0,
             },
             listen_addresses: vec![],
             engines: Engines::default(),

@@ -8,7 +8,7 @@ use crate::words::Application;
 use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
-    BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, EdgeSnapshot,
+    BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot, EdgeSnapshot,
     Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route,
     S3Credential, SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
 };
@@ -98,6 +98,8 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
 /// Publishes routes to the edge and waits until it uses them.
 pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
     let version = write_edge(platform).await?;
+    // What is deployed may have another manifest.
+    crate::dns::wake(platform);
     confirm(platform, "edge", version).await
 }
 
@@ -294,6 +296,11 @@ pub(crate) fn first(platform: &Platform) -> Result<(), PublishError> {
         let group = identities.edge.as_ref().map(|identity| identity.gid);
         snapshot::publish(layout.snapshot("edge"), &EdgeSnapshot::default(), 0o640, group)
             .map_err(|source| PublishError::Write { role: "edge", source })?;
+    }
+    if !layout.snapshot("dns").exists() {
+        let group = identities.edge.as_ref().map(|identity| identity.gid);
+        snapshot::publish(layout.snapshot("dns"), &DnsSnapshot::default(), 0o640, group)
+            .map_err(|source| PublishError::Write { role: "dns", source })?;
     }
     if !layout.snapshot("data").exists() {
         let group = identities.data.as_ref().map(|identity| identity.gid);

@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 const READY_TIMEOUT_MS: u64 = 20_000;
+/// Threads that answer DNS at one address.
+const MAX_DNS_SHARES: u16 = 4;
 
 /// The control process. Its successor finds everything in the store and in `keep`.
 pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
@@ -48,6 +50,7 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
             )
         })
         .collect();
+    listeners.extend(dns_listeners(installation));
     let daemon = Installation::group(installation.identities.daemon.as_ref());
     listeners.push(unix("status", layout.status_socket("edge"), 0o660, daemon));
     let mut unit = process(
@@ -67,6 +70,27 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
     }
     unit.limits.open_files = Some(65_536);
     Ok(unit)
+}
+
+/// UDP and TCP at each address; for UDP a socket for each thread that answers.
+fn dns_listeners(installation: &Installation) -> Vec<Listener> {
+    let port = installation.ports.dns;
+    if port == 0 {
+        return vec![];
+    }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shares = u16::try_from(threads).unwrap_or(u16::MAX).min(MAX_DNS_SHARES);
+    let mut listeners = Vec::new();
+    for (index, address) in installation.listen_addresses.iter().enumerate() {
+        let address = SocketAddr::new(*address, port);
+        listeners.push(tcp(&format!("dns-tcp-{index}"), address));
+        listeners.extend((0..shares).map(|share| Listener {
+            name: format!("dns-udp-{index}-{share}"),
+            address: ListenAddress::Udp { address, share },
+            backlog: 1,
+        }));
+    }
+    listeners
 }
 
 /// The role that holds the data credentials.

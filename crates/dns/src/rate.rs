@@ -21,7 +21,7 @@ const V6_BITS: u32 = 56;
 /// Locks, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
 /// Groups of entries in a shard; in each the oldest makes room.
-const GROUPS: usize = 256;
+const GROUPS: usize = 64;
 const WAYS: usize = 4;
 
 /// What happens to an answer.
@@ -35,7 +35,7 @@ pub(crate) enum Verdict {
     Drop,
 }
 
-/// What was sent to whom. Bounded: 65,536 entries of 24 bytes.
+/// What was sent to whom. Bounded: 16,384 entries, half a megabyte.
 #[derive(Debug)]
 pub(crate) struct Table {
     shards: Box<[Mutex<Box<[Entry]>>]>,

@@ -47,7 +47,7 @@ Workers have it from the next deployment on, jobs from the next run on.")]
         name: String,
         #[command(flatten)]
         place: Place,
-        /// A worker's name, or `pipeline`; for `--env platform`, alerts or backups.
+        /// A worker's name, or `pipeline`; for `--env platform`, alerts, backups or dns.
         #[arg(long, value_name = "SERVICE")]
         to: String,
         #[command(flatten)]

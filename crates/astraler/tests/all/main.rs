@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod deploy;
 mod disk;
+mod dns;
 mod docs;
 mod edge;
 mod faults;

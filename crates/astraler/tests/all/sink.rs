@@ -108,6 +108,11 @@ pub(crate) fn smtp(stream: TcpStream, away: bool) -> Option<String> {
 /// Keeps a secret of the platform and grants it to alerts.
 #[track_caller]
 pub(crate) fn give(platform: &Platform, name: &str, value: &str) {
+    give_to(platform, name, value, "alerts");
+}
+
+/// Sets a secret of the platform, and grants it to one of its services.
+pub(crate) fn give_to(platform: &Platform, name: &str, value: &str, service: &str) {
     let mut child = platform
         .command(&["secrets", "set", name, "--env", "platform"])
         .stdin(Stdio::piped())
@@ -121,7 +126,7 @@ pub(crate) fn give(platform: &Platform, name: &str, value: &str) {
         String::from_utf8_lossy(&output.stderr)
     );
     platform
-        .run(&["secrets", "grant", name, "--env", "platform", "--to", "alerts"])
+        .run(&["secrets", "grant", name, "--env", "platform", "--to", service])
         .unwrap()
         .ok();
 }

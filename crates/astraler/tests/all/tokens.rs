@@ -46,6 +46,13 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/mask", "{}"),
     ("GET", "/metrics", "{}"),
     ("GET", "/v1/metrics", "{}"),
+    ("GET", "/v1/dns", "{}"),
+    ("GET", "/v1/dns/check", "{}"),
+    (
+        "POST",
+        "/v1/dns/challenges",
+        r#"{"host":"app.shop.example","value":"x"}"#,
+    ),
     ("GET", "/v1/alerts", "{}"),
     ("POST", "/v1/alerts/1/acknowledge", "{}"),
     ("POST", "/v1/alerts/silences", "{}"),

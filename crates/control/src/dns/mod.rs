@@ -7,6 +7,7 @@ pub(crate) mod api;
 mod report;
 mod zone;
 
+pub(crate) use api::ChallengeRequest;
 pub use report::{DnsCheckReport, DnsReport, Missing};
 
 use crate::credentials::CredentialError;
@@ -112,7 +113,9 @@ pub(crate) fn can_prove(platform: &Platform, host: &str) -> bool {
 /// Serves a proof (ACME DNS-01) for a host; returns when it is there for everybody.
 pub(crate) async fn present(platform: &Platform, host: &str, value: &str) -> Result<(), DnsError> {
     let not_ours = || DnsError::NotOurs(host.to_owned());
-    let name = challenge_name(host).filter(|_| can_prove(platform, host)).ok_or_else(not_ours)?;
+    let name = challenge_name(host)
+        .filter(|_| can_prove(platform, host))
+        .ok_or_else(not_ours)?;
     {
         let mut challenges = lock(&platform.dns.challenges);
         if challenges.values().map(BTreeSet::len).sum::<usize>() >= MAX_CHALLENGES {
@@ -142,7 +145,9 @@ pub(crate) async fn withdraw(platform: &Platform, host: &str, value: &str) -> Re
 fn own_address(platform: &Platform) -> SocketAddr {
     let listening = platform.installation.listen_addresses.iter().copied();
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let address = listening.filter(|address| !address.is_unspecified()).min_by_key(|address| !address.is_loopback());
+    let address = listening
+        .filter(|address| !address.is_unspecified())
+        .min_by_key(|address| !address.is_loopback());
     SocketAddr::new(address.unwrap_or(loopback), platform.installation.ports.dns)
 }
 
@@ -178,17 +183,34 @@ pub(crate) async fn publish(platform: &Platform) -> Result<(), DnsError> {
     for zone in &mut wanted.zones {
         let before = published.zones.iter().find(|before| before.origin == zone.origin);
         zone.serial = match before {
-            Some(before) if *before == (DnsZone { serial: before.serial, ..zone.clone() }) => before.serial,
+            Some(before)
+                if *before
+                    == (DnsZone {
+                        serial: before.serial,
+                        ..zone.clone()
+                    }) =>
+            {
+                before.serial
+            }
             Some(before) => later(before.serial),
             None => now_s(),
         };
     }
     let version = published.version;
-    if (DnsSnapshot { version, ..wanted.clone() }) == published {
+    if (DnsSnapshot {
+        version,
+        ..wanted.clone()
+    }) == published
+    {
         return Ok(());
     }
     let version = platform.next_version();
-    let group = platform.installation.identities.edge.as_ref().map(|identity| identity.gid);
+    let group = platform
+        .installation
+        .identities
+        .edge
+        .as_ref()
+        .map(|identity| identity.gid);
     snapshot::publish(&path, &DnsSnapshot { version, ..wanted }, 0o640, group)?;
     Ok(())
 }
@@ -196,7 +218,11 @@ pub(crate) async fn publish(platform: &Platform) -> Result<(), DnsError> {
 /// A serial after this one: the time, where that is later.
 fn later(serial: u32) -> u32 {
     let (now, next) = (now_s(), serial.wrapping_add(1));
-    if now.wrapping_sub(next) as i32 > 0 { now } else { next }
+    if now.wrapping_sub(next) as i32 > 0 {
+        now
+    } else {
+        next
+    }
 }
 
 fn now_s() -> u32 {
@@ -207,7 +233,8 @@ fn now_s() -> u32 {
 fn governing(platform: &Platform) -> Result<Option<Config>, PlatformError> {
     let live = platform.live()?;
     let first = live.iter().next();
-    let config = first.map(|(environment, (_, application))| platform.governing(*environment, application, |_| true));
+    let config =
+        first.map(|(environment, (_, application))| platform.governing(*environment, application, |_| true));
     config.transpose()
 }
 
@@ -221,14 +248,20 @@ fn wanted(platform: &Platform, published: &DnsSnapshot) -> Result<DnsSnapshot, D
         return Ok(off);
     };
     let Ok(origin) = config.domain.parse::<DnsName>() else {
-        tracing::warn!(domain = config.domain, "the domain is no name in DNS: no zone is served");
+        tracing::warn!(
+            domain = config.domain,
+            "the domain is no name in DNS: no zone is served"
+        );
         return Ok(off);
     };
     let dns = &config.edge.dns;
     let mut records = zone::records(&config, &origin, &platform.installation.listen_addresses);
     let before = published.zones.iter().find(|zone| zone.origin == origin);
     records = flatten::flatten(&origin, &records, &found(platform, &origin, &records, before));
-    for (name, values) in lock(&platform.dns.challenges).iter().filter(|(name, _)| name.is_at_or_below(&origin)) {
+    for (name, values) in lock(&platform.dns.challenges)
+        .iter()
+        .filter(|(name, _)| name.is_at_or_below(&origin))
+    {
         records.extend(values.iter().map(|value| DnsRecord {
             name: name.clone(),
             ttl_s: CHALLENGE_TTL_S,
@@ -237,13 +270,19 @@ fn wanted(platform: &Platform, published: &DnsSnapshot) -> Result<DnsSnapshot, D
     }
     let server = zone::name_servers(&config, &origin).into_iter().next();
     let contact = dns.contact.as_deref().and_then(astraler_manifest::mailbox);
-    let notify = dns.secondaries.iter().flat_map(|secondary| &secondary.notify).map(|server| server.0);
+    let notify = dns
+        .secondaries
+        .iter()
+        .flat_map(|secondary| &secondary.notify)
+        .map(|server| server.0);
     Ok(DnsSnapshot {
         version: 0,
         zones: vec![DnsZone {
             serial: 0,
             primary: server.unwrap_or_else(|| origin.clone()),
-            contact: contact.or_else(|| origin.child(b"hostmaster")).unwrap_or_else(|| origin.clone()),
+            contact: contact
+                .or_else(|| origin.child(b"hostmaster"))
+                .unwrap_or_else(|| origin.clone()),
             negative_ttl_s: dns.negative_ttl_s,
             records,
             signing_key: dns.dnssec.then(|| signing_key(platform)).transpose()?,
@@ -259,13 +298,24 @@ fn wanted(platform: &Platform, published: &DnsSnapshot) -> Result<DnsSnapshot, D
 }
 
 /// Addresses of the names outside that aliases lead to: as they were found last, also by a daemon before this one.
-fn found(platform: &Platform, origin: &DnsName, records: &[DnsRecord], before: Option<&DnsZone>) -> Addresses {
+fn found(
+    platform: &Platform,
+    origin: &DnsName,
+    records: &[DnsRecord],
+    before: Option<&DnsZone>,
+) -> Addresses {
     let known = lock(&platform.dns.found);
-    let mut found: Addresses = known.iter().map(|(name, known)| (name.clone(), (known.addresses.clone(), known.ttl_s))).collect();
+    let mut found: Addresses = known
+        .iter()
+        .map(|(name, known)| (name.clone(), (known.addresses.clone(), known.ttl_s)))
+        .collect();
     for record in records {
         for target in flatten::outside(origin, std::slice::from_ref(record)) {
             found.entry(target).or_insert_with(|| {
-                let same = before.into_iter().flat_map(|zone| &zone.records).filter(|other| other.name == record.name);
+                let same = before
+                    .into_iter()
+                    .flat_map(|zone| &zone.records)
+                    .filter(|other| other.name == record.name);
                 let addresses = same.filter_map(|other| match other.data {
                     DnsData::A(address) => Some(IpAddr::from(address)),
                     DnsData::Aaaa(address) => Some(IpAddr::from(address)),
@@ -328,7 +378,12 @@ fn folder(platform: &Platform) -> PathBuf {
 
 /// Writes a file that the edge may read, and nobody else.
 fn hand_over(platform: &Platform, name: &str, bytes: &[u8]) -> Result<PathBuf, DnsError> {
-    let group = platform.installation.identities.edge.as_ref().map(|identity| identity.gid);
+    let group = platform
+        .installation
+        .identities
+        .edge
+        .as_ref()
+        .map(|identity| identity.gid);
     let folder = folder(platform);
     let mode = if group.is_some() { 0o750 } else { 0o700 };
     file::make_dir(&folder, mode, None, group)?;
@@ -345,7 +400,10 @@ pub(crate) async fn keep(daemon: Arc<Daemon>) {
     loop {
         let next = ask_for_aliases(platform).await;
         if let Err(error) = publish(platform).await {
-            tracing::warn!(error = chain(&error), "what DNS should serve is not published; trying again");
+            tracing::warn!(
+                error = chain(&error),
+                "what DNS should serve is not published; trying again"
+            );
         }
         tokio::select! {
             () = platform.dns.wake.notified() => {}
@@ -368,7 +426,10 @@ async fn ask_for_aliases(platform: &Platform) -> Duration {
         return LOOK_EVERY;
     };
     let records = config.edge.dns.records(&origin);
-    let names: BTreeSet<DnsName> = flatten::outside(&origin, &records).into_iter().take(MAX_ALIASES).collect();
+    let names: BTreeSet<DnsName> = flatten::outside(&origin, &records)
+        .into_iter()
+        .take(MAX_ALIASES)
+        .collect();
     lock(&platform.dns.found).retain(|name, _| names.contains(name));
     let mut next = LOOK_EVERY;
     for name in names {
@@ -384,11 +445,20 @@ async fn ask_for_aliases(platform: &Platform) -> Duration {
             Ok((addresses, ttl_s)) if !addresses.is_empty() => {
                 let ttl_s = ttl_s.clamp(*ALIAS_S.start(), *ALIAS_S.end());
                 let due = now + Duration::from_secs(ttl_s.into());
-                found.insert(name, Known { addresses, ttl_s, due });
+                found.insert(
+                    name,
+                    Known {
+                        addresses,
+                        ttl_s,
+                        due,
+                    },
+                );
                 next = next.min(Duration::from_secs(ttl_s.into()));
             }
             failed => {
-                let error = failed.err().map_or_else(|| "it has no address".to_owned(), |error| chain(&error));
+                let error = failed
+                    .err()
+                    .map_or_else(|| "it has no address".to_owned(), |error| chain(&error));
                 tracing::warn!(%name, error, "the addresses behind an alias stay as they were");
                 if let Some(known) = found.get_mut(&name) {
                     known.due = now + AGAIN;
@@ -408,7 +478,10 @@ mod tests {
     fn a_proof_is_looked_for_below_its_host() {
         let name = |host| challenge_name(host).unwrap().to_string();
         assert_eq!(name("app.shop.example"), "_acme-challenge.app.shop.example.");
-        assert_eq!(name("*.preview.shop.example"), "_acme-challenge.preview.shop.example.");
+        assert_eq!(
+            name("*.preview.shop.example"),
+            "_acme-challenge.preview.shop.example."
+        );
         assert_eq!(challenge_name("a..b"), None);
     }
 

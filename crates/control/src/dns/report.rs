@@ -69,7 +69,8 @@ pub struct Missing {
 fn published(platform: &Platform) -> Result<DnsZone, DnsError> {
     let published: Option<DnsSnapshot> = read(&platform.installation.layout.snapshot("dns"));
     let zone = published.and_then(|snapshot| snapshot.zones.into_iter().next());
-    zone.filter(|_| platform.installation.ports.dns != 0).ok_or(DnsError::Off)
+    zone.filter(|_| platform.installation.ports.dns != 0)
+        .ok_or(DnsError::Off)
 }
 
 /// The zone.
@@ -95,7 +96,11 @@ fn delegation(zone: &DnsZone) -> Result<Option<String>, DnsError> {
         return Ok(None);
     };
     let key = astraler_dns::SigningKey::load(path)?;
-    Ok(Some(format!("{} IN DS {}", zone.origin, key.delegation(&zone.origin))))
+    Ok(Some(format!(
+        "{} IN DS {}",
+        zone.origin,
+        key.delegation(&zone.origin)
+    )))
 }
 
 /// Name servers, their addresses where only the parent can say them, and the DS record.
@@ -127,13 +132,22 @@ fn hints(platform: &Platform) -> Result<Vec<String>, DnsError> {
     if let Some(config) = governing(platform)? {
         let is_inside = |address: &IpAddr| match address {
             IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_unspecified(),
-            IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unspecified(),
+            IpAddr::V6(address) => {
+                address.is_loopback() || address.is_unique_local() || address.is_unspecified()
+            }
         };
         let addresses = zone::addresses(&config, &platform.installation.listen_addresses);
         if addresses.iter().all(is_inside) {
-            hints.push("the zone's addresses cannot be reached from outside: set edge.dns.addresses".to_owned());
+            hints.push(
+                "the zone's addresses cannot be reached from outside: set edge.dns.addresses".to_owned(),
+            );
         }
-        if platform.installation.listen_addresses.iter().all(IpAddr::is_loopback) {
+        if platform
+            .installation
+            .listen_addresses
+            .iter()
+            .all(IpAddr::is_loopback)
+        {
             hints.push("the edge listens on loopback alone: set edge.listen_addresses".to_owned());
         }
     }
@@ -149,21 +163,29 @@ pub(super) async fn check(platform: &Platform) -> Result<DnsCheckReport, DnsErro
         if let Some(kind) = record.data.kind()
             && !is_delegated(&zone, record)
         {
-            wanted.entry((record.name.clone(), kind)).or_default().push(record);
+            wanted
+                .entry((record.name.clone(), kind))
+                .or_default()
+                .push(record);
         }
     }
     let mut wrong = Vec::new();
     let mut asked = 0;
     for ((name, kind), records) in wanted {
-        let question = match name.labels().next() {
-            Some(b"*") => name.parent().and_then(|parent| parent.child(PROBE)).unwrap_or(name),
-            _ => name,
-        };
+        let is_wildcard = name.labels().next() == Some(b"*".as_slice());
+        let probe = name
+            .parent()
+            .filter(|_| is_wildcard)
+            .and_then(|parent| parent.child(PROBE));
+        let question = probe.unwrap_or(name);
         let expected: BTreeSet<Vec<u8>> = records.iter().filter_map(|record| record.data.wire()).collect();
         asked += 1;
         let found = match client::ask(server, &question, kind, PATIENCE).await {
             Ok(reply) => {
-                let same = reply.answers.into_iter().filter(|answer| answer.kind == kind && answer.name == question);
+                let same = reply
+                    .answers
+                    .into_iter()
+                    .filter(|answer| answer.kind == kind && answer.name == question);
                 let found: BTreeSet<Vec<u8>> = same.map(|answer| answer.data).collect();
                 match found == expected {
                     true => continue,
@@ -173,7 +195,9 @@ pub(super) async fn check(platform: &Platform) -> Result<DnsCheckReport, DnsErro
             Err(error) => crate::words::chain(&error),
         };
         if wrong.len() < MAX_TOLD {
-            let kind = records.first().map_or_else(String::new, |record| record.data.type_name());
+            let kind = records
+                .first()
+                .map_or_else(String::new, |record| record.data.type_name());
             wrong.push(Missing {
                 question: format!("{question} {kind}"),
                 expected: records.iter().map(|record| record.data.to_string()).collect(),

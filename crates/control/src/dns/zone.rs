@@ -17,13 +17,23 @@ fn is_address(data: &DnsData) -> bool {
 pub(super) fn addresses(config: &Config, listening: &[IpAddr]) -> Vec<IpAddr> {
     match config.edge.dns.addresses.is_empty() {
         false => config.edge.dns.addresses.clone(),
-        true => listening.iter().copied().filter(|address| !address.is_unspecified()).collect(),
+        true => listening
+            .iter()
+            .copied()
+            .filter(|address| !address.is_unspecified())
+            .collect(),
     }
 }
 
 /// Names of the zone's servers.
 pub(super) fn name_servers(config: &Config, domain: &DnsName) -> Vec<DnsName> {
-    let named: Vec<DnsName> = config.edge.dns.name_servers.iter().filter_map(|name| name.parse().ok()).collect();
+    let named: Vec<DnsName> = config
+        .edge
+        .dns
+        .name_servers
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
     match named.is_empty() {
         false => named,
         true => domain.child(b"ns1").into_iter().collect(),
@@ -43,7 +53,9 @@ pub(super) fn records(config: &Config, domain: &DnsName, listening: &[IpAddr]) -
             data,
         });
     };
-    let has = |name: &DnsName, of: &dyn Fn(&DnsData) -> bool| own.iter().any(|record| record.name == *name && of(&record.data));
+    let has = |name: &DnsName, of: &dyn Fn(&DnsData) -> bool| {
+        own.iter().any(|record| record.name == *name && of(&record.data))
+    };
     if !has(domain, &|data| matches!(data, DnsData::Ns(_))) {
         for server in name_servers(config, domain) {
             add(domain, DnsData::Ns(server));
@@ -71,9 +83,18 @@ pub(super) fn records(config: &Config, domain: &DnsName, listening: &[IpAddr]) -
 /// Names that lead to the platform: the apex, the hosts of the environments, every preview, the zone's own servers.
 fn hosts(config: &Config, domain: &DnsName) -> BTreeSet<DnsName> {
     let mut hosts = BTreeSet::from([domain.clone()]);
-    for environment in [Environment::Development, Environment::Staging, Environment::Production] {
+    for environment in [
+        Environment::Development,
+        Environment::Staging,
+        Environment::Production,
+    ] {
         let usual = environment.domain_hosts(&config.domain);
-        hosts.extend(usual.iter().chain(config.hosts(environment)).filter_map(|host| host.parse().ok()));
+        hosts.extend(
+            usual
+                .iter()
+                .chain(config.hosts(environment))
+                .filter_map(|host| host.parse().ok()),
+        );
     }
     hosts.extend(domain.child(b"preview").and_then(|preview| preview.child(b"*")));
     for pattern in config.hosts(Environment::Preview(1)) {
@@ -106,7 +127,10 @@ mod tests {
         let config = astraler_manifest::parse("astraler.toml", &text).unwrap();
         let domain = config.domain.parse().unwrap();
         let listening = ["127.0.0.1".parse().unwrap(), "0.0.0.0".parse().unwrap()];
-        let mut lines: Vec<String> = records(&config, &domain, &listening).iter().map(ToString::to_string).collect();
+        let mut lines: Vec<String> = records(&config, &domain, &listening)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         lines.sort();
         lines
     }

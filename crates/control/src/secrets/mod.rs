@@ -26,7 +26,7 @@ use serde_json::json;
 /// The service that stands for jobs of the pipeline.
 pub(crate) const PIPELINE: &str = "pipeline";
 /// Services that secrets of the platform itself are for.
-const PLATFORM_SERVICES: [&str; 2] = ["alerts", "backups"];
+const PLATFORM_SERVICES: [&str; 3] = ["alerts", "backups", crate::dns::SERVICE];
 const MAX_NAME: usize = 64;
 const MAX_SERVICE: usize = 40;
 /// GitHub's own bound.
@@ -164,6 +164,10 @@ impl Platform {
             }
         };
         drop(vault);
+        if place == SecretPlace::Platform {
+            // A secondary may have another key from now on.
+            crate::dns::wake(self);
+        }
         let grants = present.map(|present| present.grants).unwrap_or_default();
         Ok(SecretSet {
             name: name.to_owned(),
@@ -240,6 +244,7 @@ impl Platform {
             StoreError::NotFound { .. } => unknown(),
             error => error.into(),
         })?;
+        crate::dns::wake(self);
         self.granted(place, name, service, changed)
     }
 
@@ -373,7 +378,7 @@ fn check_service(place: SecretPlace, service: &str) -> Result<(), SecretError> {
     if place == SecretPlace::Platform {
         return match PLATFORM_SERVICES.contains(&service) {
             true => Ok(()),
-            false => refused("expected alerts or backups"),
+            false => refused("expected alerts, backups or dns"),
         };
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -17,7 +17,7 @@ pub enum SecretPlace {
     Staging,
     /// The environment of that name.
     Production,
-    /// No environment: what alerts and backups need.
+    /// No environment: what alerts, backups and DNS need.
     Platform,
 }
 

@@ -80,7 +80,7 @@ fn each_record_of_a_zone_is_checked_where_it_stands() {
             "7: `mail.example.net` has no dot at its end, so it would mean mail.example.net.shop.example.",
             "8: blog.shop.example. has a CNAME record and others",
             "10: the addresses of lb.example.net. must be asked for",
-            "13: `192.0.2.0/33` is no network: expected an address with a prefix length, such as 192.0.2.0/24 or 2001:db8::/32",
+            "13: \"192.0.2.0/33\" has a prefix of more than 32 bits",
             "14: `ns..x` has an empty label",
             "15: \"nobody\" is no mail address",
             "16: \"here\" is no address of a DNS server",

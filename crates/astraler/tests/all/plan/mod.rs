@@ -52,7 +52,7 @@ fn actions(plan: &Value) -> Vec<String> {
 }
 
 /// What engines, the records' keeper and the committer of the configuration write by themselves.
-const BACKGROUND: [&str; 4] = ["data", "logs", "signal", "@configuration.git"];
+const BACKGROUND: [&str; 5] = ["data", "logs", "signal", "@configuration.git", "dns.json"];
 
 /// Digests of all that the platform keeps, but for [`BACKGROUND`].
 fn state(platform: &Platform) -> BTreeMap<PathBuf, String> {
