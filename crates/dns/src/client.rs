@@ -86,7 +86,30 @@ pub async fn ask(
             .map_err(|_| silent(io::ErrorKind::TimedOut.into()))?
             .map_err(silent)?;
     }
-    let reply = read(&answer, &query).ok_or(AskError::Invalid { server })?;
+    valid(server, &answer, &query)
+}
+
+/// [`ask`] over TCP alone, where nobody limits how often.
+///
+/// # Errors
+/// See [`AskError`].
+pub async fn ask_over_tcp(
+    server: SocketAddr,
+    name: &DnsName,
+    wanted: u16,
+    patience: Duration,
+) -> Result<Reply, AskError> {
+    let query = question(rand::random(), 0, name, wanted);
+    let silent = |source| AskError::Silent { server, source };
+    let answer = tokio::time::timeout(patience, tcp(server, &query))
+        .await
+        .map_err(|_| silent(io::ErrorKind::TimedOut.into()))?
+        .map_err(silent)?;
+    valid(server, &answer, &query)
+}
+
+fn valid(server: SocketAddr, answer: &[u8], query: &[u8]) -> Result<Reply, AskError> {
+    let reply = read(answer, query).ok_or(AskError::Invalid { server })?;
     match reply.rcode {
         0 | 3 => Ok(reply),
         rcode => Err(AskError::Refused { server, rcode }),
@@ -123,12 +146,12 @@ pub async fn addresses(
     Ok((found, ttl_s))
 }
 
-/// The serial that a server has of a zone.
+/// The serial that a server has of a zone, over TCP.
 ///
 /// # Errors
 /// It does not answer, or has no such zone.
 pub async fn serial(server: SocketAddr, zone: &DnsName, patience: Duration) -> Result<u32, AskError> {
-    let reply = ask(server, zone, kind::SOA, patience).await?;
+    let reply = ask_over_tcp(server, zone, kind::SOA, patience).await?;
     let soa = reply.answers.iter().find(|record| record.kind == kind::SOA);
     let serial = soa.and_then(|soa| {
         let before = soa.data.len().checked_sub(20)?;

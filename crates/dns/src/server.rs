@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Answers that a thread remembers, and bytes of one.
-const CACHED: usize = 8_192;
-const CACHED_BYTES: usize = 4 << 10;
+const CACHED: usize = 2_048;
+const CACHED_BYTES: usize = 2 << 10;
 
 /// What is served: replaced as a whole.
 #[derive(Debug, Default)]

@@ -90,7 +90,7 @@ secondaries = [{{ key_name = "ns2.example.net", key_secret = "DNS_KEY", notify =
     platform.up(&["--env", "development"]).unwrap().ok();
     let run = |words: &str| platform.run(&words.split(' ').collect::<Vec<_>>()).unwrap();
     eventually("the zone is served", Duration::from_secs(10), || {
-        dig(port, "small.example A") == ["203.0.113.7"]
+        dig(port, "+tcp small.example A") == ["203.0.113.7"]
     });
 
     for (asked, expected) in [
@@ -162,8 +162,11 @@ secondaries = [{{ key_name = "ns2.example.net", key_secret = "DNS_KEY", notify =
         ["\"proof-1\""]
     );
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    let elsewhere = run("dns challenge app.elsewhere.example proof").out;
-    assert!(!elsewhere.contains("proof-1"));
+    assert_ne!(
+        run("dns challenge app.elsewhere.example proof").code,
+        0,
+        "not our zone"
+    );
 
     // A secondary: nothing without the key, the zone with it, and it is told about changes.
     let mut packet = [0; 512];
@@ -192,7 +195,7 @@ secondaries = [{{ key_name = "ns2.example.net", key_secret = "DNS_KEY", notify =
     );
     run("dns challenge app.small.example proof-1 --remove").ok();
     eventually("the proof is gone", Duration::from_secs(3), || {
-        dig(port, "_acme-challenge.app.small.example TXT").is_empty()
+        dig(port, "+tcp _acme-challenge.app.small.example TXT").is_empty()
     });
 
     // Six at once from one network: five answers, for the sixth nothing or "ask over TCP".

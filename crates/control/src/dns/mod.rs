@@ -129,6 +129,12 @@ pub(crate) async fn present(platform: &Platform, host: &str, value: &str) -> Res
 
 /// Takes a proof away.
 pub(crate) async fn withdraw(platform: &Platform, host: &str, value: &str) -> Result<(), DnsError> {
+    forget(platform, host, value);
+    publish(platform).await
+}
+
+/// Takes a proof away; it is gone soon.
+pub(crate) fn forget(platform: &Platform, host: &str, value: &str) {
     if let Some(name) = challenge_name(host) {
         let mut challenges = lock(&platform.dns.challenges);
         if let Some(values) = challenges.get_mut(&name) {
@@ -138,7 +144,7 @@ pub(crate) async fn withdraw(platform: &Platform, host: &str, value: &str) -> Re
             }
         }
     }
-    publish(platform).await
+    wake(platform);
 }
 
 /// Where our own server is asked.

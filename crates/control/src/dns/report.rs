@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PROBE: &[u8] = b"astraler-dns-check";
 /// Differences that are told one by one.
 const MAX_TOLD: usize = 50;
+const SOA: u16 = 6;
 const DNSKEY: u16 = 48;
 
 /// The zone as it is published.
@@ -180,7 +181,7 @@ pub(super) async fn check(platform: &Platform) -> Result<DnsCheckReport, DnsErro
         let question = probe.unwrap_or(name);
         let expected: BTreeSet<Vec<u8>> = records.iter().filter_map(|record| record.data.wire()).collect();
         asked += 1;
-        let found = match client::ask(server, &question, kind, PATIENCE).await {
+        let found = match client::ask_over_tcp(server, &question, kind, PATIENCE).await {
             Ok(reply) => {
                 let same = reply
                     .answers
@@ -205,10 +206,19 @@ pub(super) async fn check(platform: &Platform) -> Result<DnsCheckReport, DnsErro
             });
         }
     }
+    // The others go over TCP, where nobody limits how often; most of the world comes over UDP.
+    asked += 1;
+    if let Err(error) = client::ask(server, &zone.origin, SOA, PATIENCE).await {
+        wrong.push(Missing {
+            question: format!("{} SOA, over UDP", zone.origin),
+            expected: vec![],
+            found: crate::words::chain(&error),
+        });
+    }
     let ds = delegation(&zone)?;
     if zone.signing_key.is_some() {
         asked += 1;
-        let keys = client::ask(server, &zone.origin, DNSKEY, PATIENCE).await;
+        let keys = client::ask_over_tcp(server, &zone.origin, DNSKEY, PATIENCE).await;
         if !keys.is_ok_and(|reply| reply.answers.iter().any(|answer| answer.kind == DNSKEY)) {
             wrong.push(Missing {
                 question: format!("{} DNSKEY", zone.origin),

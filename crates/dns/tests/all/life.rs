@@ -98,3 +98,17 @@ fn it_serves_on_when_nobody_publishes_any_more() {
         "it ends when it is told to"
     );
 }
+
+#[test]
+fn who_asks_one_of_many_addresses_is_answered_from_it() {
+    let running = crate::support::run_on("0.0.0.0", RECORDS);
+    for address in ["127.0.0.1", "127.0.0.2"] {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        // A connected socket takes nothing from another address.
+        socket.connect((address, running.address.port())).unwrap();
+        socket.send(&query("app.shop.test", 1)).unwrap();
+        assert!(socket.recv(&mut [0; 512]).is_ok(), "{address}");
+    }
+    running.server.stop();
+}

@@ -76,7 +76,16 @@ pub(crate) fn run(records: &[&str], signed: bool) -> Running {
     run_at(records, signed, unlimited)
 }
 
+/// At another address than loopback's.
+pub(crate) fn run_on(address: &str, records: &[&str]) -> Running {
+    start_on(address, records, false, ResponseRate::default())
+}
+
 pub(crate) fn run_at(records: &[&str], signed: bool, rate: ResponseRate) -> Running {
+    start_on("127.0.0.1", records, signed, rate)
+}
+
+fn start_on(on: &str, records: &[&str], signed: bool, rate: ResponseRate) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let key = astraler_dns::generate().unwrap();
     let (key_file, secret) = (folder.path().join("zone.key"), folder.path().join("secondary"));
@@ -94,7 +103,7 @@ pub(crate) fn run_at(records: &[&str], signed: bool, rate: ResponseRate) -> Runn
         rate,
     };
     let (publish, snapshot) = watch::channel(Arc::new(snapshot));
-    let (tcp, udp) = sockets();
+    let (tcp, udp) = sockets(on);
     let address = tcp.local_addr().unwrap();
     let server = start(Config {
         udp: vec![udp],
@@ -112,9 +121,9 @@ pub(crate) fn run_at(records: &[&str], signed: bool, rate: ResponseRate) -> Runn
 }
 
 /// One port for both.
-fn sockets() -> (TcpListener, UdpSocket) {
+fn sockets(on: &str) -> (TcpListener, UdpSocket) {
     for _ in 0..100 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let tcp = TcpListener::bind((on, 0)).unwrap();
         if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
             return (tcp, udp);
         }
