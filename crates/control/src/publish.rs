@@ -8,9 +8,9 @@ use crate::words::Application;
 use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
-    BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot, EdgeSnapshot,
-    Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget, Route,
-    S3Credential, SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
+    BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot,
+    EdgeSnapshot, Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget,
+    Route, S3Credential, SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
