@@ -1,5 +1,6 @@
 //! Every key of the shape: the effective ones take effect, the planned ones are refused.
 
+use crate::keys_dns;
 use astraler_manifest::{parse, schema};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -286,63 +287,6 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "keys::the_edge_keeps_to_its_limits",
     ),
     ("edge.limits.drain_ms", "1000", "keys::the_edge_gets_every_limit"),
-    ("edge.dns.port", "3054", "dns::the_zone_is_as_the_manifest_says"),
-    (
-        "edge.dns.dnssec",
-        "false",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.addresses",
-        "[\"192.0.2.1\"]",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.name_servers",
-        "[\"ns1.example.net\"]",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.contact",
-        "\"jo@shop.example\"",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    ("edge.dns.ttl_s", "60", "dns::the_zone_is_as_the_manifest_says"),
-    (
-        "edge.dns.negative_ttl_s",
-        "60",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.records",
-        "[\"www CNAME app\"]",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.caa_issuers",
-        "[]",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.resolver",
-        "\"127.0.0.1:5300\"",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.secondaries",
-        "[{ key_name = \"ns2.example.net\", key_secret = \"KEY\" }]",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.response_rate_per_s",
-        "5",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
-    (
-        "edge.dns.rate_exempt",
-        "[\"192.0.2.0/24\"]",
-        "dns::the_zone_is_as_the_manifest_says",
-    ),
     (
         "runtime.sandbox",
         "\"off\"",
@@ -743,7 +687,11 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
 
 #[test]
 fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
-    let mut listed: Vec<&str> = EFFECTIVE.iter().map(|(key, ..)| *key).collect();
+    let dns = keys_dns::EFFECTIVE
+        .iter()
+        .map(|(key, value)| (*key, *value, keys_dns::TEST));
+    let effective: Vec<(&str, &str, &str)> = EFFECTIVE.iter().copied().chain(dns).collect();
+    let mut listed: Vec<&str> = effective.iter().map(|(key, ..)| *key).collect();
     let mut wanted: Vec<String> = keys()
         .iter()
         .filter(|key| !key.planned)
@@ -756,7 +704,7 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../astraler/tests/all");
     let default = parse("astraler.toml", &manifest("name", "\"shop\"")).unwrap();
     let default = serde_json::to_value(default).unwrap();
-    for (key, value, test) in EFFECTIVE {
+    for (key, value, test) in effective {
         let text = manifest(key, value);
         let config = parse("astraler.toml", &text).unwrap_or_else(|errors| panic!("{key}: {errors}"));
         let config = serde_json::to_value(config).unwrap();

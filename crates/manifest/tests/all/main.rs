@@ -9,6 +9,7 @@ mod errors;
 mod explain;
 mod hostile;
 mod keys;
+mod keys_dns;
 mod wrangler;
 
 use std::path::Path;
