@@ -74,6 +74,7 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
     let mut listeners = activation::listeners()?;
     let http = all_tcp(&mut listeners, "http-")?;
     let https = all_tcp(&mut listeners, "https-")?;
+    let quic = all_udp(&mut listeners, "quic-")?;
     let control = listeners.take_unix("status")?;
     let (dns_udp, dns_tcp) = (
         all_udp(&mut listeners, "dns-udp-")?,
@@ -85,7 +86,7 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
         let config = astraler_edge::Config {
             listeners: http,
             https,
-            quic: vec![],
+            quic,
             proxied: None,
             snapshot,
             limits,
@@ -197,6 +198,13 @@ fn all_tcp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::TcpLi
     let names = listeners.names().filter(|name| name.starts_with(kind));
     let names: Vec<String> = names.map(str::to_owned).collect();
     let all = names.iter().map(|name| listeners.take_tcp(name));
+    Ok(all.collect::<Result<_, _>>()?)
+}
+
+fn all_udp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::UdpSocket>> {
+    let names = listeners.names().filter(|name| name.starts_with(kind));
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let all = names.iter().map(|name| listeners.take_udp(name));
     Ok(all.collect::<Result<_, _>>()?)
 }
 

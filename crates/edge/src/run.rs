@@ -20,7 +20,7 @@ use http::HeaderValue;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,8 @@ pub(crate) struct Edge {
     /// Connections by client, of all threads.
     pub(crate) clients: Arc<Clients>,
     pub(crate) memory: Arc<Memory>,
+    /// Handshakes of TLS over TCP that are under way, of all threads.
+    pub(crate) handshakes: Arc<AtomicUsize>,
     /// What answers over TLS say of HTTP/3, where it is served (RFC 7838).
     pub(crate) alt_svc: Option<HeaderValue>,
     pub(crate) turning_away: Arc<tokio::sync::Semaphore>,
@@ -166,6 +168,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         tasks: TaskTracker::new(),
         clients,
         memory,
+        handshakes: Arc::default(),
         alt_svc: alt_svc(&quic),
         turning_away: accept::turning_away(),
         draining: CancellationToken::new(),

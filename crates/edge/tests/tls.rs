@@ -256,3 +256,25 @@ fn a_handshake_that_does_not_come_is_not_waited_for() {
         );
     });
 }
+
+#[test]
+fn handshakes_that_stall_make_room_for_those_that_do_not() {
+    run(async {
+        // Ten seconds for a handshake, while they are few.
+        let secured = Secured::served(astraler_edge::Limits::default()).await;
+        let mut stalled = Vec::new();
+        for _ in 0..520 {
+            stalled.push(TcpStream::connect(secured.edge.https).await.unwrap());
+        }
+        while secured.edge.status().await["connections"] != 520 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let mut stream = secured.connect(&secured.usual(), "worker.test").await.unwrap();
+        let answer = get(&mut stream, "worker.test", "/echo").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let begun = Instant::now();
+        let read = tokio::time::timeout(PATIENCE, stalled[519].read(&mut [0; 16])).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+        assert!(begun.elapsed().as_millis() < 5_000, "{:?}", begun.elapsed());
+    });
+}
