@@ -57,12 +57,7 @@ pub(crate) fn to_upstream(
         .get_all(header::TE)
         .iter()
         .any(|value| has_token(value, "trailers"));
-    strip_hop_by_hop(headers);
-    headers.remove(HeaderName::from_static("proxy-connection"));
-    headers.remove(header::EXPECT);
-    for claim in CLAIMS {
-        headers.remove(claim);
-    }
+    strip(headers, |name| *name == header::EXPECT || is_claim(name.as_str()));
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -71,51 +66,64 @@ pub(crate) fn to_upstream(
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     trace(headers);
-    let mut set = |name: &'static str, value: String| {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+    let mut set = |name: &'static str, value: HeaderValue| {
+        headers.insert(HeaderName::from_static(name), value);
     };
     let (scheme, client) = (client.scheme.as_str(), client.address.ip());
-    let quoted = match client {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
+    let forwarded = match client {
+        IpAddr::V4(address) => format!("for={address};host=\"{}\";proto={scheme}", checked.authority),
+        IpAddr::V6(address) => format!(
+            "for=\"[{address}]\";host=\"{}\";proto={scheme}",
+            checked.authority
+        ),
     };
-    set(
-        "forwarded",
-        format!("for={quoted};host=\"{}\";proto={scheme}", checked.authority),
-    );
-    set("x-forwarded-for", client.to_string());
-    set("x-forwarded-proto", scheme.to_owned());
-    set("x-forwarded-host", checked.authority.clone());
-    set("cf-connecting-ip", client.to_string());
-    set("x-request-id", request_id.to_owned());
-    set("host", checked.authority.clone());
+    if let Ok(forwarded) = HeaderValue::try_from(forwarded) {
+        set("forwarded", forwarded);
+    }
+    set("x-forwarded-proto", HeaderValue::from_static(scheme));
+    if let Ok(address) = HeaderValue::try_from(client.to_string()) {
+        set("x-forwarded-for", address.clone());
+        set("cf-connecting-ip", address);
+    }
+    if let Ok(authority) = HeaderValue::from_str(&checked.authority) {
+        set("x-forwarded-host", authority.clone());
+        set("host", authority);
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        set("x-request-id", id);
+    }
 }
 
 /// Makes an upstream's fields fit for a client.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(HeaderName::from_static("proxy-connection"));
-    headers.remove(header::SERVER);
+    strip(headers, |name| *name == header::SERVER);
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+/// Takes away what is of one connection, what `Connection` names, and what else is said. Most messages have little of
+/// it, so the fields that are there are looked at once, instead of looking for each that could be.
+fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let mut named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .map(str::trim)
+        // The usual words, which name no field of the message.
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         // A client must not be able to make us drop what frames or addresses the message.
         .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRAILER))
         .collect();
+    let of_the_connection =
+        |name: &&HeaderName| HOP_BY_HOP.contains(name) || name.as_str() == "proxy-connection" || also(name);
+    named.extend(headers.keys().filter(of_the_connection).cloned());
     for name in named {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+}
+
+fn is_claim(name: &str) -> bool {
+    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b't' | b'x')) && CLAIMS.contains(&name)
 }
 
 fn has_token(value: &HeaderValue, token: &str) -> bool {

@@ -27,6 +27,8 @@ pub(crate) struct Out {
     pieces: VecDeque<Bytes>,
     bytes: usize,
     progress: bool,
+    /// Written, but perhaps no further than a buffer of the stream (TLS).
+    unflushed: bool,
 }
 
 impl Out {
@@ -87,7 +89,7 @@ impl Out {
         mut io: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        if self.pieces.is_empty() && !self.progress {
+        if self.pieces.is_empty() && !self.unflushed {
             return Poll::Ready(Ok(false));
         }
         while !self.pieces.is_empty() {
@@ -108,12 +110,14 @@ impl Out {
             self.advance(written);
         }
         ready!(io.poll_flush(cx))?;
+        self.unflushed = false;
         self.progress = false;
         Poll::Ready(Ok(true))
     }
 
     fn advance(&mut self, mut count: usize) {
         self.progress = true;
+        self.unflushed = true;
         self.bytes -= count;
         while let Some(first) = self.pieces.front_mut() {
             if count < first.len() {
@@ -239,5 +243,49 @@ mod tests {
             drop(here);
             assert_eq!(reader.await.unwrap(), b"headbody of some lengthend");
         });
+    }
+    /// A stream with a buffer, as of TLS: what was written leaves with a flush, which has to wait at first.
+    #[derive(Default)]
+    struct Buffered {
+        inside: Vec<u8>,
+        out: Vec<u8>,
+        waits: u32,
+    }
+
+    impl AsyncWrite for Buffered {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            self.inside.extend_from_slice(data);
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.waits < 3 {
+                self.waits += 1;
+                return Poll::Pending;
+            }
+            let inside = std::mem::take(&mut self.inside);
+            self.out.extend(inside);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_flush_that_had_to_wait_is_not_forgotten() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut stream = Buffered::default();
+        let mut out = Out::default();
+        out.push(Bytes::from_static(b"last words"));
+        for _ in 0..3 {
+            assert!(out.poll_write_all(Pin::new(&mut stream), &mut cx).is_pending());
+            // Asked for in between, by whoever watches that the client reads.
+            out.take_progress();
+        }
+        let written = out.poll_write_all(Pin::new(&mut stream), &mut cx);
+        assert!(matches!(written, Poll::Ready(Ok(true))));
+        assert_eq!(stream.out, b"last words");
     }
 }

@@ -140,6 +140,7 @@ fn wants_tunnel(parts: &Parts) -> bool {
     };
     parts.method == http::Method::GET
         && parts.version != Version::HTTP_10
+        && parts.headers.contains_key(header::UPGRADE)
         && has(header::CONNECTION, "upgrade")
         && parts.headers.get_all(header::UPGRADE).iter().count() == 1
         && has(header::UPGRADE, "websocket")
