@@ -89,6 +89,18 @@ struct Inner {
     log: AccessLog,
     counters: Arc<Counters>,
     in_flight: Option<InFlight>,
+    /// It is one of those in flight: until the last of its answer has been taken, so that a client which has read it all
+    /// finds it gone.
+    counted: bool,
+}
+
+impl Inner {
+    fn no_more_in_flight(&mut self) {
+        self.in_flight = None;
+        if std::mem::take(&mut self.counted) {
+            self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Access {
@@ -151,6 +163,7 @@ impl Access {
             log: log.clone(),
             counters: counters.clone(),
             in_flight: None,
+            counted: true,
         };
         Self {
             request_id,
@@ -296,8 +309,11 @@ impl Access {
     }
 
     /// Goes with the body of the answer, and ends with it.
-    pub(crate) fn with_body(self, inner: Body) -> Recorded {
+    pub(crate) fn with_body(mut self, inner: Body) -> Recorded {
         let ended = inner.is_end_stream();
+        if ended {
+            self.edit(Inner::no_more_in_flight);
+        }
         Recorded {
             inner,
             access: self,
@@ -311,7 +327,7 @@ impl Drop for Access {
         let Some(mut inner) = self.inner.take() else {
             return;
         };
-        inner.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        inner.no_more_in_flight();
         inner.record.duration_us = micros(inner.begun);
         inner.record.bytes_in = inner.upload.bytes.load(Ordering::Relaxed);
         if let Some(fault) = inner.fault {
@@ -371,6 +387,9 @@ impl http_body::Body for Recorded {
                     .unwrap_or(Kind::AssetUnreadable.because("the file could not be read on"));
                 self.access.fault(fault);
             }
+        }
+        if self.ended {
+            self.access.edit(Inner::no_more_in_flight);
         }
         Poll::Ready(frame)
     }
