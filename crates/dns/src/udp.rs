@@ -26,7 +26,7 @@ pub(crate) fn prepare(socket: &UdpSocket) -> io::Result<()> {
     // Bound to every address, the system may answer from another one than was asked, which resolvers take for forged.
     match socket.local_addr()? {
         SocketAddr::V4(address) if address.ip().is_unspecified() => {
-            setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?
+            setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
         }
         SocketAddr::V6(address) if address.ip().is_unspecified() => {
             setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
@@ -46,7 +46,7 @@ enum Asked {
 fn receive(
     socket: &UdpSocket,
     packet: &mut [u8],
-    control: &mut Vec<u8>,
+    control: &mut [u8],
 ) -> io::Result<(usize, SocketAddr, Option<Asked>)> {
     let mut slices = [IoSliceMut::new(packet)];
     let received =
