@@ -99,6 +99,27 @@ fn early_hints_do_not_wait_for_the_answer() {
 }
 
 #[test]
+fn early_hints_pass_over_http2_and_do_not_wait_either() {
+    run(async {
+        let (edge, _) = edge_with(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", Then::Stay).await;
+        let stream = tokio::net::TcpStream::connect(edge.address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("http://worker.test/x").body(()).unwrap();
+        let (mut response, _) = send.send_request(request, true).unwrap();
+        let hints = futures_util::future::poll_fn(|cx| response.poll_informational(cx));
+        let hints = tokio::time::timeout(Duration::from_secs(5), hints).await;
+        let hints = hints.expect("they came").unwrap().unwrap();
+        assert_eq!(
+            (hints.status().as_u16(), &hints.headers()["link"]),
+            (103, &"</a>".parse().unwrap())
+        );
+        connection.abort();
+        drop(edge.stop().await);
+    });
+}
+
+#[test]
 fn an_answer_that_is_not_sound_is_a_bad_gateway() {
     run(async {
         for script in [
