@@ -272,6 +272,10 @@ mod tests {
         }
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "threads of the test's own wait, no executor's"
+    )]
     #[test]
     fn lines_of_all_threads_arrive_and_the_first_at_once() {
         let folder = tempfile::tempdir().unwrap();
