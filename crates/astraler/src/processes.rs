@@ -201,13 +201,6 @@ fn all_tcp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::TcpLi
     Ok(all.collect::<Result<_, _>>()?)
 }
 
-fn all_udp(listeners: &mut Listeners, kind: &str) -> Outcome<Vec<std::net::UdpSocket>> {
-    let names = listeners.names().filter(|name| name.starts_with(kind));
-    let names: Vec<String> = names.map(str::to_owned).collect();
-    let all = names.iter().map(|name| listeners.take_udp(name));
-    Ok(all.collect::<Result<_, _>>()?)
-}
-
 pub(crate) fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {
     let mut builder = if threads == 1 {
         tokio::runtime::Builder::new_current_thread()
