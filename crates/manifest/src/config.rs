@@ -9,6 +9,7 @@ mod dns;
 mod pipeline;
 mod planned;
 mod release;
+pub(crate) mod rules;
 mod secrets;
 mod signals;
 mod storage;
@@ -27,7 +28,10 @@ pub use signals::Signals;
 pub(crate) use storage::Storage;
 
 pub use astraler_model::EnvironmentKind;
-use astraler_model::{BranchPattern, Environment, HtmlHandling, NotFoundHandling};
+use astraler_model::{
+    AccessRule, BranchPattern, ClientIpHeader, Coding, Compression, Environment, ErrorPages, FieldName,
+    FieldValue, HeaderRule, HtmlHandling, Network, NotFoundHandling, RateRule, UnderAttack,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -296,22 +300,35 @@ pub struct Edge {
     /// The web application firewall.
     #[schemars(extend("x-astraler-status" = "planned"))]
     pub waf: Waf,
-    /// Rate rules.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// Networks whose machines stand in front of the edge and may say who the client is.
+    pub trusted_proxies: Vec<Network>,
+    /// The field in which they say it.
+    pub client_ip_header: ClientIpHeader,
+    /// Hosts for administrators; `*` stands for any characters. `allow_list` says who reaches them.
+    pub admin_hosts: Vec<String>,
+    /// Networks that may reach the admin hosts, in CIDR form; all when empty.
+    pub allow_list: Vec<Network>,
+    /// Who may reach other hosts or paths. All rules that are about a request must allow its client.
+    pub access: Vec<AccessRule>,
+    /// How often clients may ask.
     pub rate_rules: Vec<RateRule>,
-    /// Networks that may reach the admin hosts, in CIDR form.
-    #[schemars(extend("x-astraler-status" = "planned"))]
-    pub allow_list: Vec<String>,
-    /// Content codings offered to clients.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// What is different after `astraler attack-mode on`.
+    pub under_attack: UnderAttack,
+    /// Content codings offered to clients, the most wanted first; none when empty.
     pub compression: Vec<Coding>,
-    /// Header fields added to every response.
-    #[schemars(extend("x-astraler-status" = "planned"))]
-    pub headers: BTreeMap<String, String>,
+    /// Smaller answers are not compressed.
+    pub compression_min_bytes: u64,
+    /// Header fields set on every response.
+    pub headers: BTreeMap<FieldName, FieldValue>,
+    /// Header fields of responses to some requests, after `headers`.
+    pub header_rules: Vec<HeaderRule>,
+    /// By status (`404`, `5xx`): the file of the assets that browsers get when the edge itself answers with an error.
+    pub error_pages: ErrorPages,
 }
 
 impl Default for Edge {
     fn default() -> Self {
+        let compression = Compression::default();
         Self {
             http_port: 3000,
             listen_addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
@@ -321,10 +338,18 @@ impl Default for Edge {
             dns: Dns::default(),
             cache: Cache::default(),
             waf: Waf::default(),
-            rate_rules: vec![],
+            trusted_proxies: vec![],
+            client_ip_header: ClientIpHeader::default(),
+            admin_hosts: vec!["admin.*".into(), "console.*".into()],
             allow_list: vec![],
-            compression: vec![Coding::Br, Coding::Zstd, Coding::Gzip],
+            access: vec![],
+            rate_rules: vec![],
+            under_attack: UnderAttack::default(),
+            compression: compression.codings,
+            compression_min_bytes: compression.min_bytes,
             headers: BTreeMap::new(),
+            header_rules: vec![],
+            error_pages: ErrorPages::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod diagnostics;
 mod dns;
 mod load;
 mod reference;
+mod rules;
 mod schema;
 mod standalone;
 mod validate;

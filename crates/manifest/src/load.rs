@@ -1,12 +1,12 @@
 //! Reading: the one place that opens the application's configuration files.
 
-use crate::addresses;
 use crate::config::Config;
 use crate::diagnostics::{Diagnostic, Diagnostics, Source};
 use crate::dns;
 use crate::schema::schema;
 use crate::validate;
 use crate::wrangler::{self, Wrangler};
+use crate::{addresses, rules};
 use astraler_model::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -206,6 +206,7 @@ fn document(
         check_names(source, root, errors);
         addresses::check(source, root, errors);
         dns::check(source, root, errors);
+        rules::check(source, root, errors);
         more(root, errors);
     })
 }

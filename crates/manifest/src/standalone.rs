@@ -3,6 +3,7 @@
 use crate::config::Edge;
 use crate::diagnostics::{Diagnostic, Diagnostics, Source};
 use crate::load::{self, text};
+use crate::rules;
 use crate::validate;
 use astraler_model::Origin;
 use schemars::JsonSchema;
@@ -67,6 +68,7 @@ fn read(source: &Source) -> Result<Standalone, Diagnostics> {
     let mut errors = Vec::new();
     let read = load::toml(source, &mut errors, |root, errors| {
         validate::document(source, &standalone_schema(), root, errors);
+        rules::check(source, root, errors);
         check_sites(source, root, errors);
     });
     load::finish(read, errors)

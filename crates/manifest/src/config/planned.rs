@@ -14,18 +14,6 @@ pub enum Target {
     Cloud,
 }
 
-/// A content coding (RFC 9110 section 8.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Coding {
-    /// Brotli.
-    Br,
-    /// Zstandard.
-    Zstd,
-    /// gzip.
-    Gzip,
-}
-
 /// What a decision of the firewall leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -36,18 +24,6 @@ pub enum WafMode {
     Log,
     /// Nothing is inspected.
     Off,
-}
-
-/// What happens above a rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RateAction {
-    /// 429.
-    Block,
-    /// The answer waits.
-    Delay,
-    /// It is written to the log.
-    Log,
 }
 
 /// Certificates.
@@ -124,34 +100,6 @@ impl Default for Waf {
             rules: None,
             custom_rules: vec![],
             exceptions: vec![],
-        }
-    }
-}
-
-/// A rate rule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RateRule {
-    /// Which requests count, in Cloudflare's language.
-    pub expression: String,
-    /// What makes two requests one client's.
-    pub characteristics: Vec<String>,
-    /// Window.
-    pub period_s: u32,
-    /// Requests in a window.
-    pub requests: u32,
-    /// What happens above.
-    pub action: RateAction,
-}
-
-impl Default for RateRule {
-    fn default() -> Self {
-        Self {
-            expression: "true".into(),
-            characteristics: vec!["ip.src".into()],
-            period_s: 60,
-            requests: 100,
-            action: RateAction::Block,
         }
     }
 }

@@ -155,3 +155,75 @@ routes = ["/api/*"]
     assert_eq!((error.line, error.code), (9, "duplicate"));
     assert!(error.message.contains("`one`"), "{}", error.message);
 }
+
+#[test]
+fn rules_of_the_edge_are_read_strictly() {
+    let text = r#"name = "a"
+domain = "a.example"
+[edge]
+trusted_proxies = ["10.0.0.1/8"]
+allow_list = ["office"]
+[edge.headers]
+Content-Length = "7"
+X-Good = "yes"
+X-Bad = "a\r\nb: c"
+[edge.error_pages]
+200 = "/ok.html"
+404 = "404.html"
+[[edge.access]]
+name = "Office"
+allow = ["192.0.2.0/33"]
+[[edge.rate_rules]]
+name = "one"
+requests = 5
+burst = 6
+characteristics = ["ip.src"]
+paths = ["login"]
+[[edge.rate_rules]]
+name = "one"
+requests = 0
+[[edge.rate_rules]]
+name = "admin-hosts"
+expression = "true"
+[[edge.header_rules]]
+remove = ["Transfer-Encoding"]
+"#;
+    let errors = parse("astraler.toml", text).unwrap_err();
+    let mut found: Vec<(usize, &str)> = errors.iter().map(|error| (error.line, error.code)).collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            (4, "wrong-value"),
+            (5, "wrong-value"),
+            (7, "wrong-value"),
+            (9, "wrong-value"),
+            (11, "wrong-value"),
+            (12, "wrong-value"),
+            (14, "wrong-value"),
+            (15, "wrong-value"),
+            (19, "wrong-value"),
+            (20, "wrong-value"),
+            (21, "wrong-value"),
+            (23, "wrong-value"),
+            (24, "out-of-range"),
+            (25, "missing-key"),
+            (26, "wrong-value"),
+            (27, "not-supported-yet"),
+            (29, "wrong-value"),
+        ]
+    );
+    let rendered = errors.render(false, 200);
+    assert!(rendered.contains("write 10.0.0.0/8"), "{rendered}");
+
+    let good = "name = \"a\"\ndomain = \"a.example\"\n[edge]\nallow_list = [\"::ffff:192.0.2.0/120\"]\n\
+                [edge.headers]\nX-Frame-Options = \"DENY\"\n\
+                [[edge.rate_rules]]\nname = \"staging-only\"\nenvironments = [\"staging\"]\nrequests = 5\n";
+    let config = parse("astraler.toml", good).unwrap();
+    let staging = config.edge.policy(astraler_model::Environment::Staging);
+    let production = config.edge.policy(astraler_model::Environment::Production);
+    assert_eq!((staging.rate_rules.len(), production.rate_rules.len()), (1, 0));
+    assert_eq!(production.access[0].hosts, ["admin.*", "console.*"]);
+    assert_eq!(production.access[0].allow[0].to_string(), "192.0.2.0/24");
+    assert_eq!(production.header_rules.len(), 1);
+}

@@ -71,9 +71,18 @@ fn followed(root: &Value, schema: &Value) -> Value {
     Value::Object(all)
 }
 
+/// A name of the user's that is valid in this key.
+fn name_in(path: &str) -> &'static str {
+    if path.starts_with("edge.error_pages.") {
+        "404"
+    } else {
+        "some"
+    }
+}
+
 /// A valid manifest that sets one key.
 fn manifest(path: &str, value: &str) -> String {
-    let path = path.replace("<name>", "some");
+    let path = path.replace("<name>", name_in(path));
     let mut text = String::new();
     for (key, standard) in [("name", "\"shop\""), ("domain", "\"shop.example\"")] {
         let value = if path == key { value } else { standard };
@@ -285,6 +294,88 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "edge.limits.upstream_timeout_ms",
         "700",
         "keys::the_edge_keeps_to_its_limits",
+    ),
+    (
+        "edge.trusted_proxies",
+        "[\"10.0.0.0/8\"]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.client_ip_header",
+        "\"forwarded\"",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.admin_hosts",
+        "[\"intern.*\"]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.allow_list",
+        "[\"192.0.2.0/24\"]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.access",
+        "[{ name = \"office\", environments = [], hosts = [], paths = [\"/x\"], allow = [\"192.0.2.7/32\"] }]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.rate_rules",
+        "[{ name = \"login\", environments = [\"staging\"], hosts = [], paths = [\"/login\"], methods = [\"POST\"], \
+         characteristics = [\"ip\", \"cookie:sid\"], period_s = 60, requests = 9, burst = 3, action = \"delay\", \
+         mitigation_timeout_s = 5, max_delay_ms = 100, max_clients = 2048 }]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.under_attack.requests_per_s",
+        "3",
+        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+    ),
+    (
+        "edge.under_attack.rate_divisor",
+        "9",
+        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+    ),
+    (
+        "edge.under_attack.header_timeout_ms",
+        "900",
+        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+    ),
+    (
+        "edge.under_attack.idle_timeout_ms",
+        "900",
+        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+    ),
+    (
+        "edge.under_attack.max_connections_per_client",
+        "3",
+        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+    ),
+    (
+        "edge.compression",
+        "[\"gzip\"]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.compression_min_bytes",
+        "100",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.headers.<name>",
+        "\"DENY\"",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.header_rules",
+        "[{ environments = [], hosts = [], paths = [\"/x\"], remove = [\"server\"], set = { a = \"b\" }, add = {} }]",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
+    ),
+    (
+        "edge.error_pages.<name>",
+        "\"/404.html\"",
+        "edge_rules::requests_and_answers_are_as_the_rules_say",
     ),
     ("edge.limits.drain_ms", "1000", "keys::the_edge_gets_every_limit"),
     (
@@ -708,7 +799,7 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
         let text = manifest(key, value);
         let config = parse("astraler.toml", &text).unwrap_or_else(|errors| panic!("{key}: {errors}"));
         let config = serde_json::to_value(config).unwrap();
-        let pointer = format!("/{}", key.replace("<name>", "some").replace('.', "/"));
+        let pointer = format!("/{}", key.replace("<name>", name_in(key)).replace('.', "/"));
         let expected: Value = toml_edit::de::from_str(&format!("value = {value}")).unwrap();
         let expected = expected["value"].clone();
         assert_eq!(config.pointer(&pointer), Some(&expected), "{key}");

@@ -1,0 +1,173 @@
+//! Rules of the edge: what their types alone do not say.
+
+use crate::config::rules::ADMIN_HOSTS;
+use crate::diagnostics::{Diagnostic, Source};
+use astraler_model::{
+    Characteristic, ErrorStatus, FieldName, FieldValue, Network, PagePath, RuleName, WordError,
+};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use toml_edit::{Item, TableLike, Value};
+
+/// Names of rules that the edge makes itself.
+const TAKEN: [&str; 2] = [ADMIN_HOSTS, "under-attack"];
+
+/// Checks `[edge]`, in a manifest and for an edge that stands alone.
+pub(crate) fn check(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+    let Some(edge) = root.get("edge").and_then(Item::as_table_like) else {
+        return;
+    };
+    let mut wrong = |(message, span): (String, Range<usize>), help: Option<&str>| {
+        let help = help.map(str::to_owned);
+        errors.push(source.error(span, "wrong-value", message, help));
+    };
+    for text in ["trusted_proxies", "allow_list"]
+        .iter()
+        .flat_map(|key| texts(edge, key))
+    {
+        refused(text, |text| text.parse::<Network>().map(drop), &mut wrong);
+    }
+    let mut names = BTreeSet::new();
+    for rule in ["access", "rate_rules"].iter().flat_map(|key| tables(edge, key)) {
+        if let Some((name, span)) = text(rule, "name") {
+            let read: Result<RuleName, WordError> = name.clone().try_into();
+            match read {
+                Err(error) => wrong((error.to_string(), span), None),
+                Ok(_) if TAKEN.contains(&name.as_str()) => {
+                    wrong(
+                        (
+                            format!("\"{name}\" is the name of a rule of the edge's own"),
+                            span,
+                        ),
+                        None,
+                    );
+                }
+                Ok(_) if !names.insert(name.clone()) => {
+                    wrong((format!("there is another rule named \"{name}\""), span), None);
+                }
+                Ok(_) => {}
+            }
+        }
+        for text in texts(rule, "allow") {
+            refused(text, |text| text.parse::<Network>().map(drop), &mut wrong);
+        }
+        for text in texts(rule, "characteristics") {
+            refused(
+                text,
+                |text| Characteristic::try_from(text.to_owned()).map(drop),
+                &mut wrong,
+            );
+        }
+        let number = |key| {
+            rule.get(key)
+                .and_then(|item| Some((item.as_integer()?, item.span()?)))
+        };
+        if let (Some((burst, span)), Some((requests, _))) = (number("burst"), number("requests"))
+            && burst > requests
+        {
+            let message = format!("a burst of {burst} is more than the {requests} requests of a period");
+            wrong(
+                (message, span),
+                Some("a burst says how many of them may come at once"),
+            );
+        }
+    }
+    let rules = ["access", "rate_rules", "header_rules"];
+    for (path, span) in rules
+        .iter()
+        .flat_map(|key| tables(edge, key))
+        .flat_map(|rule| texts(rule, "paths"))
+    {
+        if !path.starts_with(['/', '*']) {
+            wrong(
+                (format!("\"{path}\" is no path"), span),
+                Some("it begins with `/`, or with `*` for any beginning"),
+            );
+        }
+    }
+    let field = |text: &str| FieldName::try_from(text.to_owned()).map(drop);
+    let value = |text: &str| FieldValue::try_from(text.to_owned()).map(drop);
+    let headers = edge.get("headers").and_then(Item::as_table_like);
+    let below = tables(edge, "header_rules").flat_map(|rule| {
+        ["set", "add"]
+            .into_iter()
+            .filter_map(|key| rule.get(key).and_then(Item::as_table_like))
+    });
+    for fields in headers.into_iter().chain(below) {
+        for (name, span) in keys(fields) {
+            refused((name.clone(), span), field, &mut wrong);
+            if let Some(text) = text(fields, &name) {
+                refused(text, value, &mut wrong);
+            }
+        }
+    }
+    for text in tables(edge, "header_rules").flat_map(|rule| texts(rule, "remove")) {
+        refused(text, field, &mut wrong);
+    }
+    let pages = edge.get("error_pages").and_then(Item::as_table_like);
+    for (pages, (status, span)) in pages
+        .into_iter()
+        .flat_map(|pages| keys(pages).map(move |key| (pages, key)))
+    {
+        refused(
+            (status.clone(), span),
+            |text| ErrorStatus::try_from(text.to_owned()).map(drop),
+            &mut wrong,
+        );
+        if let Some(text) = text(pages, &status) {
+            refused(
+                text,
+                |text| PagePath::try_from(text.to_owned()).map(drop),
+                &mut wrong,
+            );
+        }
+    }
+}
+
+type Text = (String, Range<usize>);
+
+fn refused<E: std::fmt::Display>(
+    (text, span): Text,
+    read: impl Fn(&str) -> Result<(), E>,
+    wrong: &mut impl FnMut(Text, Option<&str>),
+) {
+    if let Err(error) = read(&text) {
+        wrong((error.to_string(), span), None);
+    }
+}
+
+fn text(table: &dyn TableLike, key: &str) -> Option<Text> {
+    let item = table.get(key)?;
+    Some((item.as_str()?.to_owned(), item.span()?))
+}
+
+fn keys(table: &dyn TableLike) -> impl Iterator<Item = Text> + '_ {
+    table.iter().filter_map(|(name, item)| {
+        let span = table
+            .key(name)
+            .and_then(toml_edit::Key::span)
+            .or_else(|| item.span())?;
+        Some((name.to_owned(), span))
+    })
+}
+
+fn texts<'a>(table: &'a dyn TableLike, key: &str) -> impl Iterator<Item = Text> + 'a {
+    let array = table.get(key).and_then(Item::as_array);
+    array
+        .into_iter()
+        .flatten()
+        .filter_map(|value| Some((value.as_str()?.to_owned(), value.span()?)))
+}
+
+/// Of an array of tables, however it is written.
+fn tables<'a>(table: &'a dyn TableLike, key: &str) -> impl Iterator<Item = &'a dyn TableLike> + 'a {
+    let item = table.get(key);
+    let named = item.and_then(Item::as_array_of_tables).into_iter().flatten();
+    let inline = item.and_then(Item::as_array).into_iter().flatten();
+    let named = named.map(|table| table as &dyn TableLike);
+    named.chain(
+        inline
+            .filter_map(Value::as_inline_table)
+            .map(|table| table as &dyn TableLike),
+    )
+}
