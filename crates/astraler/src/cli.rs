@@ -5,6 +5,7 @@ mod dns;
 mod edge;
 mod recovery;
 mod secrets;
+mod switches;
 
 pub(crate) use alerts::AlertsCommand;
 pub(crate) use dns::DnsCommand;
@@ -13,6 +14,8 @@ pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, Recover
 pub(crate) use secrets::{
     Place as SecretsPlace, RecoveryKeyCommand, SecretsCommand, Shares, Value as SecretsValue,
 };
+
+pub(crate) use switches::{AttackCommand, MaintenanceCommand};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -202,6 +205,12 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// DNS: the zone that is served, what the registrar must be told, and whether every answer is right.
     #[command(subcommand)]
     Dns(DnsCommand),
+    /// Close an environment for a while: 503 and a page for all but a few.
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
+    /// Tighten limits on clients while an environment is under attack.
+    #[command(subcommand)]
+    AttackMode(AttackCommand),
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),

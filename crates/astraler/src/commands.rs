@@ -29,6 +29,7 @@ mod reference;
 mod release;
 mod secrets;
 mod status;
+mod switches;
 mod token;
 mod up;
 
@@ -80,6 +81,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Secrets(command) => secrets::run(arguments, command),
         Command::Alerts(command) => alerts::run(arguments, command),
         Command::Dns(command) => dns::run(arguments, command),
+        Command::Maintenance(command) => switches::maintenance(arguments, command),
+        Command::AttackMode(command) => switches::attack(arguments, command),
         Command::Backup(command) => backup::run(arguments, command),
         Command::Recover(command) => recover::run(arguments, command),
         Command::Drill(given) => recover::drill(arguments, given),

@@ -75,6 +75,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .merge(crate::runs::router())
         .merge(crate::alerts::api::router())
         .merge(crate::dns::api::router())
+        .merge(crate::switches::router())
         .route("/git/{*path}", any(git::exchange))
         .merge(crate::metrics::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))
         .merge(crate::parity::router().route_layer(from_fn_with_state(Arc::clone(&daemon), readers)))

@@ -46,6 +46,7 @@ mod services;
 mod sleep;
 mod status;
 mod steps;
+mod switches;
 mod tokens;
 mod turns;
 mod upload;
@@ -72,6 +73,7 @@ pub use replicas::RecoverStorageRequest;
 pub use runs::runner_tools;
 pub use secrets::{KeyRotation, ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};
 pub use services::{daemon_unit, socket_folders};
+pub use switches::{AttackRequest, MaintenanceRequest};
 pub use words::{
     Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,
     NewTokenRequest, Origin, PartReport, PromoteRequest, PushRequest, PushTaken, PushVerdict, RefUpdate,

@@ -4,6 +4,7 @@ use crate::credentials::EnvironmentSecrets;
 use crate::deploy::{self, worker_http_socket};
 use crate::engines::service_role;
 use crate::platform::{Platform, application_of};
+use crate::switches::On;
 use crate::words::Application;
 use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Signals};
@@ -83,8 +84,8 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
             wake: asleep
                 .contains(&environment)
                 .then(|| platform.installation.layout.wake_socket()),
-            policy: astraler_model::EdgePolicy::default(),
             cache: None,
+            policy: On::of(platform, environment)?.policy(&application.config, environment),
         });
     }
     Ok(EdgeSnapshot {
@@ -388,7 +389,10 @@ fn probes(platform: &Platform) -> Result<Vec<Probe>, PublishError> {
             Some(path) => (path.clone(), 400),
             None => ("/".to_owned(), 500),
         };
+        // Nobody is alerted of what an operator has closed.
+        let closed = On::of(platform, environment)?.maintenance.is_some();
         if let Some(host) = host
+            && !closed
             && !matches!(environment, Environment::Preview(_))
         {
             probes.push(Probe {

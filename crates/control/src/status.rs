@@ -114,8 +114,11 @@ pub(crate) fn environment_report(
         Some(live) => crate::watch::words(platform, live, application)?,
         None => None,
     };
+    let on = crate::switches::On::of(platform, environment)?.now();
     Ok(EnvironmentReport {
         environment,
+        maintenance: on.maintenance,
+        attack: on.attack,
         deployment: live.as_ref().map(|deployment| deployment.id.to_string()),
         release: live.map(|deployment| deployment.release),
         commit: origin.commit,

@@ -1,7 +1,7 @@
 //! What the command line and the daemon say to each other over the admin socket.
 
 use crate::gates::GateStanding;
-use astraler_model::{AssetConfig, Environment, UnitStatus};
+use astraler_model::{AssetConfig, Attack, Environment, Maintenance, UnitStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -459,6 +459,12 @@ pub struct EnvironmentReport {
     /// That its deployment is watched, is bad, or took the place of a bad one.
     #[serde(default)]
     pub watch: Option<String>,
+    /// An operator has closed it.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
+    /// An operator has tightened its limits.
+    #[serde(default)]
+    pub attack: Option<Attack>,
     /// Where people open it.
     pub urls: Vec<String>,
     /// Endpoint name → URL without credentials.

@@ -74,6 +74,8 @@ struct Line<'a> {
     client_ip: Cow<'a, str>,
     #[serde(borrow)]
     user_agent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    error: Option<Cow<'a, str>>,
 }
 
 /// What is counted of requests.
@@ -298,6 +300,10 @@ impl Metrics {
         // The probe's own questions are no requests; nobody else asks from this machine under its name.
         let probe = line.user_agent.as_deref() == Some(PROBE_AGENT);
         if probe && matches!(line.client_ip.as_ref(), "127.0.0.1" | "::1") {
+            return;
+        }
+        // What an operator has closed does not fail.
+        if line.error.as_deref() == Some("maintenance") {
             return;
         }
         let ended = begun.saturating_add(i64::try_from(line.duration_us / 1_000).unwrap_or(0));

@@ -125,6 +125,8 @@ impl Store {
             }
             t.prepare_cached("DELETE FROM environment_mark WHERE name = ?")?
                 .execute([&name])?;
+            t.prepare_cached("DELETE FROM environment_switch WHERE environment = ?")?
+                .execute([&name])?;
             t.prepare_cached("DELETE FROM deployment WHERE environment = ?")?
                 .execute([&name])?;
             Ok(t.prepare_cached("DELETE FROM environment WHERE name = ?")?

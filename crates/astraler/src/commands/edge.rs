@@ -120,7 +120,11 @@ fn snapshot_of(
     https_port: u16,
     pems: &mut Pems,
 ) -> Outcome<EdgeSnapshot> {
-    let routes: Vec<Route> = settings.sites.iter().map(route).collect::<Outcome<_>>()?;
+    let routes: Vec<Route> = settings
+        .sites
+        .iter()
+        .map(|site| route(site, &settings.edge))
+        .collect::<Outcome<_>>()?;
     let mut certificates = Vec::new();
     let mut files = Vec::new();
     for (site, route) in settings.sites.iter().zip(&routes) {
@@ -178,7 +182,7 @@ fn pem(certificate: &Path, key: Option<&Path>) -> Outcome<OwnedFd> {
     Ok(file.into())
 }
 
-fn route(site: &Site) -> Outcome<Route> {
+fn route(site: &Site, edge: &astraler_manifest::Edge) -> Outcome<Route> {
     let whole = site.origin.iter().map(|origin| ("/", origin));
     let parts = site.paths.iter().map(|(path, origin)| (path.as_str(), origin));
     let hosts = match site.hosts.as_slice() {
@@ -207,7 +211,7 @@ fn route(site: &Site) -> Outcome<Route> {
         assets: assets.transpose()?,
         wake: None,
         cache: Some(astraler_model::CacheRules::default()),
-        policy: astraler_model::EdgePolicy::default(),
+        policy: edge.policy(Environment::Production),
     })
 }
 

@@ -55,6 +55,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Outcome {
             line(&format!("{} {deployment}: {watch}", environment.environment));
         }
     }
+    for word in report.environments.iter().flat_map(super::switches::words) {
+        line(&word);
+    }
     for drill in &report.drills {
         line(&proven(drill));
     }
