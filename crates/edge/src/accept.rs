@@ -1,11 +1,12 @@
 //! Accept: from a listening socket to connections, no more than allowed.
 
+use crate::clients::Seat;
 use crate::config::ms;
 use crate::greet::{Door, greet};
 use crate::run::Edge;
 use crate::serve::Scheme;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,17 +48,18 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, door: &Door) {
+    let edge = edge.for_a_connection();
     let open = (!edge.memory.is_tight()).then(|| edge.open()).flatten();
     // Behind a proxy the client is known later.
     let seat = match (&open, door.is_proxied()) {
         (None, _) | (_, true) => None,
-        (Some(_), false) => edge.clients.enter(address.ip()),
+        (Some(_), false) => edge.seat(address.ip()),
     };
     let (Some(open), true) = (open, seat.is_some() || door.is_proxied()) else {
-        turn_away(edge, stream, door.scheme);
+        turn_away(&edge, stream, door.scheme);
         return;
     };
-    let (edge, door) = (edge.clone(), door.clone());
+    let door = door.clone();
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
         let _held = (open, seat);
@@ -104,6 +106,11 @@ async fn say_so(mut stream: TcpStream) -> io::Result<()> {
 pub(crate) struct Open(Arc<AtomicU64>);
 
 impl Edge {
+    /// A seat for the connection of a client, or `None` when it has as many as allowed.
+    pub(crate) fn seat(&self, client: IpAddr) -> Option<Seat> {
+        self.clients.enter(client, self.limits.max_connections_per_client)
+    }
+
     /// One more connection of the process, unless there are as many as allowed.
     pub(crate) fn open(&self) -> Option<Open> {
         let open = Open(self.connections.clone());

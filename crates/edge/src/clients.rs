@@ -12,7 +12,6 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Clients {
     shards: [Mutex<HashMap<Whose, u32>>; SHARDS],
-    most: u32,
 }
 
 /// An IPv4 address, or the network of an IPv6 address: whoever has one address of a /64 has all of them.
@@ -30,20 +29,18 @@ pub(crate) struct Seat {
 }
 
 impl Clients {
-    /// With so many connections for each; 0 is any number.
-    pub(crate) fn new(most: u32) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            most,
         })
     }
 
-    /// A seat, or `None` when the client has them all.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+    /// A seat, or `None` when the client has so many; 0 is any number.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<Seat> {
         let whose = Whose::of(address);
         let mut shard = self.shard(whose).lock().unwrap_or_else(PoisonError::into_inner);
         let count = shard.entry(whose).or_default();
-        if self.most > 0 && *count >= self.most {
+        if most > 0 && *count >= most {
             return None;
         }
         *count += 1;
@@ -95,8 +92,8 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_seats_and_they_come_back() {
-        let clients = Clients::new(2);
-        let enter = |address: &str| clients.enter(address.parse().unwrap());
+        let clients = Clients::new();
+        let enter = |address: &str| clients.enter(address.parse().unwrap(), 2);
         let first = [enter("192.0.2.1").unwrap(), enter("::ffff:192.0.2.1").unwrap()];
         assert!(enter("192.0.2.1").is_none());
         let _other = enter("192.0.2.2").unwrap();
@@ -108,9 +105,9 @@ mod tests {
         assert!(enter("2001:db8:0:2::1").is_some());
         drop(first);
         assert!(enter("192.0.2.1").is_some());
-        let any = Clients::new(0);
+        let any = Clients::new();
         let all: Vec<_> = (0..10_000)
-            .map(|_| any.enter("192.0.2.1".parse().unwrap()).unwrap())
+            .map(|_| any.enter("192.0.2.1".parse().unwrap(), 0).unwrap())
             .collect();
         drop(all);
         assert!(any.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
@@ -118,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_count_is_exact_however_many_threads_ask() {
-        let clients = Clients::new(100);
+        let clients = Clients::new();
         let seats: usize = std::thread::scope(|scope| {
             let askers: Vec<_> = (0..8)
                 .map(|_| {
@@ -126,9 +123,11 @@ mod tests {
                         let address = "2001:db8::1".parse().unwrap();
                         // Some leave and come again.
                         for _ in 0..500 {
-                            drop(clients.enter(address));
+                            drop(clients.enter(address, 100));
                         }
-                        (0..50).filter_map(|_| clients.enter(address)).collect::<Vec<_>>()
+                        (0..50)
+                            .filter_map(|_| clients.enter(address, 100))
+                            .collect::<Vec<_>>()
                     })
                 })
                 .collect();
@@ -137,7 +136,7 @@ mod tests {
         });
         assert!(seats <= 400);
         let held: Vec<_> = (0..200)
-            .filter_map(|_| clients.enter("2001:db8::1".parse().unwrap()))
+            .filter_map(|_| clients.enter("2001:db8::1".parse().unwrap(), 100))
             .collect();
         assert_eq!(held.len(), 100);
     }

@@ -66,7 +66,7 @@ pub(crate) async fn greet(edge: &Arc<Edge>, mut stream: TcpStream, peer: SocketA
             let Some(address) = introduced(edge, &mut stream, peer, proxies).await else {
                 return;
             };
-            let Some(seat) = edge.clients.enter(address.ip()) else {
+            let Some(seat) = edge.seat(address.ip()) else {
                 return turn_away(edge, stream, door.scheme);
             };
             (address, Some(seat))

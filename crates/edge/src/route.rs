@@ -4,11 +4,12 @@ use crate::EdgeSnapshot;
 use crate::activity::{Activities, Activity};
 use crate::asset::Assets;
 use crate::cache;
+use crate::config::Limits;
 use crate::host::HostName;
-use crate::policy::Policy;
+use crate::policy::{Deadline, Policy};
 use crate::rate::Rates;
 use crate::wake::Wake;
-use astraler_model::{Environment, Origin, WorkerRoute};
+use astraler_model::{Environment, Origin, UnderAttack, WorkerRoute};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -21,6 +22,8 @@ pub(crate) struct Routes {
     /// For hosts that nothing else names.
     any: Option<Arc<Site>>,
     pub(crate) has_development: bool,
+    /// Environments under attack: what is tighter meanwhile.
+    attacks: Vec<(Deadline, UnderAttack)>,
 }
 
 /// What answers for a host.
@@ -79,11 +82,30 @@ impl Routes {
             hosts,
             any,
             has_development,
+            attacks: attacks(snapshot),
         }
     }
 
     pub(crate) fn site(&self, host: &HostName) -> Option<&Arc<Site>> {
         self.hosts.get(host.as_str()).or(self.any.as_ref())
+    }
+
+    /// Limits of a connection that begins now, where they are tighter than usual. What environment it is for is not known
+    /// yet: one that is under attack tightens them for all.
+    pub(crate) fn tightened(&self, usual: &Limits) -> Option<Limits> {
+        let mut limits = None;
+        for (_, tight) in self.attacks.iter().filter(|(end, _)| !end.is_over()) {
+            let limits: &mut Limits = limits.get_or_insert_with(|| usual.clone());
+            limits.header_timeout_ms = limits.header_timeout_ms.min(tight.header_timeout_ms);
+            limits.idle_timeout_ms = limits.idle_timeout_ms.min(tight.idle_timeout_ms);
+            // 0 is any number.
+            let most = match limits.max_connections_per_client {
+                0 => u32::MAX,
+                usual => usual,
+            };
+            limits.max_connections_per_client = most.min(tight.max_connections_per_client.max(1));
+        }
+        limits
     }
 
     fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
@@ -121,6 +143,16 @@ impl Site {
             .iter()
             .find(|worker| is_below(path, worker.prefix.trim_end_matches('/')))
     }
+}
+
+fn attacks(snapshot: &EdgeSnapshot) -> Vec<(Deadline, UnderAttack)> {
+    let policies = snapshot.routes.iter().map(|route| &route.policy);
+    policies
+        .filter_map(|policy| {
+            let attack = policy.attack.as_ref()?;
+            Some((Deadline::of(attack), policy.under_attack.clone()))
+        })
+        .collect()
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {

@@ -117,6 +117,17 @@ impl Edge {
             ..self.clone()
         }
     }
+
+    /// For a connection that begins now: with tighter limits while an environment is under attack.
+    pub(crate) fn for_a_connection(self: &Arc<Self>) -> Arc<Self> {
+        match self.routes.load().tightened(&self.limits) {
+            Some(limits) => Arc::new(Self {
+                limits: Arc::new(limits),
+                ..(**self).clone()
+            }),
+            None => self.clone(),
+        }
+    }
 }
 
 /// Serves until `shutdown` completes, then drains: stops accepting, closes idle connections, lets requests in flight end
@@ -150,7 +161,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let cache = Cache::new(&first.cache);
     let rates = Arc::new(Rates::default());
     let first = Routes::of(&first, &activities, &rates);
-    let clients = Clients::new(limits.max_connections_per_client);
+    let clients = Clients::new();
     let memory = Arc::new(Memory::new(limits.max_memory_bytes));
     let edge = Edge {
         routes: Arc::new(ArcSwap::from_pointee(first)),

@@ -194,10 +194,12 @@ fn under_attack_everything_is_tighter_until_it_ends_by_itself() {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
-        let until = u64::try_from(now.as_millis()).unwrap() + 1_500;
+        let until = u64::try_from(now.as_millis()).unwrap() + 2_500;
         let mut policy = policy(json!([{"name": "api", "paths": ["/api"], "requests": 8, "period_s": 3600}]));
         policy.under_attack.requests_per_s = 5;
         policy.under_attack.rate_divisor = 4;
+        policy.under_attack.header_timeout_ms = 300;
+        policy.under_attack.max_connections_per_client = 5;
         policy.attack = Some(Attack {
             until_ms: Some(until),
             since_ms: 0,
@@ -211,13 +213,30 @@ fn under_attack_everything_is_tighter_until_it_ends_by_itself() {
             }
             passed
         };
+        // Of connections at once there are fewer, too.
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(edge.connect().await);
+        }
+        let mut fifth = edge.connect().await;
+        assert_eq!(fifth.get("/").await.status, 503);
+        drop((held, fifth));
+        while edge.status().await["connections"] != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // A head that does not come is not waited for as long as usual.
+        let mut slow = edge.connect().await;
+        slow.send("GET / HTTP/1.1\r\n").await;
+        let begun = Instant::now();
+        assert_eq!(slow.reply().await.unwrap().status, 408);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert_eq!(count("192.0.2.1", "/api", 10).await, 2, "a quarter of eight");
         let passed = count("192.0.2.2", "/", 20).await;
         assert!(
             (5..=8).contains(&passed),
             "{passed}: five at once, and five in a second"
         );
-        tokio::time::sleep(Duration::from_millis(1_600)).await;
+        tokio::time::sleep(Duration::from_millis(2_600)).await;
         assert_eq!(count("192.0.2.3", "/", 20).await, 20);
         assert_eq!(count("192.0.2.4", "/api", 10).await, 8);
     });

@@ -1,11 +1,199 @@
-//! Rules of the edge on a real platform.
+//! Rules of the edge on a real platform: what the manifest says, and what an operator switches on and off.
 
-use std::fmt::Write as _;
+#![expect(clippy::disallowed_methods, reason = "tests: no file is for keeps")]
 
-#[test]
-fn requests_and_answers_are_as_the_rules_say() {
-    let _ = String::new().write_str("");
+use crate::support::{PROGRAM, eventually, kill};
+use astraler_testkit::Platform;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+const WORKER: &str = r#"
+export default {
+  async fetch(request) {
+    const seen = Object.fromEntries(request.headers);
+    return Response.json({ client: seen["cf-connecting-ip"], padding: "x".repeat(400) });
+  },
+};
+"#;
+
+const MANIFEST: &str = r#"name = "some"
+domain = "some.example"
+[workers.some]
+path = "some"
+routes = ["/api/*"]
+[assets]
+directory = "web"
+[environments.development]
+hosts = ["intern.some.example"]
+[edge]
+trusted_proxies = ["127.0.0.0/8"]
+client_ip_header = "forwarded"
+admin_hosts = ["intern.*"]
+allow_list = ["198.51.100.0/24"]
+compression = ["gzip"]
+compression_min_bytes = 100
+[edge.headers]
+X-Frame-Options = "DENY"
+[edge.error_pages]
+404 = "/lost.html"
+[edge.under_attack]
+requests_per_s = 2
+rate_divisor = 2
+header_timeout_ms = 400
+idle_timeout_ms = 700
+max_connections_per_client = 3
+[[edge.access]]
+name = "office"
+paths = ["/api/office"]
+allow = ["192.0.2.0/24"]
+[[edge.header_rules]]
+paths = ["/api"]
+set = { X-Api = "1" }
+[[edge.rate_rules]]
+name = "login"
+paths = ["/api/login"]
+requests = 3
+period_s = 600
+[[edge.rate_rules]]
+name = "elsewhere"
+environments = ["production"]
+requests = 1
+"#;
+
+/// One request from a client that a proxy names; head and body.
+fn ask(port: u16, host: &str, path: &str, client: &str, lines: &str) -> (u16, String, Vec<u8>) {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nForwarded: for={client}\r\nConnection: close\r\n{lines}\r\n"
+    )
+    .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head, answer[end + 4..].to_vec())
 }
 
 #[test]
-fn operators_close_and_tighten_an_environment_at_run_time() {}
+fn rules_and_switches_hold_on_a_platform() {
+    let platform = Platform::new(PROGRAM, |folder| {
+        std::fs::create_dir_all(folder.join("some"))?;
+        std::fs::create_dir_all(folder.join("web"))?;
+        std::fs::create_dir_all(folder.join("migrations"))?;
+        std::fs::write(folder.join("migrations/0001_empty.sql"), "SELECT 1;\n")?;
+        std::fs::write(folder.join("astraler.toml"), MANIFEST)?;
+        std::fs::write(folder.join("web/lost.html"), "our own page")?;
+        std::fs::write(folder.join("some/index.js"), WORKER)?;
+        std::fs::write(
+            folder.join("some/wrangler.json"),
+            r#"{ "name": "some", "main": "index.js", "compatibility_date": "2026-10-01" }"#,
+        )
+    })
+    .unwrap();
+    platform.up(&[]).unwrap().ok();
+    let port = platform.port;
+    let get = |path: &str, client: &str| ask(port, "localhost", path, client, "");
+
+    // Who the client is, and what its answers carry.
+    let (status, head, body) = get("/api/x", "203.0.113.9");
+    assert_eq!(status, 200, "{head}");
+    let seen: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(seen["client"], "203.0.113.9");
+    assert!(
+        head.contains("\r\nx-frame-options: deny") && head.contains("\r\nx-api: 1"),
+        "{head}"
+    );
+    let (_, head, _) = ask(
+        port,
+        "localhost",
+        "/api/x",
+        "203.0.113.9",
+        "Accept-Encoding: br, gzip\r\n",
+    );
+    assert!(head.contains("\r\ncontent-encoding: gzip"), "{head}");
+    let (status, head, body) = get("/nowhere", "203.0.113.9");
+    assert_eq!((status, body.as_slice()), (404, &b"our own page"[..]));
+    assert!(!head.contains("x-api"), "{head}");
+
+    // Allow-lists.
+    assert_eq!(get("/api/office", "203.0.113.9").0, 403);
+    assert_eq!(get("/api/office", "192.0.2.9").0, 200);
+    let intern = |client| ask(port, "intern.some.example", "/api/x", client, "").0;
+    assert_eq!((intern("203.0.113.9"), intern("198.51.100.9")), (403, 200));
+
+    // Rates: 3 in this environment, and the rule of another one does not count.
+    let statuses: Vec<u16> = (0..4).map(|_| get("/api/login", "203.0.113.10").0).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+
+    // Maintenance, which outlives the daemon and keep's restart of the edge.
+    let run = |words: &[&str]| platform.run(words).unwrap().ok();
+    run(&[
+        "maintenance",
+        "on",
+        "--env",
+        "development",
+        "--message",
+        "Back soon",
+        "--allow",
+        "192.0.2.0/24",
+    ]);
+    let (status, head, body) = get("/api/x", "203.0.113.9");
+    assert!(status == 503 && head.contains("\r\nretry-after: 300"), "{head}");
+    assert!(String::from_utf8(body).unwrap().contains("Back soon."));
+    assert_eq!(get("/api/x", "192.0.2.9").0, 200);
+    let status = run(&["status", "--json"]).json();
+    assert_eq!(status["environments"][0]["maintenance"]["message"], "Back soon");
+    assert!(
+        run(&["status"])
+            .out
+            .contains("development is in maintenance for all but one network")
+    );
+    for unit in ["daemon", "edge"] {
+        kill(platform.pid(unit).unwrap().unwrap());
+    }
+    eventually("the edge is back, and closed", Duration::from_secs(30), || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && get("/api/x", "203.0.113.9").0 == 503
+    });
+    eventually("the daemon is back", Duration::from_secs(30), || {
+        platform
+            .run(&["maintenance", "off", "--env", "development"])
+            .unwrap()
+            .code
+            == 0
+    });
+    assert_eq!(get("/api/x", "203.0.113.9").0, 200);
+
+    // Under attack.
+    run(&["attack-mode", "on", "--env", "development", "--for", "1h"]);
+    let statuses: Vec<u16> = (0..4).map(|_| get("/api/y", "203.0.113.11").0).collect();
+    assert_eq!(statuses[..2], [200, 200]);
+    assert!(statuses.contains(&429), "{statuses:?}: two in a second");
+    let status = run(&["status", "--json"]).json();
+    assert!(
+        status["environments"][0]["attack"]["until_ms"].is_u64(),
+        "{status}"
+    );
+    let published = std::fs::read(platform.runtime().join("snapshots/edge.json")).unwrap();
+    let published: Value = serde_json::from_slice(&published).unwrap();
+    assert_eq!(
+        published["routes"][0]["policy"]["under_attack"],
+        json!({ "requests_per_s": 2, "rate_divisor": 2, "header_timeout_ms": 400, "idle_timeout_ms": 700,
+                "max_connections_per_client": 3 })
+    );
+    run(&["attack-mode", "off", "--env", "development"]);
+    let statuses: Vec<u16> = (0..6).map(|_| get("/api/y", "203.0.113.12").0).collect();
+    assert_eq!(statuses, [200; 6]);
+
+    // All of it is audited; nothing of it can be asked of an environment that is not there.
+    let audit = run(&["audit", "list", "--json"]).out;
+    for action in ["maintenance on", "maintenance off", "attack on", "attack off"] {
+        assert!(audit.contains(&format!("\"{action}\"")), "{action}");
+    }
+    let refused = platform.run(&["maintenance", "on", "--env", "staging"]).unwrap();
+    assert_ne!(refused.code, 0);
+}

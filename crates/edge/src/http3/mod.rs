@@ -127,7 +127,7 @@ fn admit(edge: &Arc<Edge>, incoming: Incoming, handshakes: &Arc<()>) {
         incoming.refuse();
         return;
     };
-    let (edge, under_way) = (edge.clone(), handshakes.clone());
+    let (edge, under_way) = (edge.for_a_connection(), handshakes.clone());
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
         let _open = open;
@@ -142,7 +142,7 @@ fn admit(edge: &Arc<Edge>, incoming: Incoming, handshakes: &Arc<()>) {
         };
         drop(under_way);
         let address = connection.remote_address();
-        let Some(_seat) = edge.clients.enter(address.ip()) else {
+        let Some(_seat) = edge.seat(address.ip()) else {
             edge.turned_away();
             // H3_EXCESSIVE_LOAD.
             connection.close(VarInt::from_u32(0x107), b"too many connections");

@@ -298,84 +298,84 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
     (
         "edge.trusted_proxies",
         "[\"10.0.0.0/8\"]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.client_ip_header",
         "\"forwarded\"",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.admin_hosts",
         "[\"intern.*\"]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.allow_list",
         "[\"192.0.2.0/24\"]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.access",
         "[{ name = \"office\", environments = [], hosts = [], paths = [\"/x\"], allow = [\"192.0.2.7/32\"] }]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.rate_rules",
         "[{ name = \"login\", environments = [\"staging\"], hosts = [], paths = [\"/login\"], methods = [\"POST\"], \
          characteristics = [\"ip\", \"cookie:sid\"], period_s = 60, requests = 9, burst = 3, action = \"delay\", \
          mitigation_timeout_s = 5, max_delay_ms = 100, max_clients = 2048 }]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.under_attack.requests_per_s",
         "3",
-        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.under_attack.rate_divisor",
         "9",
-        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.under_attack.header_timeout_ms",
         "900",
-        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.under_attack.idle_timeout_ms",
         "900",
-        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.under_attack.max_connections_per_client",
         "3",
-        "edge_rules::operators_close_and_tighten_an_environment_at_run_time",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.compression",
         "[\"gzip\"]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.compression_min_bytes",
         "100",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.headers.<name>",
         "\"DENY\"",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.header_rules",
         "[{ environments = [], hosts = [], paths = [\"/x\"], remove = [\"server\"], set = { a = \"b\" }, add = {} }]",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     (
         "edge.error_pages.<name>",
         "\"/404.html\"",
-        "edge_rules::requests_and_answers_are_as_the_rules_say",
+        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     ("edge.limits.drain_ms", "1000", "keys::the_edge_gets_every_limit"),
     (
