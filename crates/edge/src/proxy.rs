@@ -49,6 +49,7 @@ pub(crate) async fn forward(
         &edge.limits,
     )?;
 
+    access.goes_upstream(request.headers());
     let begun = Instant::now();
     let answer = edge.upstream.send_with(&worker.origin, request, interim).await;
     access.upstream_took(begun);

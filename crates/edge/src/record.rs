@@ -63,6 +63,12 @@ pub(crate) struct Record {
     content_type: Option<HeaderValue>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "field")]
     content_encoding: Option<HeaderValue>,
+    /// Of W3C Trace Context, where a worker was asked: by it the worker's own traces are found.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "trace_id")]
+    trace_id: Option<HeaderValue>,
+    /// Until the request went to a worker: rules, the queue of a delay, a wake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_us: Option<u64>,
     /// Until the head of the answer was ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_us: Option<u64>,
@@ -153,6 +159,8 @@ impl Access {
             rules: Vec::new(),
             content_type: None,
             content_encoding: None,
+            trace_id: None,
+            wait_us: None,
             first_byte_us: None,
         };
         let inner = Inner {
@@ -246,6 +254,14 @@ impl Access {
             if inner.record.rules.len() < MAX_RULES {
                 inner.record.rules.push(Decided { rule, action });
             }
+        });
+    }
+
+    /// These fields go to a worker now.
+    pub(crate) fn goes_upstream(&mut self, headers: &HeaderMap) {
+        self.edit(|inner| {
+            inner.record.trace_id = headers.get("traceparent").cloned();
+            inner.record.wait_us = Some(micros(inner.begun));
         });
     }
 
@@ -423,6 +439,15 @@ fn micros(since: Instant) -> u64 {
 fn rfc3339_ms<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let time = jiff::Timestamp::try_from(*time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+/// The second of the four parts of `traceparent`.
+fn trace_id<S: serde::Serializer>(parent: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
+    let parent = parent
+        .as_ref()
+        .and_then(|parent| parent.to_str().ok())
+        .unwrap_or_default();
+    serializer.serialize_str(parent.split('-').nth(1).unwrap_or_default())
 }
 
 fn field<S: serde::Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -42,6 +42,8 @@ fn a_line_says_all_there_is_to_say() {
                 "error",
                 "error_reason",
                 "blame",
+                "trace_id",
+                "wait_us",
                 "first_byte_us",
             ]
         );
@@ -70,7 +72,11 @@ fn a_line_says_all_there_is_to_say() {
             ts.len() == 24 && ts.ends_with('Z') && ts.as_bytes()[19] == b'.',
             "{ts}"
         );
-        assert!(line["upstream_us"].as_u64().unwrap() <= line["duration_us"].as_u64().unwrap());
+        let time = |key: &str| line[key].as_u64().unwrap();
+        assert!(time("upstream_us") <= time("duration_us"));
+        assert!(time("wait_us") <= time("first_byte_us") && time("first_byte_us") <= time("duration_us"));
+        let trace = worker.take_seen().remove(0).headers["traceparent"].clone();
+        assert_eq!(line["trace_id"], trace.to_str().unwrap()[3..35]);
     });
 }
 

@@ -43,7 +43,7 @@ fn each_request_counts_once_whoever_is_killed() {
 }
 
 #[test]
-fn probes_and_connections_are_states_and_the_probes_own_requests_do_not_count() {
+fn probes_and_connections_are_states_and_what_is_nobodys_request_does_not_count() {
     let place = Place::new();
     let mut metrics = open(&place);
     let line = access(1).replace("curl/8", PROBE_AGENT);
@@ -53,6 +53,9 @@ fn probes_and_connections_are_states_and_the_probes_own_requests_do_not_count() 
     );
     // A stranger under its name counts.
     append(&place.access_log(), &(line + "\n"));
+    // What an operator has closed does not fail.
+    let closed = access(1).replace("\"error\":null", "\"error\":\"maintenance\"");
+    append(&place.access_log(), &(closed + "\n"));
     for second in 0..30_u32 {
         metrics.probed("production", NOON + i64::from(second) * 10_000, second < 27);
     }
