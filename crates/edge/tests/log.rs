@@ -6,7 +6,7 @@ use astraler_edge::Limits;
 #[test]
 fn a_line_says_all_there_is_to_say() {
     run(async {
-        let (edge, _worker) = TestEdge::with_worker(Limits::default()).await;
+        let (edge, worker) = TestEdge::with_worker(Limits::default()).await;
         let mut client = edge.connect().await;
         client
             .send("POST /echo/a%20b?id=7&access_token=s3cret HTTP/1.1\r\nHost: worker.test\r\nUser-Agent: \"quoted\"\tand tab\r\nReferer: http://x/?password=p\r\nContent-Length: 5\r\n\r\nhello")
