@@ -1,6 +1,7 @@
 //! The command line's words.
 
 mod alerts;
+mod audit;
 mod dns;
 mod edge;
 mod recovery;
@@ -8,6 +9,7 @@ mod secrets;
 mod switches;
 
 pub(crate) use alerts::AlertsCommand;
+pub(crate) use audit::AuditCommand;
 pub(crate) use dns::DnsCommand;
 pub(crate) use edge::EdgeArguments;
 pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, RecoverFull};
@@ -625,23 +627,6 @@ pub(crate) enum PipelineCommand {
         #[arg(allow_hyphen_values = true)]
         expression: String,
     },
-}
-
-/// `audit …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// The last entries.
-    #[command(after_help = "Example:\n  astraler audit list -n 20 --json")]
-    List {
-        /// So many.
-        #[arg(short = 'n', long, default_value_t = 50)]
-        lines: usize,
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Check the chain of hashes.
-    #[command(after_help = "Example:\n  astraler audit verify --json")]
-    Verify(Json),
 }
 
 /// `release …`. A digest may be short: its first four or more hex digits.

@@ -1,6 +1,6 @@
 //! Every key of the shape: the effective ones take effect, the planned ones are refused.
 
-use crate::keys_dns;
+use crate::{keys_dns, keys_rules};
 use astraler_manifest::{parse, schema};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -294,88 +294,6 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "edge.limits.upstream_timeout_ms",
         "700",
         "keys::the_edge_keeps_to_its_limits",
-    ),
-    (
-        "edge.trusted_proxies",
-        "[\"10.0.0.0/8\"]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.client_ip_header",
-        "\"forwarded\"",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.admin_hosts",
-        "[\"intern.*\"]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.allow_list",
-        "[\"192.0.2.0/24\"]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.access",
-        "[{ name = \"office\", environments = [], hosts = [], paths = [\"/x\"], allow = [\"192.0.2.7/32\"] }]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.rate_rules",
-        "[{ name = \"login\", environments = [\"staging\"], hosts = [], paths = [\"/login\"], methods = [\"POST\"], \
-         characteristics = [\"ip\", \"cookie:sid\"], period_s = 60, requests = 9, burst = 3, action = \"delay\", \
-         mitigation_timeout_s = 5, max_delay_ms = 100, max_clients = 2048 }]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.under_attack.requests_per_s",
-        "3",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.under_attack.rate_divisor",
-        "9",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.under_attack.header_timeout_ms",
-        "900",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.under_attack.idle_timeout_ms",
-        "900",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.under_attack.max_connections_per_client",
-        "3",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.compression",
-        "[\"gzip\"]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.compression_min_bytes",
-        "100",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.headers.<name>",
-        "\"DENY\"",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.header_rules",
-        "[{ environments = [], hosts = [], paths = [\"/x\"], remove = [\"server\"], set = { a = \"b\" }, add = {} }]",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
-    ),
-    (
-        "edge.error_pages.<name>",
-        "\"/404.html\"",
-        "edge_rules::rules_and_switches_hold_on_a_platform",
     ),
     ("edge.limits.drain_ms", "1000", "keys::the_edge_gets_every_limit"),
     (
@@ -781,7 +699,11 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
     let dns = keys_dns::EFFECTIVE
         .iter()
         .map(|(key, value)| (*key, *value, keys_dns::TEST));
-    let effective: Vec<(&str, &str, &str)> = EFFECTIVE.iter().copied().chain(dns).collect();
+    let rules = keys_rules::EFFECTIVE
+        .iter()
+        .map(|(key, value)| (*key, *value, keys_rules::TEST));
+    let effective = EFFECTIVE.iter().copied().chain(dns).chain(rules);
+    let effective: Vec<(&str, &str, &str)> = effective.collect();
     let mut listed: Vec<&str> = effective.iter().map(|(key, ..)| *key).collect();
     let mut wanted: Vec<String> = keys()
         .iter()

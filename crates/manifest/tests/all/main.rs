@@ -10,6 +10,7 @@ mod explain;
 mod hostile;
 mod keys;
 mod keys_dns;
+mod keys_rules;
 mod wrangler;
 
 use std::path::Path;
