@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(dns(&one, usual).unwrap(), first);
         let taken = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let named = taken.local_addr().unwrap().port();
-        let refused = dns(&one, named).unwrap_err().to_string();
+        let refused = dns(&one, named).unwrap_err().message;
         assert!(refused.contains(&format!("port {named} is taken")), "{refused}");
         drop(taken);
         assert_eq!(dns(&one, named).unwrap(), named);
