@@ -11,7 +11,7 @@ use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot,
     EdgeSnapshot, Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget,
-    Route, S3Credential, SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
+    Route, S3Credential, SignalSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
     Ok(EdgeSnapshot {
         version: 0,
         routes,
-        tls: TlsSnapshot::default(),
+        tls: crate::certificates::snapshot(platform)?,
         cache: CacheBounds::default(),
     })
 }
@@ -108,6 +108,9 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
 pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
     let _publishing = platform.publishing.lock().await;
     signal(platform, None)?;
+    crate::certificates::ready(platform);
+    // Those that others issue are asked for as soon as their hosts are served.
+    platform.certificates.wake.notify_one();
     let present = edge_snapshot(platform)?;
     let group = platform
         .installation
