@@ -3,6 +3,7 @@
 use crate::credentials::EnvironmentSecrets;
 use crate::deploy::{self, worker_http_socket};
 use crate::engines::service_role;
+use crate::installation::Installation;
 use crate::platform::{Platform, application_of};
 use crate::switches::On;
 use crate::words::Application;
@@ -109,12 +110,7 @@ pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError>
     let _publishing = platform.publishing.lock().await;
     signal(platform, None)?;
     let present = edge_snapshot(platform)?;
-    let group = platform
-        .installation
-        .identities
-        .edge
-        .as_ref()
-        .map(|identity| identity.gid);
+    let group = Installation::group(platform.installation.identities.edge.as_ref());
     let path = platform.installation.layout.snapshot("edge");
     if let Some(published) = read::<EdgeSnapshot>(&path)
         && (EdgeSnapshot {
@@ -221,12 +217,7 @@ async fn write_data(platform: &Platform) -> Result<u64, PublishError> {
     {
         return Ok(published.version);
     }
-    let group = platform
-        .installation
-        .identities
-        .data
-        .as_ref()
-        .map(|identity| identity.gid);
+    let group = Installation::group(platform.installation.identities.data.as_ref());
     let version = platform.next_version();
     snapshot::publish(&path, &DataSnapshot { version, ..present }, 0o640, group)
         .map_err(|source| PublishError::Write { role: "data", source })?;

@@ -12,6 +12,7 @@ pub use report::{DnsCheckReport, DnsReport, Missing};
 
 use crate::credentials::CredentialError;
 use crate::daemon::Daemon;
+use crate::installation::Installation;
 use crate::platform::{Platform, PlatformError, now_ms};
 use crate::publish::read;
 use crate::secrets::{SecretError, SecretPlace};
@@ -211,12 +212,7 @@ pub(crate) async fn publish(platform: &Platform) -> Result<(), DnsError> {
         return Ok(());
     }
     let version = platform.next_version();
-    let group = platform
-        .installation
-        .identities
-        .edge
-        .as_ref()
-        .map(|identity| identity.gid);
+    let group = Installation::group(platform.installation.identities.edge.as_ref());
     snapshot::publish(&path, &DnsSnapshot { version, ..wanted }, 0o640, group)?;
     Ok(())
 }
@@ -384,12 +380,7 @@ fn folder(platform: &Platform) -> PathBuf {
 
 /// Writes a file that the edge may read, and nobody else.
 fn hand_over(platform: &Platform, name: &str, bytes: &[u8]) -> Result<PathBuf, DnsError> {
-    let group = platform
-        .installation
-        .identities
-        .edge
-        .as_ref()
-        .map(|identity| identity.gid);
+    let group = Installation::group(platform.installation.identities.edge.as_ref());
     let folder = folder(platform);
     let mode = if group.is_some() { 0o750 } else { 0o700 };
     file::make_dir(&folder, mode, None, group)?;
