@@ -7,6 +7,7 @@ mod edge;
 mod recovery;
 mod secrets;
 mod switches;
+mod tls;
 
 pub(crate) use alerts::AlertsCommand;
 pub(crate) use audit::AuditCommand;
@@ -16,6 +17,7 @@ pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, Recover
 pub(crate) use secrets::{
     Place as SecretsPlace, RecoveryKeyCommand, SecretsCommand, Shares, Value as SecretsValue,
 };
+pub(crate) use tls::TlsCommand;
 
 pub(crate) use switches::{AttackCommand, MaintenanceCommand};
 
@@ -213,6 +215,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Tighten limits on clients while an environment is under attack.
     #[command(subcommand)]
     AttackMode(AttackCommand),
+    /// Certificates: which hosts have one, how to trust the local CA, renew.
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -30,6 +30,7 @@ mod release;
 mod secrets;
 mod status;
 mod switches;
+mod tls;
 mod token;
 mod up;
 
@@ -83,6 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Dns(command) => dns::run(arguments, command),
         Command::Maintenance(command) => switches::maintenance(arguments, command),
         Command::AttackMode(command) => switches::attack(arguments, command),
+        Command::Tls(command) => tls::run(arguments, command),
         Command::Backup(command) => backup::run(arguments, command),
         Command::Recover(command) => recover::run(arguments, command),
         Command::Drill(given) => recover::drill(arguments, given),

@@ -193,7 +193,7 @@ pub(crate) fn prepare(place: &Place, config: &Config, http_port: Option<u16>) ->
     folders(place, &identities)?;
     let program = own_program(&place.layout)?;
     let addresses = config.edge.listen_addresses.clone();
-    let ports = crate::ports::allocate(&place.layout, http_port, config.edge.http_port, &addresses)?;
+    let ports = crate::ports::allocate(&place.layout, http_port, &config.edge)?;
     let dns = crate::ports::for_dns(&place.layout, &config.edge)?;
     let ports = Ports { dns, ..ports };
     root_key(&place.layout, identities.daemon.as_ref())?;
@@ -296,6 +296,9 @@ fn folders(place: &Place, identities: &Identities) -> Outcome {
     ] {
         file::make_dir(layout.state.join(name), mode, uid, gid).map_err(unwritable)?;
     }
+    let edge = identities.edge.as_ref().map(|identity| identity.gid);
+    let mode = if edge.is_some() { 0o750 } else { 0o700 };
+    file::make_dir(layout.certificates(), mode, uid, edge).map_err(unwritable)?;
     let runner = identities
         .runner
         .as_ref()

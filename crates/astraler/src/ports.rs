@@ -6,10 +6,10 @@ use astraler_control::{Layout, Ports};
 use astraler_host::clock::{Clock, RealClock};
 use astraler_host::port::{self, PortTable};
 use astraler_host::{file, lock};
-use astraler_manifest::{Dns, Edge};
+use astraler_manifest::{Dns, Edge, HTTPS_PORT};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// How many ports are tried for each name.
@@ -20,14 +20,13 @@ const UNCONFIRMED_MS: u64 = 60_000;
 /// In the port table: the edge's port as the user chose it with `--port`, for every later `up` too.
 const CHOSEN: &str = "http_chosen";
 
+/// In the port table: the port for https as the manifest names it.
+const NAMED: &str = "https_named";
+
 /// Allocates what is missing, and what another process has taken meanwhile. `chosen` is `--port`; choosing the
 /// manifest's port ends an earlier choice.
-pub(crate) fn allocate(
-    layout: &Layout,
-    chosen: Option<u16>,
-    manifest: u16,
-    addresses: &[IpAddr],
-) -> Outcome<Ports> {
+pub(crate) fn allocate(layout: &Layout, chosen: Option<u16>, edge: &Edge) -> Outcome<Ports> {
+    let (manifest, addresses) = (edge.http_port, &edge.listen_addresses);
     let mut table = PortTable::load(layout.port_table())?;
     match chosen {
         Some(port) if port == manifest => table.release(CHOSEN),
@@ -48,6 +47,20 @@ pub(crate) fn allocate(
     let _lock = lock::FileLock::wait(registry.with_extension("lock"), "port allocation")?;
     let mut reserved = Reservations::load(&registry);
     table.set("http", http);
+    // A port that the manifest names is no mere wish: clients are told of it.
+    if edge.https_port != HTTPS_PORT {
+        for address in addresses {
+            let address = SocketAddr::new(*address, edge.https_port);
+            if !is_free_or_ours(layout, address) {
+                return Err(taken_https(address));
+            }
+        }
+        table.set(NAMED, edge.https_port);
+        table.set("https", edge.https_port);
+    } else if table.get(NAMED).is_some() {
+        table.release(NAMED);
+        table.release("https");
+    }
     let mut port = |name: &str, preferred: u16| -> Outcome<u16> {
         let mine = table.get(name);
         let chosen = mine
@@ -67,6 +80,10 @@ pub(crate) fn allocate(
     };
     let ports = Ports {
         http,
+        https: match edge.https_port {
+            HTTPS_PORT => port("https", HTTPS_PORT)?,
+            named => named,
+        },
         s3: port("s3", 3900)?,
         api: port("api", 3033)?,
         redis_rest: port("redis_rest", 3079)?,
@@ -149,11 +166,22 @@ fn is_free_or_ours(layout: &Layout, address: SocketAddr) -> bool {
     }
 }
 
-fn taken(address: SocketAddr) -> Failure {
-    let holder = port::holder(address).map_or_else(
+fn taken_https(address: SocketAddr) -> Failure {
+    Failure::new(
+        Kind::Port,
+        format!("port {} is taken by {}", address.port(), holder(address)),
+    )
+    .hint("stop that process, or choose another edge.https_port in astraler.toml")
+}
+
+fn holder(address: SocketAddr) -> String {
+    port::holder(address).map_or_else(
         || "another process".to_owned(),
         |holder| format!("{} (pid {})", holder.command, holder.pid),
-    );
+    )
+}
+
+fn taken(address: SocketAddr) -> Failure {
     let next = SocketAddr::new(address.ip(), address.port().saturating_add(1));
     let offer = port::next_free(next).map_or_else(
         |_| "stop that process, or choose another port with --port".to_owned(),
@@ -161,7 +189,7 @@ fn taken(address: SocketAddr) -> Failure {
     );
     Failure::new(
         Kind::Port,
-        format!("port {} is taken by {holder}", address.port()),
+        format!("port {} is taken by {}", address.port(), holder(address)),
     )
     .hint(offer)
 }
@@ -223,6 +251,14 @@ impl Reservations {
 mod tests {
     use super::*;
 
+    fn edge(http_port: u16) -> Edge {
+        Edge {
+            http_port,
+            listen_addresses: vec![],
+            ..Edge::default()
+        }
+    }
+
     fn layout(root: &Path, name: &str) -> Layout {
         let state = root.join(name);
         std::fs::create_dir_all(&state).unwrap();
@@ -238,10 +274,11 @@ mod tests {
     fn two_platforms_never_share_a_port_even_while_both_are_down() {
         let root = tempfile::tempdir().unwrap();
         let (one, two) = (layout(root.path(), "one"), layout(root.path(), "two"));
-        let first = allocate(&one, None, 29_871, &[]).unwrap();
-        let second = allocate(&two, None, 29_872, &[]).unwrap();
+        let first = allocate(&one, None, &edge(29_871)).unwrap();
+        let second = allocate(&two, None, &edge(29_872)).unwrap();
         let all = |ports: &Ports| {
             [
+                ports.https,
                 ports.s3,
                 ports.api,
                 ports.redis_rest,
@@ -254,7 +291,7 @@ mod tests {
             "{first:?} {second:?}"
         );
         assert_eq!(
-            allocate(&one, None, 29_871, &[]).unwrap(),
+            allocate(&one, None, &edge(29_871)).unwrap(),
             first,
             "the same from start to start"
         );
@@ -264,7 +301,7 @@ mod tests {
     fn a_chosen_port_stays_until_the_manifests_is_chosen() {
         let root = tempfile::tempdir().unwrap();
         let one = layout(root.path(), "one");
-        let http = |chosen| allocate(&one, chosen, 29_871, &[]).unwrap().http;
+        let http = |chosen| allocate(&one, chosen, &edge(29_871)).unwrap().http;
         assert_eq!(http(None), 29_871);
         assert_eq!(http(Some(29_875)), 29_875);
         assert_eq!(http(None), 29_875, "an `up` without --port keeps it");
@@ -273,10 +310,36 @@ mod tests {
     }
 
     #[test]
+    fn the_port_of_https_is_a_wish_until_the_manifest_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let one = layout(root.path(), "one");
+        let https = |port: u16| {
+            let edge = Edge {
+                https_port: port,
+                listen_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+                ..edge(29_871)
+            };
+            allocate(&one, None, &edge).map(|ports| ports.https)
+        };
+        let wished = https(HTTPS_PORT).unwrap();
+        assert!(wished >= HTTPS_PORT);
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let named = taken.local_addr().unwrap().port();
+        let refused = https(named).unwrap_err().message;
+        assert!(
+            refused.contains(&format!("port {named} is taken by")),
+            "{refused}"
+        );
+        drop(taken);
+        assert_eq!(https(named).unwrap(), named);
+        assert_eq!(https(HTTPS_PORT).unwrap(), wished);
+    }
+
+    #[test]
     fn the_ports_of_a_platform_that_is_gone_come_back() {
         let root = tempfile::tempdir().unwrap();
         let one = layout(root.path(), "one");
-        let first = allocate(&one, None, 29_871, &[]).unwrap();
+        let first = allocate(&one, None, &edge(29_871)).unwrap();
         let registry = registry_file(&one);
         std::fs::remove_dir_all(&one.state).unwrap();
         assert!(
@@ -293,9 +356,9 @@ mod tests {
     fn a_port_that_somebody_else_has_taken_meanwhile_is_given_up() {
         let root = tempfile::tempdir().unwrap();
         let one = layout(root.path(), "one");
-        let first = allocate(&one, None, 29_871, &[]).unwrap();
+        let first = allocate(&one, None, &edge(29_871)).unwrap();
         let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, first.s3)).unwrap();
-        let second = allocate(&one, None, 29_871, &[]).unwrap();
+        let second = allocate(&one, None, &edge(29_871)).unwrap();
         assert_ne!(second.s3, first.s3);
         assert_eq!(second.redis_rest, first.redis_rest);
         drop(taken);

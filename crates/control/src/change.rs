@@ -316,11 +316,12 @@ pub(crate) async fn edge(platform: &Platform, environment: Environment, applicat
     let settings = platform.edge_settings(&config).map_err(|error| fault(&error))?;
     let unit = services::edge_unit(&platform.installation, &settings).map_err(|error| fault(&error))?;
     let started = upgrade(platform, "edge", &unit).await?;
-    let port = platform.installation.ports.http;
-    Ok((
-        outcome(matches!(started, Started::Fresh(_))),
-        format!("http port {port}"),
-    ))
+    let ports = &platform.installation.ports;
+    let words = match ports.https {
+        0 => format!("http port {}", ports.http),
+        https => format!("http port {}, https port {https}", ports.http),
+    };
+    Ok((outcome(matches!(started, Started::Fresh(_))), words))
 }
 
 /// Starts a process of the data plane, or puts its successor beside it: the sockets stay with `keep`, so no

@@ -76,6 +76,31 @@ impl Credentials {
         )
     }
 
+    /// A secret of the platform that something else than chance makes; the newest of its versions.
+    pub(crate) fn platform_secret(&self, name: &str) -> Result<Option<Secret>, CredentialError> {
+        let mut vault = self.vault();
+        self.unlock(&mut vault, PLATFORM, true)?;
+        let Some(record) = self.store.sealed_get(PLATFORM, name, None)? else {
+            return Ok(None);
+        };
+        let sealed = Sealed::from_bytes(record.ciphertext);
+        Ok(Some(vault.open(PLATFORM, name, record.version, &sealed)?))
+    }
+
+    /// Keeps such a secret, as a new version.
+    pub(crate) fn put_platform_secret(&self, name: &str, secret: &Secret) -> Result<(), CredentialError> {
+        let mut vault = self.vault();
+        self.unlock(&mut vault, PLATFORM, true)?;
+        let before = self.store.sealed_get(PLATFORM, name, None)?;
+        let version = before.map_or(1, |record| record.version + 1);
+        let sealed = vault.seal(PLATFORM, name, version, secret)?;
+        self.store
+            .sealed_put(PLATFORM, name, version, sealed.as_bytes(), now_ms())?;
+        drop(vault);
+        self.sealed_another();
+        Ok(())
+    }
+
     /// The password of the role that owns what is in the golden copy of staging.
     pub(crate) fn golden(&self) -> Result<Secret, CredentialError> {
         self.get_or_create(PLATFORM, "postgres-golden", generate_password)

@@ -133,6 +133,7 @@ pub async fn run(
     tokio::spawn(crate::watch::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::backups::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::recover::drill::keep(Arc::clone(&daemon)));
+    tokio::spawn(crate::certificates::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::config_git::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::replicas::keep(Arc::clone(&daemon)));
     tokio::spawn(crate::dns::keep(Arc::clone(&daemon)));

@@ -101,11 +101,14 @@ impl Engines {
     }
 }
 
-/// The port table: every TCP port of the platform, all on loopback but for `http`.
+/// The port table: every TCP port of the platform, all on loopback but for `http` and `https`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     /// The edge.
     pub http: u16,
+    /// The edge, with TLS. A record of an older version has none.
+    #[serde(default)]
+    pub https: u16,
     /// The S3 API.
     pub s3: u16,
     /// The platform's own API, and git.
@@ -200,6 +203,14 @@ impl Layout {
     /// Output of the units.
     pub fn logs(&self) -> PathBuf {
         self.state.join("logs")
+    }
+    /// Certificates and their keys: the edge reads them.
+    pub fn certificates(&self) -> PathBuf {
+        self.state.join("tls")
+    }
+    /// The local CA's certificate, as `astraler tls trust` writes it for clients.
+    pub fn local_authority(&self) -> PathBuf {
+        self.state.join("local-ca.pem")
     }
     /// The edge's access log.
     pub fn access_log(&self) -> PathBuf {

@@ -35,6 +35,8 @@ pub(crate) struct Platform {
     pub(crate) publishing: Mutex<()>,
     /// The golden copy of staging: made by one at a time.
     pub(crate) golden: crate::preview::Golden,
+    /// Certificates: issued by one at a time.
+    pub(crate) certificates: crate::certificates::Certificates,
     /// Backups: made by one at a time.
     pub(crate) backups: crate::backups::Backups,
     /// DNS: proofs, and what is known of names outside.
@@ -82,6 +84,7 @@ impl Platform {
             shared: Mutex::default(),
             publishing: Mutex::default(),
             golden: crate::preview::Golden::default(),
+            certificates: crate::certificates::Certificates::default(),
             backups: crate::backups::Backups::default(),
             dns: crate::dns::Dns::default(),
             credentials: Credentials::new(Arc::clone(&store), Vault::new(root)),
@@ -613,6 +616,7 @@ impl Platform {
             program: "/nowhere/astraler".into(),
             ports: Ports {
                 http: 3000,
+                https: 3443,
                 s3: 3900,
                 api: 3033,
                 redis_rest: 3079,

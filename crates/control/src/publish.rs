@@ -12,7 +12,7 @@ use astraler_manifest::{Alerts, Config, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot,
     EdgeSnapshot, Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget,
-    Route, S3Credential, SignalSnapshot, TlsSnapshot, TokenHash, WorkerRoute,
+    Route, S3Credential, SignalSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::DeploymentState;
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
     Ok(EdgeSnapshot {
         version: 0,
         routes,
-        tls: TlsSnapshot::default(),
+        tls: crate::certificates::snapshot(platform)?,
         cache: CacheBounds::default(),
     })
 }
@@ -109,6 +109,9 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
 pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
     let _publishing = platform.publishing.lock().await;
     signal(platform, None)?;
+    crate::certificates::ready(platform);
+    // Those that others issue are asked for as soon as their hosts are served.
+    platform.certificates.wake.notify_one();
     let present = edge_snapshot(platform)?;
     let group = Installation::group(platform.installation.identities.edge.as_ref());
     let path = platform.installation.layout.snapshot("edge");

@@ -39,17 +39,27 @@ pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameErro
 /// The data plane's front.
 pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<UnitSpec, UnitNameError> {
     let layout = &installation.layout;
-    let mut listeners: Vec<Listener> = installation
-        .listen_addresses
-        .iter()
-        .enumerate()
-        .map(|(index, address)| {
-            tcp(
-                &format!("http-{index}"),
-                SocketAddr::new(*address, installation.ports.http),
-            )
-        })
-        .collect();
+    let ports = &installation.ports;
+    let mut listeners = Vec::new();
+    for (index, address) in installation.listen_addresses.iter().enumerate() {
+        for (scheme, port) in [("http", ports.http), ("https", ports.https)] {
+            // Before an `up` of this version there is no port for https.
+            if scheme == "http" || port != 0 {
+                let name = format!("{scheme}-{index}");
+                listeners.push(tcp(&name, SocketAddr::new(*address, port)));
+            }
+        }
+        if ports.https != 0 {
+            listeners.push(Listener {
+                name: format!("quic-{index}"),
+                address: ListenAddress::Udp {
+                    address: SocketAddr::new(*address, ports.https),
+                    share: 0,
+                },
+                backlog: 1,
+            });
+        }
+    }
     listeners.extend(dns_listeners(installation));
     let daemon = Installation::group(installation.identities.daemon.as_ref());
     listeners.push(unix("status", layout.status_socket("edge"), 0o660, daemon));

@@ -67,11 +67,15 @@ pub(crate) fn environment_report(
     let ports = &installation.ports;
     let live = platform.live_deployment(environment)?;
     let hosts = platform.hosts(environment, &application.config);
-    let urls = hosts
+    let named = hosts
         .iter()
-        .filter(|host| host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('['))
-        .map(|host| format!("http://{host}:{}", ports.http))
-        .collect();
+        .filter(|host| host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('['));
+    let secured = crate::certificates::secured(platform)?;
+    let plain = named.clone().map(|host| format!("http://{host}:{}", ports.http));
+    let https = named
+        .filter(|host| ports.https != 0 && secured.contains(*host))
+        .map(|host| format!("https://{host}:{}", ports.https));
+    let urls = plain.chain(https).collect();
     let identifier = environment.identifier();
     let port = installation.postgres_port(environment.cluster());
     let mut endpoints = BTreeMap::from([

@@ -13,6 +13,7 @@ pub(crate) mod rules;
 mod secrets;
 mod signals;
 mod storage;
+mod tls;
 
 pub use alerts::{
     AlertChannel, AlertSeverity, Alerts, EmailSettings, MailTls, PagerDutySettings, SlackSettings,
@@ -26,6 +27,7 @@ pub(crate) use release::ReleaseSettings;
 pub use secrets::{RequiredSecret, Secrets};
 pub use signals::Signals;
 pub(crate) use storage::Storage;
+pub use tls::{AcmeChallenge, HttpsOnly, Tls};
 
 pub use astraler_model::EnvironmentKind;
 use astraler_model::{
@@ -276,6 +278,9 @@ pub struct Common<'a> {
     pub hosts: &'a [String],
 }
 
+/// Where https is served when the manifest names no port.
+pub const HTTPS_PORT: u16 = 3443;
+
 /// The edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -286,11 +291,10 @@ pub struct Edge {
     pub listen_addresses: Vec<IpAddr>,
     /// Limits on what clients may send, and how slowly.
     pub limits: EdgeLimits,
-    /// Port for HTTPS and HTTP/3.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// Port for HTTPS and HTTP/3. Where 3443 is taken, the next free one is used; any other port must be free.
+    #[schemars(range(min = 1))]
     pub https_port: u16,
-    /// Certificates.
-    #[schemars(extend("x-astraler-status" = "planned"))]
+    /// Certificates, and which names are served over https only.
     pub tls: Tls,
     /// Authoritative DNS.
     pub dns: Dns,
@@ -333,7 +337,7 @@ impl Default for Edge {
             http_port: 3000,
             listen_addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             limits: EdgeLimits::default(),
-            https_port: 3443,
+            https_port: HTTPS_PORT,
             tls: Tls::default(),
             dns: Dns::default(),
             cache: Cache::default(),

@@ -19,10 +19,11 @@ mod validate;
 mod wrangler;
 
 pub use config::{
-    AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config, Database,
-    Deploy, Dns, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings, Environments,
-    MailTls, MaxmemoryPolicy, PagerDutySettings, PreviewSettings, Redis, RequiredSecret, Resolver, Runtime,
-    Sandbox, Secondary, Secrets, Signals, SlackSettings, WorkerSettings,
+    AcmeChallenge, AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config,
+    Database, Deploy, Dns, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings,
+    Environments, HTTPS_PORT, HttpsOnly, MailTls, MaxmemoryPolicy, PagerDutySettings, PreviewSettings, Redis,
+    RequiredSecret, Resolver, Runtime, Sandbox, Secondary, Secrets, Signals, SlackSettings, Tls,
+    WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use dns::mailbox;

@@ -11,6 +11,7 @@
 mod alert;
 mod audit;
 mod backup;
+mod certificate;
 mod database;
 mod deployment;
 mod drill;

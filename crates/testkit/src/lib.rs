@@ -3,6 +3,7 @@
 //! For: integration tests and benches. It knows the command line and HTTP, nothing of the crates' insides:
 //! what it proves holds for users.
 
+pub mod acme;
 mod application;
 mod http;
 mod platform;

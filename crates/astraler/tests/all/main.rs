@@ -34,6 +34,7 @@ mod signals;
 mod sink;
 mod starter;
 mod support;
+mod tls;
 mod to_production;
 mod tokens;
 mod watch;

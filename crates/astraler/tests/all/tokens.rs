@@ -62,6 +62,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/v1/environments/development/maintenance", "{}"),
     ("PUT", "/v1/environments/development/attack", "{}"),
     ("DELETE", "/v1/environments/development/attack", "{}"),
+    ("GET", "/v1/tls", "{}"),
+    ("POST", "/v1/tls/renew", "{}"),
     ("GET", "/v1/tokens", "{}"),
     ("POST", "/v1/tokens", r#"{"name":"more","scopes":["admin"]}"#),
     ("DELETE", "/v1/tokens/reader", "{}"),

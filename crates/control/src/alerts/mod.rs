@@ -283,7 +283,7 @@ impl Daemon {
             .with(&self.platform, |live| Ok(live.book.alerts().to_vec()))
     }
 
-    fn alerts_report(&self) -> Result<AlertsReport, AlertsError> {
+    pub(crate) fn alerts_report(&self) -> Result<AlertsReport, AlertsError> {
         let settings = Settings::of(&self.platform)?;
         let stored = self.platform.store.alert_deliveries(HISTORY)?;
         let mut undelivered = Vec::new();

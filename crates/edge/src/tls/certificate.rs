@@ -22,8 +22,20 @@ pub(super) enum CertificateError {
     Key(#[from] rustls::Error),
 }
 
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Serve,
+    /// It has a critical extension that nobody else knows (RFC 8737 section 3), so that it cannot be looked at as others.
+    Prove,
+}
+
 /// Reads chain and key, and sees that they belong together.
-pub(super) fn load(provider: &CryptoProvider, path: &Path) -> Result<CertifiedKey, CertificateError> {
+pub(super) fn load(
+    provider: &CryptoProvider,
+    path: &Path,
+    purpose: Use,
+) -> Result<CertifiedKey, CertificateError> {
     let mut pem = Vec::new();
     std::fs::File::open(path)?
         .take(MAX_BYTES + 1)
@@ -33,5 +45,9 @@ pub(super) fn load(provider: &CryptoProvider, path: &Path) -> Result<CertifiedKe
     }
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(&pem)?;
+    if purpose == Use::Prove {
+        let key = provider.key_provider.load_private_key(key)?;
+        return Ok(CertifiedKey::new(chain, key));
+    }
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }

@@ -131,6 +131,8 @@ impl Shared<'_> {
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.ticketer = self.tickets.clone();
         config.session_storage = self.sessions.clone();
+        // Ours is the order: a client may prefer what it should not.
+        config.ignore_client_order = true;
         // Early data can be replayed: none is taken.
         config.max_early_data_size = 0;
         Ok(Arc::new(config))

@@ -1,6 +1,7 @@
 //! Which certificate a client is shown: by the name it asks for.
 
-use super::{ACME_TLS, Names, certificate};
+use super::certificate::{self, Use};
+use super::{ACME_TLS, Names};
 use arc_swap::ArcSwap;
 use astraler_model::TlsSnapshot;
 use rustls::crypto::CryptoProvider;
@@ -31,7 +32,7 @@ impl Resolver {
         let before = self.0.load();
         let mut next = Shown::default();
         for certificate in &snapshot.certificates {
-            let loaded = match next.load(&before, provider, &certificate.file) {
+            let loaded = match next.load(&before, provider, &certificate.file, Use::Serve) {
                 Some(loaded) => Some((certificate.file.clone(), loaded)),
                 None => before.serving(&certificate.names),
             };
@@ -46,7 +47,7 @@ impl Resolver {
             next.fallback.get_or_insert(loaded);
         }
         for (name, file) in &snapshot.alpn_challenges {
-            if let Some(loaded) = next.load(&before, provider, file) {
+            if let Some(loaded) = next.load(&before, provider, file, Use::Prove) {
                 next.files.insert(file.clone(), loaded.clone());
                 next.challenges.insert(name.to_ascii_lowercase(), loaded);
             }
@@ -56,11 +57,17 @@ impl Resolver {
 }
 
 impl Shown {
-    fn load(&self, before: &Self, provider: &CryptoProvider, file: &Path) -> Option<Arc<CertifiedKey>> {
+    fn load(
+        &self,
+        before: &Self,
+        provider: &CryptoProvider,
+        file: &Path,
+        purpose: Use,
+    ) -> Option<Arc<CertifiedKey>> {
         if let Some(read) = self.files.get(file).or_else(|| before.files.get(file)) {
             return Some(read.clone());
         }
-        match certificate::load(provider, file) {
+        match certificate::load(provider, file, purpose) {
             Ok(loaded) => Some(Arc::new(loaded)),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

@@ -26,31 +26,6 @@ pub enum WafMode {
     Off,
 }
 
-/// Certificates.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tls {
-    /// Directory of the ACME server (RFC 8555).
-    pub acme_directory_url: String,
-    /// Contact of the ACME account.
-    pub email: Option<String>,
-    /// Oldest TLS version.
-    pub min_version: String,
-    /// Days of `Strict-Transport-Security`; 0 sends none.
-    pub hsts_max_age_days: u32,
-}
-
-impl Default for Tls {
-    fn default() -> Self {
-        Self {
-            acme_directory_url: "https://acme-v02.api.letsencrypt.org/directory".into(),
-            email: None,
-            min_version: "1.2".into(),
-            hsts_max_age_days: 365,
-        }
-    }
-}
-
 /// The cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

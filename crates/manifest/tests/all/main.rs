@@ -11,6 +11,7 @@ mod hostile;
 mod keys;
 mod keys_dns;
 mod keys_rules;
+mod keys_tls;
 mod wrangler;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ const LAYERS: &[&[&str]] = &[
     &["model", "waf", "workflow", "http-cache"],
     &["manifest", "host", "store", "plan"],
     &[
-        "edge", "dns", "postgres", "redis", "storage", "secrets", "release",
+        "edge", "dns", "postgres", "redis", "storage", "secrets", "release", "tls",
     ],
     &[
         "workers", "auth", "webhooks", "pipeline", "signal", "alert", "recovery", "cloud",

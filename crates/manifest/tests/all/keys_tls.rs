@@ -1,0 +1,50 @@
+//! The keys of certificates, each with the test of a real platform that shows what it leads to.
+
+/// As `keys::EFFECTIVE`.
+pub(crate) const EFFECTIVE: &[(&str, &str, &str)] = &[
+    (
+        "edge.https_port",
+        "4443",
+        "tls::https_is_there_by_itself_and_as_the_manifest_says",
+    ),
+    (
+        "edge.tls.min_version",
+        "\"1.3\"",
+        "tls::https_is_there_by_itself_and_as_the_manifest_says",
+    ),
+    (
+        "edge.tls.https_only",
+        "\"all\"",
+        "tls::https_is_there_by_itself_and_as_the_manifest_says",
+    ),
+    (
+        "edge.tls.hsts_max_age_days",
+        "30",
+        "tls::https_is_there_by_itself_and_as_the_manifest_says",
+    ),
+    (
+        "edge.tls.acme",
+        "true",
+        "tls::a_public_name_gets_a_certificate_from_its_ca_and_a_killed_daemon_goes_on",
+    ),
+    (
+        "edge.tls.acme_directory_url",
+        "\"https://ca.example/directory\"",
+        "tls::a_public_name_gets_a_certificate_from_its_ca_and_a_killed_daemon_goes_on",
+    ),
+    (
+        "edge.tls.acme_challenge",
+        "\"tls-alpn-01\"",
+        "tls::a_public_name_gets_a_certificate_from_its_ca_and_a_killed_daemon_goes_on",
+    ),
+    (
+        "edge.tls.acme_roots",
+        "\"/ca.pem\"",
+        "tls::a_public_name_gets_a_certificate_from_its_ca_and_a_killed_daemon_goes_on",
+    ),
+    (
+        "edge.tls.email",
+        "\"a@b.example\"",
+        "tls::a_public_name_gets_a_certificate_from_its_ca_and_a_killed_daemon_goes_on",
+    ),
+];
