@@ -95,6 +95,7 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
                 max_file_bytes: 64 << 20,
                 keep_files: 4,
             },
+            cache_folder: Some(installation.layout.edge_cache()),
             control: Some(control),
         };
         // On threads of its own: a flood of queries takes no request's turn.

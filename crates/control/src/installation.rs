@@ -216,6 +216,10 @@ impl Layout {
     pub fn access_log(&self) -> PathBuf {
         self.state.join("logs/edge/access.log")
     }
+    /// The disk tier of the edge's cache. Nothing in it is missed.
+    pub fn edge_cache(&self) -> PathBuf {
+        self.state.join("cache")
+    }
     /// What the owner's shell says of registries and certificates: runs use the same. The daemon's environment is bare.
     pub fn machine(&self) -> PathBuf {
         self.state.join("machine.json")

@@ -262,6 +262,11 @@ fn described(application: &Application) -> BTreeMap<String, BTreeMap<String, Val
             add("edge", limit, value);
         }
     }
+    if let Ok(Value::Object(cache)) = serde_json::to_value(&config.edge.cache) {
+        for (key, value) in cache {
+            add("edge", format!("cache.{key}"), value);
+        }
+    }
     for (name, value) in [
         ("database.pool_size", json!(config.database.pool_size)),
         (

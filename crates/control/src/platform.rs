@@ -161,12 +161,6 @@ impl Platform {
         application: &Application,
         shares: impl Fn(Environment) -> bool,
     ) -> Result<astraler_manifest::Config, PlatformError> {
-        let rank = |environment: &Environment| match environment {
-            Environment::Production => (0, 0),
-            Environment::Staging => (1, 0),
-            Environment::Development => (2, 0),
-            Environment::Preview(number) => (3, *number),
-        };
         let mut all: BTreeMap<Environment, astraler_manifest::Config> = self
             .live()?
             .into_iter()
@@ -176,7 +170,7 @@ impl Platform {
         let governing = all
             .into_iter()
             .filter(|(other, _)| shares(*other))
-            .min_by_key(|(other, _)| rank(other));
+            .min_by_key(|(other, _)| governs(*other));
         Ok(governing.map_or_else(|| application.config.clone(), |(_, config)| config))
     }
 
@@ -588,6 +582,16 @@ pub fn audit_report(store: &Store) -> Result<Value, StoreError> {
 }
 
 /// For tests of what the control plane does whatever its supervisor does.
+/// Whose configuration decides for what environments share: the least of those that are up.
+pub(crate) fn governs(environment: Environment) -> (u8, u32) {
+    match environment {
+        Environment::Production => (0, 0),
+        Environment::Staging => (1, 0),
+        Environment::Development => (2, 0),
+        Environment::Preview(number) => (3, number),
+    }
+}
+
 #[cfg(test)]
 impl Platform {
     /// A platform in an empty folder, whose units are simulated.

@@ -4,7 +4,7 @@ use crate::credentials::EnvironmentSecrets;
 use crate::deploy::{self, worker_http_socket};
 use crate::engines::service_role;
 use crate::installation::Installation;
-use crate::platform::{Platform, application_of};
+use crate::platform::{Platform, application_of, governs};
 use crate::switches::On;
 use crate::words::Application;
 use astraler_host::snapshot;
@@ -63,7 +63,12 @@ pub(crate) fn internal_hosts(platform: &Platform) -> Vec<InternalHost> {
 pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::platform::PlatformError> {
     let asleep = platform.asleep()?;
     let mut routes = Vec::new();
+    let mut cache = None;
     for (environment, (deployment, application)) in platform.live()? {
+        let rank = governs(environment);
+        if cache.is_none_or(|(best, _)| rank < best) {
+            cache = Some((rank, application.config.edge.cache.bounds()));
+        }
         let deployment = deployment.id.to_string();
         routes.push(Route {
             hosts: platform.hosts(environment, &application.config),
@@ -85,7 +90,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
             wake: asleep
                 .contains(&environment)
                 .then(|| platform.installation.layout.wake_socket()),
-            cache: None,
+            cache: application.config.edge.cache.rules(),
             policy: On::of(platform, environment)?.policy(&application.config, environment),
         });
     }
@@ -93,7 +98,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
         version: 0,
         routes,
         tls: crate::certificates::snapshot(platform)?,
-        cache: CacheBounds::default(),
+        cache: cache.map_or_else(CacheBounds::default, |(_, bounds)| bounds),
     })
 }
 

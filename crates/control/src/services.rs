@@ -78,6 +78,11 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
             group: None,
         });
     }
+    unit.directories.push(astraler_model::DirectorySpec {
+        path: layout.edge_cache(),
+        mode: 0o700,
+        group: None,
+    });
     unit.limits.open_files = Some(65_536);
     Ok(unit)
 }

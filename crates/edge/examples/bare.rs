@@ -65,6 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             max_file_bytes: 64 << 20,
             keep_files: 1,
         },
+        cache_folder: None,
         control: None,
     };
     astraler_edge::run(config, std::future::pending()).await?;

@@ -24,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where a line for each request goes.
     pub access_log: AccessLogConfig,
+    /// Folder of the cache's disk tier, its own; memory alone when absent. It is made where it is missing.
+    pub cache_folder: Option<PathBuf>,
     /// Answers `GET /status` with JSON, when given.
     pub control: Option<std::os::unix::net::UnixListener>,
 }

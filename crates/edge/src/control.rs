@@ -121,12 +121,21 @@ async fn purge(edges: &[Arc<Edge>], body: Incoming) -> (StatusCode, String) {
     let Some(edge) = edges.first() else {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "the edge has no threads");
     };
-    match edge.cache.purge(&purge) {
-        Some(purged) => (StatusCode::OK, serde_json::to_string(&purged).unwrap_or_default()),
-        None => refused(
+    let cache = edge.cache.clone();
+    match tokio::task::spawn_blocking(move || cache.purge(&purge)).await {
+        Ok(Ok(Some(purged))) => (StatusCode::OK, serde_json::to_string(&purged).unwrap_or_default()),
+        Ok(Ok(None)) => refused(
             StatusCode::BAD_REQUEST,
             "a URL, prefix or host in it is none, or there is too much of it",
         ),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a purge did not reach the disk");
+            refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "memory is purged, the disk tier is not; try again",
+            )
+        }
+        Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the purge was broken off"),
     }
 }
 

@@ -71,6 +71,8 @@ mod wake;
 pub mod wire;
 
 pub use body::{Body, BoxError};
+#[doc(hidden)]
+pub use cache::read_file as read_cache_file;
 pub use config::{AccessLogConfig, Config, Limits, Proxied};
 pub use fault::{Blame, Fault, Kind};
 pub use host::HostName;

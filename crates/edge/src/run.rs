@@ -144,6 +144,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         snapshot,
         limits,
         access_log,
+        cache_folder,
         control,
     } = config;
     let path = access_log.path.clone();
@@ -158,7 +159,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let tls = Tls::new().map_err(EdgeError::Tls)?;
     let first = snapshot.borrow_and_update().clone();
     tls.take(&first.tls);
-    let cache = Cache::new(&first.cache);
+    let cache = Cache::new(&first.cache, cache_folder).map_err(|source| EdgeError::Thread { source })?;
     let rates = Arc::new(Rates::default());
     let first = Routes::of(&first, &activities, &rates);
     let clients = Clients::new();

@@ -101,6 +101,7 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
             snapshot,
             limits: Limits::default(),
             access_log,
+            cache_folder: None,
             control: None,
         };
         let error = astraler_edge::run(config, std::future::pending())

@@ -97,6 +97,7 @@ impl TestEdge {
                 max_file_bytes,
                 keep_files: 2,
             },
+            cache_folder: Some(folder.path().join("cache")),
             control: Some(std::os::unix::net::UnixListener::bind(folder.path().join("status.sock")).unwrap()),
         };
         let task = tokio::spawn(astraler_edge::run(config, async { drop(stopped.await) }));

@@ -75,6 +75,12 @@ impl Key {
         Self { text, url }
     }
 
+    /// A key as storage kept it: its text, and how much of that is the URL.
+    pub fn restore(text: String, url: usize) -> Option<Self> {
+        let sound = text.is_char_boundary(url) && (url == text.len() || text.as_bytes()[url] == b'\n');
+        sound.then_some(Self { text, url })
+    }
+
     /// All of it.
     pub fn as_str(&self) -> &str {
         &self.text

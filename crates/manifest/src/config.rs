@@ -5,6 +5,7 @@
 
 mod alerts;
 mod backups;
+mod cache;
 mod dns;
 mod pipeline;
 mod planned;
@@ -20,6 +21,7 @@ pub use alerts::{
 };
 pub use backups::Backups;
 pub(crate) use backups::Recovery;
+pub(crate) use cache::Cache;
 pub use dns::{Dns, Resolver, Secondary};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
@@ -299,7 +301,6 @@ pub struct Edge {
     /// Authoritative DNS.
     pub dns: Dns,
     /// The cache (RFC 9111).
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub cache: Cache,
     /// The web application firewall.
     #[schemars(extend("x-astraler-status" = "planned"))]

@@ -36,6 +36,9 @@ pub(crate) struct EdgeArguments {
     /// File that gets a line for each request.
     #[arg(long, value_name = "FILE", default_value = "/dev/null")]
     pub(crate) access_log: PathBuf,
+    /// Folder of the cache's disk tier; without it, the cache is in memory alone.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) cache_folder: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) unit: Option<EdgeUnit>,
 }

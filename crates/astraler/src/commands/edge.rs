@@ -62,6 +62,7 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
             snapshot,
             limits,
             access_log,
+            cache_folder: arguments.cache_folder.clone(),
             control: None,
         };
         for url in sockets.urls() {
@@ -153,7 +154,7 @@ fn snapshot_of(
         version,
         routes,
         tls,
-        cache: astraler_model::CacheBounds::default(),
+        cache: settings.edge.cache.bounds(),
     })
 }
 
@@ -210,7 +211,7 @@ fn route(site: &Site, edge: &astraler_manifest::Edge) -> Outcome<Route> {
             .collect(),
         assets: assets.transpose()?,
         wake: None,
-        cache: Some(astraler_model::CacheRules::default()),
+        cache: edge.cache.rules(),
         policy: edge.policy(Environment::Production),
     })
 }

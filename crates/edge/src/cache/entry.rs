@@ -59,6 +59,8 @@ pub(super) struct Entry {
     /// For the eviction queues.
     pub(super) in_main: AtomicBool,
     pub(super) gone: AtomicBool,
+    /// It went to make room, for no other reason.
+    pub(super) evicted: AtomicBool,
 }
 
 /// What [`Entry::new`] needs besides the response.
@@ -97,6 +99,7 @@ impl Entry {
             uses: AtomicU8::new(0),
             in_main: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
         }
     }
 
@@ -125,6 +128,11 @@ impl Entry {
             .wall
             .checked_add(lived)
             .map_or(now.wall, |steady| steady.max(now.wall))
+    }
+
+    /// Replaced, purged or void: not to be kept anywhere.
+    pub(super) fn is_void(&self) -> bool {
+        self.gone.load(Ordering::Acquire) && !self.evicted.load(Ordering::Acquire)
     }
 
     pub(super) fn used(&self) {

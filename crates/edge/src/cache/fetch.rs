@@ -115,9 +115,16 @@ async fn fetch(call: &Cached<'_>, parts: &Parts, access: &mut Access) -> Result<
     let cache = &call.edge.cache;
     let asked = Asked::new(&parts.method, &parts.headers, &call.rules.settings);
     let mut waits = 0;
+    let mut recalled = false;
     loop {
         // Looked up again: whoever was waited for may have stored it.
         let found = cache.memory.find(call.key, &asked);
+        if !recalled && !matches!(found, Found::Entry(_)) {
+            recalled = true;
+            if cache.recall(call.key, call.rules).await {
+                continue;
+            }
+        }
         let mut why = match &found {
             Found::Nothing => Forward::UriMiss,
             Found::OtherVariants => Forward::VaryMiss,

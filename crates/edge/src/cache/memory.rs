@@ -8,7 +8,7 @@ use super::entry::Entry;
 use astraler_http_cache::{Asked, Key, Stored, choose};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const SHARDS: usize = 64;
@@ -27,6 +27,8 @@ pub(super) struct Memory {
     used: AtomicU64,
     entries: AtomicU64,
     evicted: AtomicU64,
+    /// Where room is made next.
+    next: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ impl Memory {
             used: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 
@@ -83,7 +86,7 @@ impl Memory {
     /// A new bound; what is too much goes at once.
     pub(super) fn resize(&self, max: u64) {
         self.max.store(max, Ordering::Relaxed);
-        self.make_room(0);
+        self.make_room(None);
     }
 
     /// The one to answer a request with, be it fresh or not.
@@ -116,7 +119,7 @@ impl Memory {
     }
 
     /// Stores a response in the place of the one that answered the same requests.
-    pub(super) fn insert(&self, entry: Arc<Entry>) {
+    pub(super) fn insert(&self, entry: &Arc<Entry>) {
         let place = self.place(entry.key.url());
         let ghost = self.hasher.hash_one(entry.key.as_str());
         {
@@ -130,13 +133,21 @@ impl Memory {
                 self.take_out(&mut shard, &old);
                 old.in_main.load(Ordering::Relaxed)
             });
-            self.put_in(&mut shard, entry, ghost, proven);
+            self.put_in(&mut shard, entry.clone(), ghost, proven);
         }
-        self.make_room(place);
+        self.make_room(Some(entry));
+    }
+
+    /// Stores what was read from disk, unless there is something newer.
+    pub(super) fn insert_if_new(&self, entry: &Arc<Entry>) {
+        let same = |old: &Arc<Entry>| old.stored.variant == entry.stored.variant;
+        if !self.variants(&entry.key).iter().any(same) {
+            self.insert(entry);
+        }
     }
 
     /// Stores a freshened response if the one that it was made of is still there.
-    pub(super) fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) {
+    pub(super) fn replace(&self, old: &Arc<Entry>, new: &Arc<Entry>) {
         let place = self.place(old.key.url());
         let ghost = self.hasher.hash_one(old.key.as_str());
         {
@@ -144,9 +155,14 @@ impl Memory {
             if !self.take_out(&mut shard, old) {
                 return;
             }
-            self.put_in(&mut shard, new, ghost, old.in_main.load(Ordering::Relaxed));
+            self.put_in(
+                &mut shard,
+                new.clone(),
+                ghost,
+                old.in_main.load(Ordering::Relaxed),
+            );
         }
-        self.make_room(place);
+        self.make_room(Some(new));
     }
 
     pub(super) fn remove(&self, entry: &Arc<Entry>) {
@@ -208,18 +224,27 @@ impl Memory {
         there
     }
 
-    /// Evicts from this shard on, until what is there fits.
-    fn make_room(&self, first: usize) {
-        for place in (0..SHARDS).map(|step| (first + step) % SHARDS) {
-            while self.used() > self.max() {
-                let mut shard = self.shard(place);
+    /// Evicts until what is there fits, one of each shard in turn: the bound holds for all of them together. What was
+    /// just stored is the last to go.
+    fn make_room(&self, newest: Option<&Arc<Entry>>) {
+        for spared in [newest, None] {
+            let mut idle = 0;
+            while idle < SHARDS && self.used() > self.max() {
+                let mut shard = self.shard(self.next.fetch_add(1, Ordering::Relaxed) % SHARDS);
                 let Some(entry) = shard.candidate() else {
-                    break;
+                    idle += 1;
+                    continue;
                 };
-                let ghost = self.hasher.hash_one(entry.key.as_str());
+                if spared.is_some_and(|spared| Arc::ptr_eq(spared, &entry)) {
+                    shard.put_back(&entry);
+                    idle += 1;
+                    continue;
+                }
+                idle = 0;
+                entry.evicted.store(true, Ordering::Release);
                 self.take_out(&mut shard, &entry);
                 if !entry.in_main.load(Ordering::Relaxed) {
-                    shard.remember(ghost);
+                    shard.remember(self.hasher.hash_one(entry.key.as_str()));
                 }
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
@@ -266,7 +291,7 @@ impl Shard {
         if slot.is_empty() {
             self.urls.remove(entry.key.url());
         }
-        entry.gone.store(true, Ordering::Relaxed);
+        entry.gone.store(true, Ordering::Release);
         self.bytes -= entry.weight;
         self.live -= 1;
         if !entry.in_main.load(Ordering::Relaxed) {
@@ -301,6 +326,16 @@ impl Shard {
             }
             self.main.push_back(Arc::downgrade(&entry));
         }
+    }
+
+    /// A candidate that is spared.
+    fn put_back(&mut self, entry: &Arc<Entry>) {
+        let queue = if entry.in_main.load(Ordering::Relaxed) {
+            &mut self.main
+        } else {
+            &mut self.small
+        };
+        queue.push_back(Arc::downgrade(entry));
     }
 
     fn remember(&mut self, ghost: u64) {

@@ -13,6 +13,7 @@
 
 mod ask;
 mod behind;
+mod disk;
 mod entry;
 mod fetch;
 mod fill;
@@ -30,6 +31,7 @@ use crate::run::Edge;
 use crate::serve::Client;
 use astraler_http_cache::{Asked, Consult, Forward, Grant, Key, PassOn, Reuse, Target, decide};
 use astraler_model::{CacheBounds, CacheStanding, Purge, Purged, WorkerRoute};
+use disk::Disk;
 use entry::{Lineage, Now};
 use flight::Flights;
 use http::Response;
@@ -38,9 +40,12 @@ use http::request::Parts;
 use memory::{Found, Memory};
 use purge::Purges;
 use respond::Told;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[doc(hidden)]
+pub use disk::read_file;
 pub(crate) use fetch::serve;
 pub(crate) use respond::Word;
 pub(crate) use rules::Rules;
@@ -56,7 +61,8 @@ const MAX_PURGE: usize = 500;
 pub(crate) struct Cache {
     memory: Memory,
     flights: Arc<Flights>,
-    purges: Purges,
+    purges: Arc<Purges>,
+    disk: Option<Arc<Disk>>,
     max_object: AtomicU64,
     /// Bytes of content on their way into the memory tier.
     filling: AtomicU64,
@@ -123,22 +129,31 @@ pub(crate) enum Lookup {
 }
 
 impl Cache {
-    pub(crate) fn new(bounds: &CacheBounds) -> Self {
-        Self {
+    /// With a folder, what is worth it is on disk too.
+    pub(crate) fn new(bounds: &CacheBounds, folder: Option<PathBuf>) -> std::io::Result<Self> {
+        let purges = Arc::new(Purges::new(1));
+        let disk = folder
+            .map(|folder| Disk::open(folder, bounds.disk_bytes, purges.clone()))
+            .transpose()?;
+        Ok(Self {
             memory: Memory::new(bounds.memory_bytes),
             flights: Arc::default(),
-            purges: Purges::new(1),
+            purges,
+            disk,
             max_object: AtomicU64::new(bounds.max_object_bytes),
             filling: AtomicU64::new(0),
             behind: Arc::new(tokio::sync::Semaphore::new(MAX_BEHIND)),
             counters: Counters::default(),
-        }
+        })
     }
 
     /// New bounds, at once.
     pub(crate) fn resize(&self, bounds: &CacheBounds) {
         self.max_object.store(bounds.max_object_bytes, Ordering::Relaxed);
         self.memory.resize(bounds.memory_bytes);
+        if let Some(disk) = &self.disk {
+            disk.resize(bounds.disk_bytes);
+        }
     }
 
     pub(crate) fn standing(&self) -> CacheStanding {
@@ -156,25 +171,31 @@ impl Cache {
             bypassed: count(&counters.bypassed),
             stored: count(&counters.stored),
             evicted: self.memory.evicted(),
-            disk: None,
+            disk: self.disk.as_ref().and_then(|disk| disk.standing()),
         }
     }
 
-    /// Forgets; `None` where one of them cannot mean anything, or there are too many.
-    pub(crate) fn purge(&self, purge: &Purge) -> Option<Purged> {
+    /// Forgets, and returns when nothing of it can come back; `None` where one of them cannot mean anything, or there
+    /// are too many. Blocks.
+    pub(crate) fn purge(&self, purge: &Purge) -> std::io::Result<Option<Purged>> {
         let what: Option<Vec<_>> = purge.what.iter().map(purge::spelled).collect();
-        let what = what.filter(|what| what.len() <= MAX_PURGE)?;
-        for what in &what {
-            self.purges
-                .add(purge.environment, what.clone(), self.purges.next());
-        }
+        let Some(what) = what.filter(|what| what.len() <= MAX_PURGE) else {
+            return Ok(None);
+        };
+        let numbered: Vec<_> = what
+            .iter()
+            .map(|what| (self.purges.add(purge.environment, what.clone()), what.clone()))
+            .collect();
         let removed = self.memory.remove_where(&|entry| {
             purge
                 .environment
                 .is_none_or(|environment| environment == entry.lineage.environment)
                 && what.iter().any(|what| purge::means(what, entry.into()))
         });
-        Some(Purged { removed })
+        if let Some(disk) = &self.disk {
+            disk.purge(purge.environment, numbered)?;
+        }
+        Ok(Some(Purged { removed }))
     }
 }
 

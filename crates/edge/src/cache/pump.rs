@@ -1,15 +1,15 @@
 //! Storing while it streams: a task for each answer that may be stored.
 
-use super::Cache;
 use super::ask::{Came, Got, forwarded};
 use super::entry::{Entry, Now, Origin};
 use super::fill::{BROKEN_OFF, Filling};
 use super::flight::{Flight, Lead};
 use super::respond::{Told, Word};
+use super::{Cache, Rules};
 use crate::body::Body;
 use crate::fault::find;
 use crate::run::Edge;
-use astraler_http_cache::{Forward, Stored, received_age};
+use astraler_http_cache::{Forward, Key, Stored, received_age};
 use http::Response;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -171,10 +171,13 @@ impl Cache {
             return;
         }
         self.counters.stored.fetch_add(1, Ordering::Relaxed);
-        self.memory.insert(entry.clone());
+        self.memory.insert(&entry);
         // One that came in between found nothing to remove.
         if self.purges.void((&*entry).into()) {
-            self.memory.remove(&entry);
+            return self.forget(&entry);
+        }
+        if let Some(disk) = &self.disk {
+            disk.offer(&entry);
         }
     }
 
@@ -182,19 +185,49 @@ impl Cache {
         if self.purges.void((&**new).into()) {
             return self.forget(old);
         }
-        self.memory.replace(old, new.clone());
+        self.memory.replace(old, new);
         if self.purges.void((&**new).into()) {
-            self.memory.remove(new);
+            return self.forget(new);
+        }
+        if let Some(disk) = &self.disk {
+            disk.offer(new);
         }
     }
 
     pub(super) fn forget(&self, entry: &Arc<Entry>) {
         self.memory.remove(entry);
+        if let Some(disk) = &self.disk {
+            disk.forget(entry);
+        }
+    }
+
+    /// Brings what is on disk under a key into memory; whether there was anything.
+    pub(super) async fn recall(self: &Arc<Self>, key: &Key, rules: &Arc<Rules>) -> bool {
+        let Some(disk) = self.disk.clone().filter(|disk| disk.may_have(key)) else {
+            return false;
+        };
+        let (cache, key, rules) = (self.clone(), key.clone(), rules.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let found = disk.read(&key, &rules.settings, &cache.purges);
+            let any = !found.is_empty();
+            for entry in found {
+                let entry = Arc::new(entry);
+                cache.memory.insert_if_new(&entry);
+                if cache.purges.void((&*entry).into()) {
+                    cache.forget(&entry);
+                }
+            }
+            any
+        });
+        read.await.unwrap_or(false)
     }
 
     /// All that is stored with this URL, and what is on its way.
     pub(super) fn forget_url(&self, url: &str) {
         self.purges.invalidate_url(url);
         self.memory.remove_url(url);
+        if let Some(disk) = &self.disk {
+            disk.forget_url(url);
+        }
     }
 }

@@ -34,6 +34,8 @@ struct Rules {
     prefixes: usize,
     /// All that is older than this.
     floor: u64,
+    /// All that is older than this and was not stored when its purge was forgotten.
+    unstored_floor: u64,
 }
 
 /// What a purge is compared with.
@@ -93,25 +95,60 @@ impl Purges {
         self.place(url).store(self.next(), Ordering::SeqCst);
     }
 
-    /// From now on, and for what is older.
-    pub(super) fn add(&self, environment: Option<Environment>, what: PurgeWhat, number: u64) {
+    /// From now on, for what is older; its number.
+    pub(super) fn add(&self, environment: Option<Environment>, what: PurgeWhat) -> u64 {
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        let prefix = matches!(what, PurgeWhat::Prefix(_));
-        if rules.by.insert((environment, what), number).is_none() && prefix {
-            rules.prefixes += 1;
-        }
-        if rules.by.len() > MAX_RULES {
-            let mut numbers: Vec<u64> = rules.by.values().copied().collect();
-            numbers.sort_unstable();
-            let up_to = numbers[numbers.len() / 2];
-            rules.forget(up_to);
-            rules.floor = rules.floor.max(up_to);
-        }
+        // Given under the lock: see `up_to`.
+        let number = self.next();
+        rules.add(environment, what, number);
+        number
+    }
+
+    /// One of an earlier process.
+    pub(super) fn restore(&self, environment: Option<Environment>, what: PurgeWhat, number: u64) {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        rules.add(environment, what, number);
+    }
+
+    /// The greatest number of those that are remembered, and of what was given before.
+    pub(super) fn up_to(&self) -> u64 {
+        let _rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        self.epoch()
+    }
+
+    /// Numbers go on from here: an earlier process gave those before.
+    pub(super) fn begin_at(&self, first: u64) {
+        self.epoch.fetch_max(first, Ordering::SeqCst);
+    }
+
+    /// Whether any is remembered.
+    pub(super) fn any(&self) -> bool {
+        !self
+            .rules
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by
+            .is_empty()
+    }
+
+    /// Nothing stored is left that was meant by the purges up to this number: they are remembered only for what is on
+    /// its way. Returns the later ones.
+    pub(super) fn forget(&self, up_to: u64) -> Vec<(Option<Environment>, PurgeWhat, u64)> {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        rules.forget(up_to);
+        rules.unstored_floor = rules.unstored_floor.max(up_to);
+        let each = rules.by.iter();
+        each.map(|((environment, what), number)| (*environment, what.clone(), *number))
+            .collect()
     }
 
     /// Whether a response that is about to be stored is older than a purge that means it.
     pub(super) fn void(&self, subject: Subject<'_>) -> bool {
-        self.place(subject.url).load(Ordering::SeqCst) > subject.epoch || self.ruled_out(subject)
+        let unstored = {
+            let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+            rules.unstored_floor > subject.epoch
+        };
+        unstored || self.place(subject.url).load(Ordering::SeqCst) > subject.epoch || self.ruled_out(subject)
     }
 
     /// The same for one that was stored.
@@ -153,6 +190,20 @@ impl Purges {
 }
 
 impl Rules {
+    fn add(&mut self, environment: Option<Environment>, what: PurgeWhat, number: u64) {
+        let prefix = matches!(what, PurgeWhat::Prefix(_));
+        if self.by.insert((environment, what), number).is_none() && prefix {
+            self.prefixes += 1;
+        }
+        if self.by.len() > MAX_RULES {
+            let mut numbers: Vec<u64> = self.by.values().copied().collect();
+            numbers.sort_unstable();
+            let up_to = numbers[numbers.len() / 2];
+            self.forget(up_to);
+            self.floor = self.floor.max(up_to);
+        }
+    }
+
     fn forget(&mut self, up_to: u64) {
         self.by.retain(|_, number| *number > up_to);
         self.prefixes = self
@@ -280,7 +331,7 @@ mod tests {
             let purges = Purges::new(1);
             let before = purges.epoch();
             let spelled = spelled(&what).unwrap();
-            purges.add(None, spelled.clone(), purges.next());
+            purges.add(None, spelled.clone());
             let after = purges.epoch();
             assert_eq!(purges.void(subject(page, &tags, before)), meant, "{what:?}");
             assert!(!purges.void(subject(page, &tags, after)), "{what:?}");
@@ -291,13 +342,9 @@ mod tests {
     #[test]
     fn a_purge_stays_in_its_environment() {
         let purges = Purges::new(1);
-        purges.add(
-            Some(Environment::Production),
-            PurgeWhat::Everything,
-            purges.next(),
-        );
+        purges.add(Some(Environment::Production), PurgeWhat::Everything);
         assert!(!purges.void(subject("http://a.test/", &[], 1)));
-        purges.add(Some(Environment::Staging), PurgeWhat::Everything, purges.next());
+        purges.add(Some(Environment::Staging), PurgeWhat::Everything);
         assert!(purges.void(subject("http://a.test/", &[], 1)));
     }
 
@@ -305,7 +352,7 @@ mod tests {
     fn what_is_forgotten_still_voids_what_is_older() {
         let purges = Purges::new(1);
         for number in 0..=MAX_RULES {
-            purges.add(None, PurgeWhat::Tag(number.to_string()), purges.next());
+            purges.add(None, PurgeWhat::Tag(number.to_string()));
         }
         assert!(
             purges.void(subject("http://a.test/", &[], 1)),

@@ -26,28 +26,6 @@ pub enum WafMode {
     Off,
 }
 
-/// The cache.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Cache {
-    /// Memory tier.
-    pub memory_bytes: u64,
-    /// Disk tier.
-    pub disk_bytes: u64,
-    /// Paths that are never cached.
-    pub bypass: Vec<String>,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 256 << 20,
-            disk_bytes: 4 << 30,
-            bypass: vec![],
-        }
-    }
-}
-
 /// The web application firewall.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

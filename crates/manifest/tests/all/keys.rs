@@ -1,6 +1,6 @@
 //! Every key of the shape: the effective ones take effect, the planned ones are refused.
 
-use crate::{keys_dns, keys_rules, keys_tls};
+use crate::{keys_cache, keys_dns, keys_rules, keys_tls};
 use astraler_manifest::{parse, schema};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -699,15 +699,18 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
     let dns = keys_dns::EFFECTIVE
         .iter()
         .map(|(key, value)| (*key, *value, keys_dns::TEST));
+    let cache = keys_cache::EFFECTIVE
+        .iter()
+        .map(|(key, value)| (*key, *value, keys_cache::TEST));
     let rules = keys_rules::EFFECTIVE
         .iter()
         .map(|(key, value)| (*key, *value, keys_rules::TEST));
+    let others = dns.chain(cache).chain(rules);
     let effective = EFFECTIVE
         .iter()
         .chain(keys_tls::EFFECTIVE)
         .copied()
-        .chain(dns)
-        .chain(rules);
+        .chain(others);
     let effective: Vec<(&str, &str, &str)> = effective.collect();
     let mut listed: Vec<&str> = effective.iter().map(|(key, ..)| *key).collect();
     let mut wanted: Vec<String> = keys()

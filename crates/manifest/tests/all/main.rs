@@ -9,6 +9,7 @@ mod errors;
 mod explain;
 mod hostile;
 mod keys;
+mod keys_cache;
 mod keys_dns;
 mod keys_rules;
 mod keys_tls;
