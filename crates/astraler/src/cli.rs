@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod cache;
 mod dns;
 mod edge;
 mod recovery;
@@ -11,6 +12,7 @@ mod tls;
 
 pub(crate) use alerts::AlertsCommand;
 pub(crate) use audit::AuditCommand;
+pub(crate) use cache::CacheCommand;
 pub(crate) use dns::DnsCommand;
 pub(crate) use edge::EdgeArguments;
 pub(crate) use recovery::{BackupCommand, DrillArguments, RecoverCommand, RecoverFull};
@@ -206,6 +208,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Alerts: what fires, who looks after it, what is silenced, and whether the channels work.
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// The edge's cache: how it stands, and what it shall forget.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// DNS: the zone that is served, what the registrar must be told, and whether every answer is right.
     #[command(subcommand)]
     Dns(DnsCommand),

@@ -3,6 +3,7 @@
 mod alerts;
 mod audit;
 mod backup;
+mod cache;
 mod deploy;
 mod dns;
 mod doctor;
@@ -81,6 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Release(command) => release::run(arguments, command),
         Command::Secrets(command) => secrets::run(arguments, command),
         Command::Alerts(command) => alerts::run(arguments, command),
+        Command::Cache(command) => cache::run(arguments, command),
         Command::Dns(command) => dns::run(arguments, command),
         Command::Maintenance(command) => switches::maintenance(arguments, command),
         Command::AttackMode(command) => switches::attack(arguments, command),

@@ -75,6 +75,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/git/taken", post(git::taken))
         .merge(crate::runs::router())
         .merge(crate::alerts::api::router())
+        .merge(crate::cache::router())
         .merge(crate::dns::api::router())
         .merge(crate::switches::router())
         .merge(crate::certificates::api::router())
@@ -346,6 +347,14 @@ impl ApiError {
     /// Another process of ours must answer first.
     pub(crate) fn unavailable(reason: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(crate) fn unauthorized(message: &str) -> Self {

@@ -635,7 +635,10 @@ fn release_path(digest: &str, rest: &str) -> String {
 fn refused(status: u16, body: &[u8]) -> ClientError {
     let message = serde_json::from_slice::<serde_json::Value>(body)
         .ok()
-        .and_then(|value| value["message"].as_str().map(str::to_owned))
+        .and_then(|value| {
+            let said = value["message"].as_str().or(value["error"].as_str());
+            said.map(str::to_owned)
+        })
         .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     ClientError::Refused { status, message }
 }

@@ -12,6 +12,7 @@ mod alerts;
 mod api;
 mod application;
 mod backups;
+mod cache;
 mod certificates;
 mod change;
 mod client;

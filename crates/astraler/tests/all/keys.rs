@@ -15,7 +15,9 @@ export default {
     const { pathname, searchParams } = new URL(request.url);
     if (searchParams.has("wait")) await scheduler.wait(Number(searchParams.get("wait")));
     if (request.method === "POST") await request.arrayBuffer();
-    return Response.json({ pathname, greeting: env.GREETING, environment: env.APP_ENVIRONMENT });
+    const headers = JSON.parse(searchParams.get("fields") ?? "{}");
+    const init = { headers, status: Number(searchParams.get("status") ?? 200) };
+    return Response.json({ pathname, greeting: env.GREETING, environment: env.APP_ENVIRONMENT }, init);
   },
 };
 "#;
@@ -326,8 +328,9 @@ fn the_edge_keeps_to_its_limits() {
 /// shown by its own tests.
 #[test]
 fn the_edge_gets_every_limit() {
-    let platform = application(LIMITS);
+    let platform = application(&LIMITS.replace("[edge.limits]", &format!("{CACHE}\n[edge.limits]")));
     platform.up(&[]).unwrap().ok();
+    the_cache_follows_its_keys_and_purges(&platform);
     let settings = platform
         .processes()
         .into_iter()
@@ -348,6 +351,146 @@ fn the_edge_gets_every_limit() {
         limits.lines().count(),
         "every limit is set above"
     );
+}
+
+const CACHE: &str = r#"
+[edge.cache]
+enabled = true
+memory_bytes = 50000000
+disk_bytes = 70000000
+max_object_bytes = 100000
+bypass = ["/never*"]
+bypass_cookies = ["session"]
+bypass_headers = ["x-draft"]
+ignore_query = ["utm"]
+sort_query = true
+key_headers = ["x-country"]
+key_cookies = ["theme"]
+negative_ttl_s = 60
+heuristic_percent = 0
+stale_if_unreachable_s = 7
+client_directives = false
+store_cookies = true
+"#;
+
+/// The keys of `[edge.cache]`, and what people and Cloudflare's clients purge by.
+fn the_cache_follows_its_keys_and_purges(platform: &Platform) {
+    let word = |target: &str, fields: &str| {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+        let answer = exchange(platform.port, &request);
+        let word = answer.lines().find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("cf-cache-status: ")
+                .map(str::to_owned)
+        });
+        word.unwrap_or_else(|| panic!("{target}: {answer}"))
+    };
+    let kept = "fields=%7B%22cache-control%22:%22max-age=600%22,%22cache-tag%22:%22news%22%7D";
+    for (target, fields, expected) in [
+        (format!("/a?{kept}&b=1&a=2"), "", "miss"),
+        (format!("/a?a=2&utm=x&b=1&{kept}"), "", "hit"),
+        (format!("/a?a=2&b=1&{kept}"), "Cache-Control: no-cache\r\n", "hit"),
+        (format!("/a?a=2&b=1&{kept}"), "X-Country: de\r\n", "miss"),
+        (format!("/a?a=2&b=1&{kept}"), "Cookie: theme=dark\r\n", "miss"),
+        (format!("/a?a=2&b=1&{kept}"), "Cookie: session=1\r\n", "bypass"),
+        (format!("/a?a=2&b=1&{kept}"), "X-Draft: 1\r\n", "bypass"),
+        (format!("/never/x?{kept}"), "", "bypass"),
+        ("/?status=404".into(), "", "miss"),
+        ("/?status=404".into(), "", "hit"),
+        (
+            "/?fields=%7B%22set-cookie%22:%22a=1%22,%22cache-control%22:%22max-age=600%22%7D".into(),
+            "",
+            "miss",
+        ),
+        (
+            "/?fields=%7B%22set-cookie%22:%22a=1%22,%22cache-control%22:%22max-age=600%22%7D".into(),
+            "",
+            "hit",
+        ),
+        (
+            "/?fields=%7B%22last-modified%22:%22Tue,%2015%20Nov%201994%2012:45:26%20GMT%22%7D".into(),
+            "",
+            "miss",
+        ),
+        (
+            "/?fields=%7B%22last-modified%22:%22Tue,%2015%20Nov%201994%2012:45:26%20GMT%22%7D".into(),
+            "",
+            "expired",
+        ),
+    ] {
+        assert_eq!(word(&target, fields), expected, "{target} {fields}");
+    }
+    let status = platform.run(&["cache", "status", "--json"]).unwrap().ok().json();
+    assert_eq!(status["memory_bytes"], 50_000_000, "{status}");
+    assert!(
+        status["hits"].as_u64() >= Some(4) && status["entries"].as_u64() >= Some(4),
+        "{status}"
+    );
+
+    let page = format!("/a?a=2&b=1&{kept}");
+    let url = format!("http://localhost:{}{page}", platform.port);
+    let port = platform.port;
+    for purge in [
+        vec!["--url".to_owned(), format!("http://localhost/a?a=2&b=1&{kept}")],
+        vec!["--prefix".to_owned(), "localhost/a".to_owned()],
+        vec![
+            "--tag".to_owned(),
+            "News".to_owned(),
+            "--env".to_owned(),
+            "development".to_owned(),
+        ],
+        vec!["--host".to_owned(), "localhost".to_owned()],
+        vec!["--everything".to_owned()],
+    ] {
+        word(&page, "");
+        assert_eq!(word(&page, ""), "hit", "{port} {url}");
+        let mut words = vec!["cache", "purge"];
+        words.extend(purge.iter().map(String::as_str));
+        platform.run(&words).unwrap().ok();
+        assert_eq!(word(&page, ""), "miss", "{purge:?}");
+    }
+    let other = ["cache", "purge", "--everything", "--env", "staging"];
+    platform.run(&other).unwrap().ok();
+    assert_eq!(word(&page, ""), "hit", "of another environment");
+
+    // As Cloudflare's clients do it, with a token for the environment.
+    let make = [
+        "token",
+        "create",
+        "purger",
+        "--scope",
+        "deploy:development",
+        "--expires",
+        "1h",
+        "--json",
+    ];
+    let token = platform.run(&make).unwrap().ok().json();
+    let token = token["token"].as_str().unwrap();
+    let path = "/client/v4/zones/localhost/purge_cache";
+    let purge = |body: &str| platform.api("POST", path, Some(token), body.as_bytes()).unwrap();
+    let answer = purge(r#"{"tags":["news"]}"#);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let said: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(
+        (&said["success"], &said["result"]["id"]),
+        (&true.into(), &"localhost".into())
+    );
+    assert_eq!(word(&page, ""), "miss");
+    for (body, status) in [("{}", 400), (r#"{"files":["/no/host"]}"#, 400)] {
+        let answer = purge(body);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(r#""success":false"#));
+    }
+    let elsewhere = platform
+        .api(
+            "POST",
+            "/v1/cache/purge",
+            Some(token),
+            br#"{"environment":"production","what":["everything"]}"#,
+        )
+        .unwrap();
+    assert_eq!(elsewhere.status, 403);
 }
 
 /// Sends bytes and reads until the edge ends the connection, for ten seconds at most.

@@ -58,6 +58,17 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/alerts/silences", "{}"),
     ("DELETE", "/v1/alerts/silences/1", "{}"),
     ("POST", "/v1/alerts/test", "{}"),
+    ("GET", "/v1/cache", "{}"),
+    (
+        "POST",
+        "/v1/cache/purge",
+        r#"{"environment":"development","what":["everything"]}"#,
+    ),
+    (
+        "POST",
+        "/client/v4/zones/development/purge_cache",
+        r#"{"purge_everything":true}"#,
+    ),
     ("PUT", "/v1/environments/development/maintenance", "{}"),
     ("DELETE", "/v1/environments/development/maintenance", "{}"),
     ("PUT", "/v1/environments/development/attack", "{}"),
