@@ -3,6 +3,7 @@
 
 mod deploy;
 mod dns;
+mod edge;
 mod logs;
 mod push;
 mod recover;
@@ -26,6 +27,11 @@ const BENCHES: &[(&str, &str, Bench)] = &[
         "deploy",
         "failed requests while deploying and rolling back; seconds of a rollback, and of a preview of 100 MB",
         deploy::run,
+    ),
+    (
+        "edge",
+        "requests per CPU second and slowest hundredth beside nginx; bytes of an idle connection, 5,000 requests/s from 10,000",
+        edge::run,
     ),
     (
         "push",

@@ -1,0 +1,74 @@
+//! Ten thousand connections: what an idle one weighs, and how it is served among them.
+
+use super::server::{Server, Servers};
+use super::{Protocol, h2load, percentile_ms, settle};
+use crate::Failure;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const CONNECTIONS: u32 = 10_000;
+/// Of all connections together.
+const RATE_PER_S: f64 = 5_000.0;
+const RATE_SECONDS: u32 = 20;
+/// In which all connections are made and have had one answer.
+const OPENING: Duration = Duration::from_secs(25);
+
+pub(super) fn run(servers: &Servers) -> Result<(), Failure> {
+    println!("\n{CONNECTIONS} idle keep-alive connections, bytes of each\n");
+    for (protocol, words, goal_kb) in [
+        (Protocol::Http1, "plaintext", 12.0),
+        (Protocol::Tls1, "TLS", 25.0),
+    ] {
+        let nginx = idle(&servers.nginx, protocol)?;
+        let ours = idle(&servers.ours, protocol)?;
+        println!("{words}: nginx {nginx:.1} KB, ours {ours:.1} KB (goal {goal_kb})");
+        servers.alive()?;
+    }
+    println!("\n{RATE_PER_S:.0} requests/s from {CONNECTIONS} open connections, {RATE_SECONDS} s\n");
+    for server in [&servers.nginx, &servers.ours] {
+        let log = servers.folder.join("h2load.log");
+        let mut load = many(
+            server,
+            Protocol::Http1,
+            RATE_PER_S / f64::from(CONNECTIONS),
+            RATE_SECONDS,
+        );
+        load.arg(format!("--log-file={}", log.display()))
+            .stdout(Stdio::null());
+        let ended = load
+            .status()
+            .map_err(|error| format!("cannot start h2load: {error}"))?;
+        if !ended.success() {
+            return Err("h2load failed".to_owned());
+        }
+        let p95 = percentile_ms(&log, 0.95)?;
+        println!("{}: p95 {p95:.1} ms (goal 50), no errors", server.name);
+        servers.alive()?;
+    }
+    Ok(())
+}
+
+/// Kilobytes that a connection adds once its first request is answered.
+fn idle(server: &Server, protocol: Protocol) -> Result<f64, Failure> {
+    let before = server.resident();
+    let mut load = many(server, protocol, 0.02, 60);
+    let mut running = load
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot start h2load: {error}"))?;
+    std::thread::sleep(OPENING);
+    let after = server.resident();
+    let _ = running.kill();
+    let _ = running.wait();
+    settle();
+    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+    let added = after.saturating_sub(before) as f64;
+    Ok(added / f64::from(CONNECTIONS) / 1000.0)
+}
+
+fn many(server: &Server, protocol: Protocol, rate_per_s: f64, seconds: u32) -> Command {
+    let mut load = h2load(server, protocol, "/10k.css");
+    load.args(["-c", &CONNECTIONS.to_string(), "--rps", &rate_per_s.to_string()])
+        .args(["-D", &seconds.to_string()]);
+    load
+}
