@@ -386,6 +386,10 @@ pub struct EdgeLimits {
     /// Connections at once.
     #[schemars(range(min = 1))]
     pub max_connections: usize,
+    /// Connections of one client (an IPv4 address, an IPv6 /64) at once; 0 is any number.
+    pub max_connections_per_client: u32,
+    /// Memory of the edge's process; from 85 % on, load is shed with 503 and `Retry-After`. 0 is no budget.
+    pub max_memory_bytes: u64,
     /// Time to connect to a worker.
     #[schemars(range(min = 1))]
     pub upstream_connect_timeout_ms: u64,
@@ -407,6 +411,8 @@ impl Default for EdgeLimits {
             body_idle_timeout_ms: 30_000,
             max_body_bytes: 100 << 20,
             max_connections: 10_000,
+            max_connections_per_client: 1_024,
+            max_memory_bytes: 1 << 30,
             upstream_connect_timeout_ms: 5_000,
             upstream_timeout_ms: 60_000,
             drain_ms: 10_000,

@@ -3,24 +3,25 @@
 //! SIGHUP reads the configuration again; SIGUSR2 starts a successor with the same sockets and drains; SIGTERM and
 //! Ctrl-C drain.
 
+mod sockets;
+
 use crate::cli::EdgeArguments;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::processes;
 use crate::progress::line;
 use astraler_edge::{AccessLogConfig, EdgeSnapshot};
-use astraler_host::activation::{self, Listeners};
+use astraler_host::activation;
 use astraler_host::succession;
 use astraler_manifest::{Site, Standalone};
 use astraler_model::{
     AssetConfig, Environment, HtmlHandling, NotFoundHandling, Route, TlsCertificate, TlsSnapshot, WorkerRoute,
 };
 use rustix::fs::MemfdFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use sockets::{HTTP, HTTPS, Sockets};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::num::NonZero;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,13 +29,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Kinds of sockets, as their names begin.
-const HTTP: &str = "http-";
-const HTTPS: &str = "https-";
-/// Connections that may wait in the queue of a socket.
-const BACKLOG: i32 = 1024;
-/// More threads do not get a queue of their own: a socket of each address is passed to a successor.
-const MAX_SHARDS: usize = 4;
 /// A successor is given up after so long.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -43,7 +37,7 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
     let settings = read(arguments)?;
     let limits = serde_json::from_value(serde_json::to_value(&settings.edge.limits)?)?;
     let mut inherited = activation::listeners()?;
-    let sockets = sockets(&addresses(arguments, &settings), &mut inherited)?;
+    let sockets = sockets::open(&addresses(arguments, &settings), &mut inherited)?;
     let access_log = AccessLogConfig {
         path: arguments.access_log.clone(),
         max_file_bytes: 64 << 20,
@@ -55,9 +49,9 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
     processes::runtime(1)?.block_on(async {
         let signals = Signals::new()?;
         let config = astraler_edge::Config {
-            listeners: sockets.duplicates(HTTP)?,
-            https: sockets.duplicates(HTTPS)?,
-            quic: vec![],
+            listeners: sockets.tcp(HTTP)?,
+            https: sockets.tcp(HTTPS)?,
+            quic: sockets.udp()?,
             proxied: None,
             snapshot,
             limits,
@@ -214,86 +208,6 @@ fn route(site: &Site, edge: &astraler_manifest::Edge) -> Outcome<Route> {
         cache: edge.cache.rules(),
         policy: edge.policy(Environment::Production),
     })
-}
-
-/// The listening sockets, kept here too so that a successor can get them.
-struct Sockets(Vec<(String, TcpListener)>);
-
-impl Sockets {
-    fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a TcpListener> {
-        let named = self.0.iter().filter(move |(name, _)| name.starts_with(kind));
-        named.map(|(_, socket)| socket)
-    }
-
-    fn duplicates(&self, kind: &str) -> io::Result<Vec<TcpListener>> {
-        self.of(kind).map(TcpListener::try_clone).collect()
-    }
-
-    /// 0 without any.
-    fn https_port(&self) -> u16 {
-        let mut addresses = self.of(HTTPS).filter_map(|socket| socket.local_addr().ok());
-        addresses.next().map_or(0, |address| address.port())
-    }
-
-    fn for_successor(&self) -> io::Result<Vec<(String, OwnedFd)>> {
-        let named = |(name, socket): &(String, TcpListener)| Ok((name.clone(), socket.try_clone()?.into()));
-        self.0.iter().map(named).collect()
-    }
-
-    fn urls(&self) -> Vec<String> {
-        let url = |(name, socket): &(String, TcpListener)| {
-            let scheme = if name.starts_with(HTTPS) { "https" } else { "http" };
-            Some(format!("{scheme}://{}", socket.local_addr().ok()?))
-        };
-        let mut all: Vec<String> = self.0.iter().filter_map(url).collect();
-        all.dedup();
-        all
-    }
-}
-
-/// Those that a predecessor passed, or new ones. Each thread of the edge gets a queue of its own (`SO_REUSEPORT`).
-fn sockets(addresses: &[(&str, SocketAddr)], inherited: &mut Listeners) -> Outcome<Sockets> {
-    let names: Vec<String> = inherited.names().map(str::to_owned).collect();
-    if !names.is_empty() {
-        let take = |name: String| Ok((name.clone(), inherited.take_tcp(&name)?));
-        return Ok(Sockets(names.into_iter().map(take).collect::<Outcome<_>>()?));
-    }
-    let shards = std::thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(MAX_SHARDS);
-    let mut all = Vec::new();
-    for (kind, address) in addresses {
-        // Without it a second process could take half of the connections of the first.
-        drop(TcpListener::bind(address).map_err(|error| taken(*address, &error))?);
-        let mut address = *address;
-        for _ in 0..shards {
-            let socket = bind(address).map_err(|error| taken(address, &error))?;
-            address = socket.local_addr()?;
-            all.push((format!("{kind}{:02}", all.len()), socket));
-        }
-    }
-    Ok(Sockets(all))
-}
-
-fn taken(address: SocketAddr, error: &io::Error) -> Failure {
-    Failure::new(Kind::Port, format!("cannot listen on {address}: {error}"))
-        .hint("say --listen ADDRESS:PORT, or stop what listens there")
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
 }
 
 struct Signals {

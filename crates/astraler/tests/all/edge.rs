@@ -211,12 +211,53 @@ fn it_speaks_tls_with_a_certificate_that_changes_with_its_file() {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    assert!(ask(&first).unwrap().ends_with("app"));
+    let answer = ask(&first).unwrap();
+    assert!(answer.ends_with("app"));
+    let port = edge.address.port();
+    assert!(
+        answer.contains(&format!("h3=\":{port}\"")),
+        "HTTP/3 is offered: {answer}"
+    );
+    assert!(
+        std::net::UdpSocket::bind(edge.address).is_err(),
+        "and listened for"
+    );
     let second = issue();
     assert!(ask(&second).is_err(), "not read yet");
     edge.signal(nix::sys::signal::Signal::SIGHUP);
     eventually("the certificate is read", PATIENCE, || {
         ask(&second).is_ok_and(|answer| answer.ends_with("app"))
+    });
+}
+
+#[test]
+fn a_client_has_so_many_connections_and_the_process_so_much_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edge.toml");
+    let origin = origin("app");
+    let start = |limit: &str| {
+        let text = format!("[edge.limits]\n{limit}\n[[sites]]\norigin = \"http://{origin}\"\n");
+        std::fs::write(&file, text).unwrap();
+        Running::start(&["--listen", "127.0.0.1:0", "--config", path(&file)])
+    };
+    let edge = start("max_connections_per_client = 2");
+    let held: Vec<_> = (0..2)
+        .map(|_| TcpStream::connect(edge.address).unwrap())
+        .collect();
+    eventually("a third one is refused", PATIENCE, || {
+        get(edge.address, "a.test").is_ok_and(|answer| answer.starts_with("HTTP/1.1 503"))
+    });
+    drop(held);
+    eventually("there is a place again", PATIENCE, || {
+        get(edge.address, "a.test").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+
+    let edge = start("max_memory_bytes = 1048576");
+    eventually("load is shed", PATIENCE, || {
+        let answer = get(edge.address, "a.test")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        answer.starts_with("http/1.1 503") && answer.contains("retry-after:")
     });
 }
 

@@ -286,6 +286,16 @@ const EFFECTIVE: &[(&str, &str, &str)] = &[
         "keys::the_edge_keeps_to_its_limits",
     ),
     (
+        "edge.limits.max_connections_per_client",
+        "2",
+        "edge::a_client_has_so_many_connections_and_the_process_so_much_memory",
+    ),
+    (
+        "edge.limits.max_memory_bytes",
+        "1048576",
+        "edge::a_client_has_so_many_connections_and_the_process_so_much_memory",
+    ),
+    (
         "edge.limits.upstream_connect_timeout_ms",
         "900",
         "keys::the_edge_gets_every_limit",
