@@ -716,11 +716,7 @@ fn every_effective_key_is_carried_and_has_a_test_of_its_effect() {
         .iter()
         .map(|(key, value)| (*key, *value, keys_rules::TEST));
     let others = dns.chain(cache).chain(rules);
-    let effective = EFFECTIVE
-        .iter()
-        .chain(keys_tls::EFFECTIVE)
-        .copied()
-        .chain(others);
+    let effective = EFFECTIVE.iter().chain(keys_tls::EFFECTIVE).copied().chain(others);
     let effective: Vec<(&str, &str, &str)> = effective.collect();
     let mut listed: Vec<&str> = effective.iter().map(|(key, ..)| *key).collect();
     let mut wanted: Vec<String> = keys()
