@@ -4,6 +4,8 @@
 //! CPU is what the scheduler counts for the server's own threads (`/proc/PID/task/*/schedstat`), so neither the load
 //! nor the origin is in it. Needs Debian's nginx and nghttp2-client (h2load).
 
+#![expect(clippy::disallowed_methods, reason = "a bench waits on a thread of its own")]
+
 mod connections;
 mod server;
 

@@ -1,5 +1,7 @@
 //! Ten thousand connections: what an idle one weighs, and how it is served among them.
 
+#![expect(clippy::disallowed_methods, reason = "a bench waits on a thread of its own")]
+
 use super::server::{Server, Servers};
 use super::{Protocol, h2load, percentile_ms, settle};
 use crate::Failure;

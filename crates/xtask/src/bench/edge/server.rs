@@ -1,5 +1,10 @@
 //! The servers of the bench: nginx as the origin, nginx as the peer, and ours.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a bench waits on a thread of its own; its files are not for keeps"
+)]
+
 use crate::{Failure, output};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
