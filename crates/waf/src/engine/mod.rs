@@ -1,0 +1,1 @@
+//! One request or response through a program.

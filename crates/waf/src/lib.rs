@@ -1,0 +1,17 @@
+//! A web application firewall as a library: it compiles rule files in ModSecurity's language (SecLang), as the OWASP Core
+//! Rule Set writes them, into a program once, and then decides on requests and responses in microseconds.
+//!
+//! For: the edge, and any Rust server. A server brings what it has read of a request; this crate borrows it.
+//!
+//! It does *not* know sockets, HTTP parsing, threads, clocks or where logs go. Only [`seclang`] reads files: the rules and
+//! the lists that they name.
+
+pub mod body;
+pub mod compile;
+pub mod engine;
+pub mod libinjection;
+pub mod operator;
+pub mod seclang;
+pub mod suite;
+pub mod transform;
+pub mod url;

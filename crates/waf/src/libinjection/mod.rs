@@ -1,0 +1,1 @@
+//! SQL injection and XSS, recognised as the C library of that name does.

@@ -1,0 +1,1 @@
+//! What a rule does with a value: `@rx`, `@pm`, `@eq` and the others.

@@ -1,0 +1,1 @@
+//! Rule files, read: directives with their places, nothing decided yet.

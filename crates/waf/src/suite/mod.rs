@@ -1,0 +1,1 @@
+//! The regression files of the Core Rule Set, run in this process.

@@ -1,0 +1,1 @@
+//! `t:lowercase`, `t:urlDecodeUni` and the others.

@@ -1,0 +1,1 @@
+//! Query strings and cookies, split into names and values.
