@@ -1,6 +1,7 @@
 //! The units of our own processes: daemon, edge, and the roles of services.
 
 use crate::installation::Installation;
+use astraler_host::activation;
 use astraler_model::{
     Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits, RestartPolicy, StopPolicy, UnitName,
     UnitNameError, UnitSpec,
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 const READY_TIMEOUT_MS: u64 = 20_000;
 /// Threads that answer DNS at one address.
 const MAX_DNS_SHARES: u16 = 4;
+/// Queues of connections at one address of the edge; further threads share them.
+const MAX_HTTP_SHARES: u16 = 16;
 
 /// The control process. Its successor finds everything in the store and in `keep`.
 pub fn daemon_unit(installation: &Installation) -> Result<UnitSpec, UnitNameError> {
@@ -41,12 +44,13 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
     let layout = &installation.layout;
     let ports = &installation.ports;
     let mut listeners = Vec::new();
+    let shares = http_shares(installation.listen_addresses.len());
     for (index, address) in installation.listen_addresses.iter().enumerate() {
         for (scheme, port) in [("http", ports.http), ("https", ports.https)] {
             // Before an `up` of this version there is no port for https.
             if scheme == "http" || port != 0 {
                 let name = format!("{scheme}-{index}");
-                listeners.push(tcp(&name, SocketAddr::new(*address, port)));
+                listeners.extend(tcp_shares(&name, SocketAddr::new(*address, port), shares));
             }
         }
         if ports.https != 0 {
@@ -87,14 +91,27 @@ pub(crate) fn edge_unit(installation: &Installation, settings: &str) -> Result<U
     Ok(unit)
 }
 
+fn processors() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(processors).unwrap_or(u16::MAX)
+}
+
+/// A queue for each thread of the edge, as far as `keep` holds so many sockets: two kinds of them at each address, beside
+/// its one for QUIC and those for DNS.
+fn http_shares(addresses: usize) -> u16 {
+    let of_an_address = (activation::MAX_LISTENERS - 1) / addresses.max(1);
+    let left = of_an_address.saturating_sub(2 + usize::from(MAX_DNS_SHARES)) / 2;
+    let most = u16::try_from(left).unwrap_or(u16::MAX).min(MAX_HTTP_SHARES);
+    processors().min(most).max(1)
+}
+
 /// UDP and TCP at each address; for UDP a socket for each thread that answers.
 fn dns_listeners(installation: &Installation) -> Vec<Listener> {
     let port = installation.ports.dns;
     if port == 0 {
         return vec![];
     }
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let shares = u16::try_from(threads).unwrap_or(u16::MAX).min(MAX_DNS_SHARES);
+    let shares = processors().min(MAX_DNS_SHARES);
     let mut listeners = Vec::new();
     for (index, address) in installation.listen_addresses.iter().enumerate() {
         let address = SocketAddr::new(*address, port);
@@ -253,5 +270,33 @@ fn tcp(name: &str, address: SocketAddr) -> Listener {
         name: name.to_owned(),
         address: ListenAddress::Tcp(address),
         backlog: 4096,
+    }
+}
+
+/// Several sockets with one address, each with a queue of its own.
+fn tcp_shares(name: &str, address: SocketAddr, shares: u16) -> Vec<Listener> {
+    let mut all = vec![tcp(name, address)];
+    all.extend((1..shares).map(|share| Listener {
+        name: format!("{name}-{share}"),
+        address: ListenAddress::TcpShare { address, share },
+        backlog: 4096,
+    }));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_holds_the_sockets_of_any_number_of_addresses() {
+        for addresses in [0, 1, 2, 4, 16, 28] {
+            let shares = usize::from(http_shares(addresses));
+            let sockets = addresses * (2 * shares + 2 + usize::from(MAX_DNS_SHARES)) + 1;
+            assert!(
+                shares >= 1 && sockets <= activation::MAX_LISTENERS,
+                "{addresses}: {sockets}"
+            );
+        }
     }
 }

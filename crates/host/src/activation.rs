@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The first descriptor that is passed, as SD_LISTEN_FDS_START.
 pub const FIRST_FD: RawFd = 3;
 /// More listeners than this are refused, in a spec and here.
-pub const MAX_LISTENERS: usize = 64;
+pub const MAX_LISTENERS: usize = 256;
 
 /// The listening sockets that this process was given, by name.
 #[derive(Debug, Default)]

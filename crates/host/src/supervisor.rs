@@ -139,6 +139,7 @@ pub enum SupervisorError {
 pub fn show(address: &ListenAddress) -> String {
     match address {
         ListenAddress::Tcp(address) => address.to_string(),
+        ListenAddress::TcpShare { address, share } => format!("{address} (share {share})"),
         ListenAddress::Udp { address, share: 0 } => format!("udp {address}"),
         ListenAddress::Udp { address, share } => format!("udp {address} (share {share})"),
         ListenAddress::Unix { path, .. } => path.display().to_string(),

@@ -159,6 +159,14 @@ fn default_backlog() -> u32 {
 pub enum ListenAddress {
     /// A TCP address; port 0 is not allowed in a spec (allocate it first).
     Tcp(SocketAddr),
+    /// One more socket at the address of a `Tcp` of the same unit, with a queue of its own: the kernel divides
+    /// connections among them (SO_REUSEPORT).
+    TcpShare {
+        /// Address and port, as the first has them.
+        address: SocketAddr,
+        /// From 1 on; the `Tcp` is the first.
+        share: u16,
+    },
     /// A UDP address. Several with one address and different shares divide its packets among them, by their senders
     /// (SO_REUSEPORT).
     Udp {

@@ -161,6 +161,18 @@ fn https_is_there_by_itself_and_as_the_manifest_says() {
         assert!(second.contains("Reused, TLSv1"), "{version}: {second}");
     }
 
+    // At each address a queue for each thread.
+    let units = std::fs::read(platform.state().join("keep/units.json")).unwrap();
+    let units: Value = serde_json::from_slice(&units).unwrap();
+    let listeners = units["units"]["edge"]["spec"]["listeners"].as_array().unwrap();
+    let of_https = |listener: &&Value| listener["name"].as_str().unwrap().starts_with("https-0");
+    let processors = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(
+        listeners.iter().filter(of_https).count(),
+        processors.min(16),
+        "{listeners:?}"
+    );
+
     // Renewed on demand: the next client sees the new one, without a restart of the edge.
     let edge = platform.pid("edge").unwrap();
     let shown = |host: &str| {

@@ -81,6 +81,12 @@ async fn serve(delay_ms: u64) -> Outcome {
     tokio::time::sleep(Duration::from_millis(delay_ms)).await;
     let mut listeners = activation::listeners()?;
     let tcp = tokio::net::TcpListener::from_std(listeners.take_tcp("http")?)?;
+    let mut shares = Vec::new();
+    for name in ["http-1", "http-2"] {
+        if let Ok(socket) = listeners.take_tcp(name) {
+            shares.push(tokio::net::TcpListener::from_std(socket)?);
+        }
+    }
     let unix = listeners
         .take_unix("local")
         .ok()
@@ -103,6 +109,15 @@ async fn serve(delay_ms: u64) -> Outcome {
         });
     }
     let answer = format!("{}\n", std::process::id());
+    for (number, socket) in shares.into_iter().enumerate() {
+        // Which of the queues it was taken from, too.
+        let answer = format!("{} {}\n", std::process::id(), number + 1);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = socket.accept().await {
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
+            }
+        });
+    }
     loop {
         tokio::select! {
             accepted = tcp.accept() => {

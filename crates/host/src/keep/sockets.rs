@@ -43,11 +43,13 @@ impl Held {
     }
 }
 
-/// Binds and listens.
-pub(super) fn bind(spec: &UnitSpec, listener: &Listener) -> Result<Held, SupervisorError> {
+/// Binds and listens. `held` are the sockets that the unit has: those at the same address divide its connections.
+pub(super) fn bind(spec: &UnitSpec, listener: &Listener, held: &[Held]) -> Result<Held, SupervisorError> {
     let unit = &spec.name;
     let bound = match &listener.address {
-        ListenAddress::Tcp(address) => bind_tcp(*address, listener.backlog),
+        ListenAddress::Tcp(address) | ListenAddress::TcpShare { address, .. } => {
+            bind_tcp(*address, listener.backlog, held)
+        }
         ListenAddress::Udp { address, share } => bind_udp(*address, *share),
         ListenAddress::Unix { path, mode, group } => {
             bind_unix(path, *mode, *group, spec.identity.as_ref(), listener.backlog)
@@ -117,7 +119,9 @@ fn take(pid: u32, fd: i32, socket: &Socket) -> io::Result<OwnedFd> {
     let fd = rustix::process::pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())?;
     let is_of_its_kind = match socket.address {
         ListenAddress::Udp { .. } => sockopt::socket_type(&fd)? == SocketType::DGRAM,
-        ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => sockopt::socket_acceptconn(&fd)?,
+        ListenAddress::Tcp(_) | ListenAddress::TcpShare { .. } | ListenAddress::Unix { .. } => {
+            sockopt::socket_acceptconn(&fd)?
+        }
     };
     let same = inode(&fd)? == socket.inode && is_of_its_kind;
     if same {
@@ -159,10 +163,22 @@ fn bind_udp(address: SocketAddr, share: u16) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
+/// The first at an address is bound without SO_REUSEPORT, so that a process of the same user that listens there is
+/// noticed; it gets the option when another one joins.
+fn bind_tcp(address: SocketAddr, backlog: u32, held: &[Held]) -> io::Result<OwnedFd> {
+    let mut is_one_of_several = false;
+    for held in held {
+        if let ListenAddress::Tcp(other) | ListenAddress::TcpShare { address: other, .. } = &held.address
+            && *other == address
+        {
+            sockopt::set_socket_reuseport(&held.fd, true)?;
+            is_one_of_several = true;
+        }
+    }
     let family = family(address);
     let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
+    sockopt::set_socket_reuseport(&fd, is_one_of_several)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, true)?;
     }
@@ -223,7 +239,7 @@ fn is_served(path: &Path) -> io::Result<bool> {
 
 fn holder_of(address: &ListenAddress) -> Option<Holder> {
     match address {
-        ListenAddress::Tcp(address) => holder(*address),
+        ListenAddress::Tcp(address) | ListenAddress::TcpShare { address, .. } => holder(*address),
         ListenAddress::Udp { address, .. } => crate::port::udp_holder(*address),
         ListenAddress::Unix { path, .. } => {
             let table = fs::read_to_string("/proc/net/unix").ok()?;

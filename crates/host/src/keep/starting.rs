@@ -132,7 +132,7 @@ impl Unit {
             })?;
         }
         for listener in missing {
-            self.held.push(sockets::bind(spec, listener)?);
+            self.held.push(sockets::bind(spec, listener, &self.held)?);
         }
         // Those held for the unit's present process are recorded too.
         self.keep.update(&self.name, |record| {

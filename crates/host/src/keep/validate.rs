@@ -4,6 +4,7 @@ use crate::activation::MAX_LISTENERS;
 use crate::supervisor::SupervisorError;
 use astraler_model::{ListenAddress, Listener, Ready, RestartPolicy, UnitSpec};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// sockaddr_un has 108 bytes, the last of which is zero; see unix(7).
@@ -75,13 +76,23 @@ fn check_listeners(listeners: &[Listener]) -> Result<(), String> {
             ));
         }
         match &listener.address {
-            ListenAddress::Tcp(address) | ListenAddress::Udp { address, .. } if address.port() == 0 => {
+            ListenAddress::Tcp(address)
+            | ListenAddress::TcpShare { address, .. }
+            | ListenAddress::Udp { address, .. }
+                if address.port() == 0 =>
+            {
                 return Err(format!(
                     "the listener `{}` has port 0: allocate one first",
                     listener.name
                 ));
             }
-            ListenAddress::Tcp(_) | ListenAddress::Udp { .. } => {}
+            ListenAddress::TcpShare { address, .. } if !has_first(listeners, *address) => {
+                return Err(format!(
+                    "the listener `{}` shares {address}, which no listener before it has",
+                    listener.name
+                ));
+            }
+            ListenAddress::Tcp(_) | ListenAddress::TcpShare { .. } | ListenAddress::Udp { .. } => {}
             ListenAddress::Unix { path, .. } => {
                 absolute(path, "a socket path")?;
                 let length = path.as_os_str().len();
@@ -95,6 +106,17 @@ fn check_listeners(listeners: &[Listener]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A share that is bound first would let others of the same user in.
+fn has_first(listeners: &[Listener], address: SocketAddr) -> bool {
+    let mut of_address = listeners.iter().filter(|listener| match &listener.address {
+        ListenAddress::Tcp(found) | ListenAddress::TcpShare { address: found, .. } => *found == address,
+        ListenAddress::Udp { .. } | ListenAddress::Unix { .. } => false,
+    });
+    of_address
+        .next()
+        .is_some_and(|first| matches!(first.address, ListenAddress::Tcp(_)))
 }
 
 fn check_times(spec: &UnitSpec) -> Result<(), String> {
@@ -178,6 +200,10 @@ mod tests {
             (
                 json!({ "listeners": listener("a", json!({ "tcp": "127.0.0.1:0" })) }),
                 "port 0",
+            ),
+            (
+                json!({ "listeners": listener("a", json!({ "tcp_share": { "address": "127.0.0.1:1", "share": 1 } })) }),
+                "no listener before it",
             ),
             (
                 json!({ "listeners": listener("a", json!({ "unix": { "path": long, "mode": 0o600 } })) }),

@@ -15,7 +15,7 @@ const QUIC: &str = "quic-";
 /// Connections that may wait in the queue of a socket.
 const BACKLOG: i32 = 1024;
 /// More threads do not get a queue of their own: a socket of each address is passed to a successor.
-const MAX_SHARDS: usize = 4;
+const MAX_SHARDS: usize = 16;
 
 /// Kept here too, so that a successor can get them.
 pub(super) struct Sockets {
