@@ -1,0 +1,161 @@
+//! Time for growing inputs, of every function that reads what a client sends: `cargo run --release -p astraler-waf
+//! --example growth`. Each line is a function and its worst input: nanoseconds a byte for 1, 10 and 100 KB. A function of
+//! quadratic time would show ten times the number in the next column.
+#![allow(clippy::print_stdout)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use astraler_waf::body::{Item, Limits};
+use astraler_waf::transform::{Transformation, apply};
+use astraler_waf::{body, libinjection, url};
+
+/// What parsers get lost in.
+const PIECES: &[&str] = &[
+    "a",
+    " ",
+    "%",
+    "%u",
+    "%41",
+    "+",
+    "&",
+    "&#",
+    "&#x41;",
+    "&lt",
+    "\\",
+    "\\u",
+    "\\x41",
+    "/",
+    "../",
+    "./",
+    "/*",
+    "*/",
+    "<!--",
+    "--",
+    "'",
+    "\"",
+    "`",
+    "$",
+    "$a$",
+    "(",
+    "[",
+    "{",
+    "}",
+    "]",
+    "0x",
+    "1",
+    ".",
+    ",",
+    ";",
+    "=",
+    "@",
+    "<",
+    ">",
+    "<a ",
+    "<![CDATA[",
+    "q'(",
+    "\u{e9}",
+    "\0",
+    "\r\n",
+    "\n",
+    "select ",
+    "on=1 ",
+    "<a>",
+    "</a>",
+    "<a b='c'>",
+    "[1,",
+    "{\"a\":",
+    "\"a\",",
+    "--x\r\n",
+    "a=b&",
+    "a: b\r\n",
+    "-",
+    "union",
+    "/*!",
+    "not ",
+    "1,",
+    "binary ",
+];
+
+const LIMITS: Limits = Limits {
+    arguments: 1 << 20,
+    depth: 512,
+    part_headers: 32,
+    part_header_bytes: 8192,
+    name_bytes: 4096,
+};
+
+fn main() {
+    let mut worst = Vec::new();
+    for transformation in Transformation::ALL {
+        let mut out = Vec::new();
+        worst.push(measure(transformation.name(), |input| {
+            black_box(apply(*transformation, input, &mut out));
+        }));
+    }
+    worst.push(measure("sqli", |input| {
+        black_box(libinjection::sqli(input));
+    }));
+    worst.push(measure("xss", |input| {
+        black_box(libinjection::xss(input));
+    }));
+    worst.push(measure("cookies", |input| {
+        black_box(url::cookies(input).count());
+    }));
+    worst.push(measure("urlencoded", |input| {
+        black_box(body::urlencoded(input, b'&', &LIMITS, &mut sink));
+    }));
+    worst.push(measure("json", |input| {
+        black_box(body::json(input, &LIMITS, &mut sink));
+    }));
+    worst.push(measure("xml", |input| {
+        black_box(body::xml(input, &LIMITS, &mut sink));
+    }));
+    worst.push(measure("multipart", |input| {
+        black_box(body::multipart(
+            b"multipart/form-data; boundary=x",
+            input,
+            &LIMITS,
+            &mut sink,
+        ));
+    }));
+    worst.sort_by(|one, other| other.0.total_cmp(&one.0));
+    println!("steepest: {} {:.1}x", worst[0].1, worst[0].0);
+}
+
+fn sink(item: Item<'_>) {
+    black_box(item);
+}
+
+/// Prints the piece that costs most, and returns how much more a byte of 100 KB costs than one of 10 KB at worst.
+fn measure(name: &str, mut run: impl FnMut(&[u8])) -> (f64, String) {
+    let mut time = |piece: &str, bytes: usize| {
+        let input = piece.repeat(bytes.div_ceil(piece.len()));
+        let best = (0..3)
+            .map(|_| {
+                let start = Instant::now();
+                run(input.as_bytes());
+                start.elapsed().as_nanos()
+            })
+            .min();
+        best.unwrap_or(0) as f64 / input.len() as f64
+    };
+    let mut steepest = (0.0, String::new());
+    let mut dearest = (0.0, "", [0.0; 3]);
+    for piece in PIECES {
+        let costs = [time(piece, 1_000), time(piece, 10_000), time(piece, 100_000)];
+        let slope = costs[2] / costs[1].max(0.5);
+        if slope > steepest.0 {
+            steepest = (slope, format!("{name} of {piece:?}"));
+        }
+        if costs[2] > dearest.0 {
+            dearest = (costs[2], piece, costs);
+        }
+    }
+    let [small, middle, large] = dearest.2;
+    println!(
+        "{name:20} {small:8.2} {middle:8.2} {large:8.2} ns/B  {:?}",
+        dearest.1
+    );
+    steepest
+}
