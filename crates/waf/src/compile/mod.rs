@@ -1,1 +1,110 @@
 //! From parsed rules to a program: what is removed, updated and inherited is settled here, once.
+//!
+//! A [`Program`] never changes; a server shares it between threads and swaps it for a new one.
+
+pub(crate) mod chains;
+mod draft;
+pub(crate) mod gate;
+mod lower;
+pub(crate) mod names;
+pub(crate) mod rule;
+mod settings;
+pub(crate) mod target;
+pub(crate) mod value;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use chains::Chains;
+use gate::Gate;
+use names::Names;
+use rule::{Rule, RuleId, Step};
+pub use settings::Settings;
+
+use crate::engine::Scratch;
+use crate::operator::Pattern;
+use crate::seclang::{self, Directive, LoadError, Problem};
+use crate::transform::UnicodeMap;
+
+/// A rule set, compiled.
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Vec<Rule>,
+    /// The heads of each phase in their order.
+    pub(crate) phases: [Vec<Step>; 5],
+    pub(crate) chains: Chains,
+    pub(crate) names: Names,
+    /// Variables whose growth is a score.
+    pub(crate) scores: Vec<bool>,
+    pub(crate) patterns: Vec<Arc<Pattern>>,
+    pub(crate) request_gate: Gate,
+    pub(crate) response_gate: Gate,
+    pub(crate) unicode_map: Option<UnicodeMap>,
+    pub(crate) spare: Mutex<Vec<Box<Scratch>>>,
+    warnings: Vec<Problem>,
+}
+
+/// What one rule is, for lists and logs.
+#[derive(Debug, Clone)]
+pub struct RuleInfo<'p> {
+    /// Its id.
+    pub id: u64,
+    /// Its phase.
+    pub phase: u8,
+    /// Its message, where that is a plain text.
+    pub msg: Option<&'p str>,
+    /// Its tags.
+    pub tags: &'p [Box<str>],
+    /// Where it stands.
+    pub place: &'p seclang::Place,
+}
+
+impl Program {
+    /// Reads and compiles these files, in this order, and what they include.
+    pub fn from_files(paths: &[PathBuf]) -> Result<Self, LoadError> {
+        Self::new(&seclang::read_files(paths)?)
+    }
+
+    /// Compiles directives.
+    pub fn new(directives: &[Directive]) -> Result<Self, LoadError> {
+        let drafts = draft::gather(directives)?;
+        lower::program(drafts)
+    }
+
+    /// What loads and cannot work here, with the reason.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// What the rules set for all transactions.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All rules in the order of their phases.
+    pub fn rules(&self) -> impl Iterator<Item = RuleInfo<'_>> {
+        self.phases.iter().flatten().filter_map(|step| {
+            let head = self.rules[*step as usize].head.as_ref()?;
+            let msg = head.msg.as_ref().and_then(|msg| msg.as_literal());
+            Some(RuleInfo {
+                id: head.id,
+                phase: head.phase,
+                msg: msg.and_then(|text| std::str::from_utf8(text).ok()),
+                tags: &head.tags,
+                place: &head.place,
+            })
+        })
+    }
+
+    pub(crate) fn rule(&self, id: RuleId) -> &Rule {
+        &self.rules[id as usize]
+    }
+
+    /// How much the searches take, in bytes: the larger part of what a program holds.
+    pub fn search_bytes(&self) -> usize {
+        self.request_gate.memory()
+            + self.response_gate.memory()
+            + self.patterns.iter().map(|one| one.memory()).sum::<usize>()
+    }
+}

@@ -1,0 +1,115 @@
+//! What a rule looks at, resolved.
+
+use super::names::{Names, Slot};
+use crate::operator::{Pattern, caseless};
+use crate::seclang::{Collection, Selector, Target as Written, Variable, Wrong};
+
+/// A collection and which of its members.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) collection: Collection,
+    pub(crate) pick: Pick,
+    pub(crate) count: bool,
+}
+
+/// Which members of a collection.
+#[derive(Debug, Clone)]
+pub(crate) enum Pick {
+    All,
+    /// In lower case.
+    Name(Box<str>),
+    /// Of `TX`.
+    Slot(Slot),
+    /// `TX:0` to `TX:9`.
+    Capture(u8),
+    Pattern(std::sync::Arc<Pattern>),
+    /// `XML:/*`.
+    XmlText,
+    /// `XML://@*`.
+    XmlAttributes,
+}
+
+impl Pick {
+    pub(crate) fn new(variable: &Variable, names: &mut Names) -> Result<Self, Wrong> {
+        Ok(match &variable.selector {
+            Selector::All if variable.collection == Collection::Xml => {
+                return Err(Wrong::new("XML needs a path").hint("XML:/* or XML://@*"));
+            }
+            Selector::All => Self::All,
+            Selector::Name(name) if variable.collection == Collection::Tx => {
+                match name.as_bytes() {
+                    [digit @ b'0'..=b'9'] => Self::Capture(digit - b'0'),
+                    _ => Self::Slot(names.intern(name)),
+                }
+            }
+            Selector::Name(name) => Self::Name(name.to_ascii_lowercase().into()),
+            Selector::Pattern(pattern) => Self::Pattern(caseless(pattern)?.into()),
+            Selector::Path(path) => match path.as_str() {
+                "/*" | "//*" | "/*/text()" | "//text()" => Self::XmlText,
+                "//@*" | "/@*" => Self::XmlAttributes,
+                other => {
+                    return Err(Wrong::new(format!("the path {other} is unknown"))
+                        .hint("/* is all text, and //@* all attributes"));
+                }
+            },
+        })
+    }
+
+    /// Whether a member of this name is meant.
+    pub(crate) fn takes(&self, name: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(wanted) => wanted.as_bytes().eq_ignore_ascii_case(name),
+            Self::Pattern(pattern) => pattern.fits(name),
+            Self::Slot(_) | Self::Capture(_) => false,
+            Self::XmlText => name == b"/*",
+            Self::XmlAttributes => name == b"//@*",
+        }
+    }
+}
+
+/// Members that are not looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Exclusion {
+    pub(crate) collection: Collection,
+    pub(crate) pick: Pick,
+    /// The name as written, for `TX`.
+    name: Option<Box<str>>,
+}
+
+impl Exclusion {
+    pub(crate) fn new(written: &Written, names: &mut Names) -> Result<Self, Wrong> {
+        let name = match &written.variable.selector {
+            Selector::Name(name) => Some(name.to_ascii_lowercase().into()),
+            _ => None,
+        };
+        Ok(Self {
+            collection: written.variable.collection,
+            pick: Pick::new(&written.variable, names)?,
+            name,
+        })
+    }
+
+    /// Whether a member is excluded: of `collection` as the rule names it, `family` as it is.
+    pub(crate) fn covers(&self, collection: Collection, family: Collection, name: &[u8]) -> bool {
+        if self.collection != collection && self.collection != family {
+            return false;
+        }
+        match (&self.pick, &self.name) {
+            (Pick::Slot(_) | Pick::Capture(_), Some(own)) => {
+                own.as_bytes().eq_ignore_ascii_case(name)
+            }
+            (pick, _) => pick.takes(name),
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn new(written: &Written, names: &mut Names) -> Result<Self, Wrong> {
+        Ok(Self {
+            collection: written.variable.collection,
+            pick: Pick::new(&written.variable, names)?,
+            count: written.count,
+        })
+    }
+}
