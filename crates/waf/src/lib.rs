@@ -15,3 +15,6 @@ pub mod seclang;
 pub mod suite;
 pub mod transform;
 pub mod url;
+
+/// What stands before any rule set: which reader a body gets, and that a body which cannot be read is refused.
+pub const BASE: &str = include_str!("base.conf");

@@ -42,8 +42,8 @@ impl Chains {
     pub(crate) fn intern(&mut self, transformations: &[Transformation]) -> Option<ChainId> {
         let mut at: ChainId = 0;
         for last in transformations {
-            let known = (1..self.0.len())
-                .find(|index| self.0[*index].parent == at && self.0[*index].last == *last);
+            let known =
+                (1..self.0.len()).find(|index| self.0[*index].parent == at && self.0[*index].last == *last);
             at = match known {
                 Some(index) => ChainId::try_from(index).ok()?,
                 None => {

@@ -85,9 +85,7 @@ impl Gathering {
                 self.defaults.insert(phase, actions.clone());
             }
             DirectiveKind::Setting(setting) => self.settings.set(setting, &place.file),
-            DirectiveKind::Remove(_)
-            | DirectiveKind::UpdateTarget(..)
-            | DirectiveKind::UpdateAction(..) => {}
+            DirectiveKind::Remove(_) | DirectiveKind::UpdateTarget(..) | DirectiveKind::UpdateAction(..) => {}
         }
     }
 
@@ -229,9 +227,7 @@ impl<'r> Matcher<'r> {
                 .is_some_and(|pattern| pattern.fits(text.as_bytes()))
         };
         match self.which {
-            Removed::Ids(ranges) => ranges
-                .iter()
-                .any(|(from, to)| (*from..=*to).contains(&chain.id)),
+            Removed::Ids(ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&chain.id)),
             Removed::Tag(_) => chain.actions().any(|action| match action {
                 Action::Tag(tag) => tag.as_literal().is_some_and(fits),
                 _ => false,

@@ -14,8 +14,8 @@ use super::target::{Exclusion, Target};
 use super::value::Value;
 use crate::operator::{self, Need, Operator, Pattern};
 use crate::seclang::{
-    Action, Change as WrittenChange, Ctl, Disruptive, LoadError, Place, Problem, Removed, SetVar,
-    Store, Target as WrittenTarget, Wrong,
+    Action, Change as WrittenChange, Ctl, Disruptive, LoadError, Place, Problem, Removed, SetVar, Store,
+    Target as WrittenTarget, Wrong,
 };
 use crate::transform::{Transformation, UnicodeMap};
 
@@ -84,6 +84,7 @@ pub(super) fn program(drafts: Drafts) -> Result<Program, LoadError> {
         response_gate: response,
         unicode_map,
         spare: Mutex::new(Vec::new()),
+        expanded: Mutex::new(HashMap::new()),
         warnings,
     })
 }
@@ -265,7 +266,9 @@ impl Lowering<'_> {
             .chains
             .intern(&transformations)
             .ok_or_else(|| Wrong::new("too many different chains of transformations"))?;
-        let head = is_head.then(|| self.head(chain, link).map(Box::new)).transpose()?;
+        let head = is_head
+            .then(|| self.head(chain, link).map(Box::new))
+            .transpose()?;
         Ok(Rule {
             test,
             negated,
@@ -322,9 +325,7 @@ impl Lowering<'_> {
                     bit: Some(self.gate(phase).add(&phrases)),
                 })
             }
-            Operator::Text(test, template) => {
-                Test::Text(test, Value::new(&template, &mut self.names)?)
-            }
+            Operator::Text(test, template) => Test::Text(test, Value::new(&template, &mut self.names)?),
             Operator::Number(compare, template) => {
                 Test::Number(compare, Value::new(&template, &mut self.names)?)
             }
@@ -335,6 +336,7 @@ impl Lowering<'_> {
             Operator::Sqli => Test::Sqli,
             Operator::Xss => Test::Xss,
             Operator::Country => Test::Country,
+            Operator::Expanded(template) => Test::Expanded(Value::new(&template, &mut self.names)?),
         };
         Ok((test, written.negated))
     }
@@ -365,10 +367,7 @@ impl Lowering<'_> {
         number
     }
 
-    fn targets(
-        &mut self,
-        written: &[WrittenTarget],
-    ) -> Result<(Box<[Target]>, Box<[Exclusion]>), Wrong> {
+    fn targets(&mut self, written: &[WrittenTarget]) -> Result<(Box<[Target]>, Box<[Exclusion]>), Wrong> {
         let mut targets = Vec::new();
         let mut exclusions = Vec::new();
         for target in written {
@@ -516,12 +515,7 @@ impl Lowering<'_> {
 }
 
 /// Where a phase goes on behind a marker; a rule's id is one too, as `SecMarker` once was a rule.
-fn marker(
-    markers: &HashMap<&str, [u32; 5]>,
-    name: &str,
-    drafts: &Drafts,
-    phase: usize,
-) -> Option<u32> {
+fn marker(markers: &HashMap<&str, [u32; 5]>, name: &str, drafts: &Drafts, phase: usize) -> Option<u32> {
     if let Some(ends) = markers.get(name) {
         return Some(ends[phase]);
     }

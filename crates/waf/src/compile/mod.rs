@@ -12,6 +12,7 @@ mod settings;
 pub(crate) mod target;
 pub(crate) mod value;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -42,6 +43,8 @@ pub struct Program {
     pub(crate) response_gate: Gate,
     pub(crate) unicode_map: Option<UnicodeMap>,
     pub(crate) spare: Mutex<Vec<Box<Scratch>>>,
+    /// Patterns with macros, by their text; none where it is no pattern.
+    expanded: Mutex<HashMap<Box<[u8]>, Option<Arc<Pattern>>>>,
     warnings: Vec<Problem>,
 }
 
@@ -97,6 +100,27 @@ impl Program {
         })
     }
 
+    /// A pattern whose text is known only now. It is compiled once for each text.
+    pub(crate) fn expanded(&self, text: &[u8]) -> Option<Arc<Pattern>> {
+        let mut expanded = self
+            .expanded
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(known) = expanded.get(text) {
+            return known.clone();
+        }
+        if expanded.len() >= EXPANDED {
+            expanded.clear();
+        }
+        let pattern = std::str::from_utf8(text)
+            .ok()
+            .filter(|text| text.len() <= EXPANDED_BYTES)
+            .and_then(|text| crate::operator::pattern(text).ok())
+            .map(Arc::new);
+        expanded.insert(text.into(), pattern.clone());
+        pattern
+    }
+
     pub(crate) fn rule(&self, id: RuleId) -> &Rule {
         &self.rules[id as usize]
     }
@@ -108,3 +132,8 @@ impl Program {
             + self.patterns.iter().map(|one| one.memory()).sum::<usize>()
     }
 }
+
+/// How many patterns with macros are kept.
+const EXPANDED: usize = 64;
+/// How long one may be: its text may be a client's.
+const EXPANDED_BYTES: usize = 1024;

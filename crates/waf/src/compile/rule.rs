@@ -80,6 +80,8 @@ pub(crate) enum Test {
     Xss,
     Verify(Check, Arc<Pattern>, u32, Gated),
     Country,
+    /// A pattern with macros: compiled when its text is known.
+    Expanded(Value),
 }
 
 /// What a text must have before a pattern is tried.

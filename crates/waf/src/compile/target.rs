@@ -36,12 +36,10 @@ impl Pick {
                 return Err(Wrong::new("XML needs a path").hint("XML:/* or XML://@*"));
             }
             Selector::All => Self::All,
-            Selector::Name(name) if variable.collection == Collection::Tx => {
-                match name.as_bytes() {
-                    [digit @ b'0'..=b'9'] => Self::Capture(digit - b'0'),
-                    _ => Self::Slot(names.intern(name)),
-                }
-            }
+            Selector::Name(name) if variable.collection == Collection::Tx => match name.as_bytes() {
+                [digit @ b'0'..=b'9'] => Self::Capture(digit - b'0'),
+                _ => Self::Slot(names.intern(name)),
+            },
             Selector::Name(name) => Self::Name(name.to_ascii_lowercase().into()),
             Selector::Pattern(pattern) => Self::Pattern(caseless(pattern)?.into()),
             Selector::Path(path) => match path.as_str() {
@@ -96,9 +94,7 @@ impl Exclusion {
             return false;
         }
         match (&self.pick, &self.name) {
-            (Pick::Slot(_) | Pick::Capture(_), Some(own)) => {
-                own.as_bytes().eq_ignore_ascii_case(name)
-            }
+            (Pick::Slot(_) | Pick::Capture(_), Some(own)) => own.as_bytes().eq_ignore_ascii_case(name),
             (pick, _) => pick.takes(name),
         }
     }

@@ -47,10 +47,7 @@ impl Value {
     }
 
     pub(crate) fn literal(text: &str) -> Self {
-        Self::Literal(
-            text.as_bytes().into(),
-            crate::operator::number(text.as_bytes()),
-        )
+        Self::Literal(text.as_bytes().into(), crate::operator::number(text.as_bytes()))
     }
 
     /// The text, where it is one.

@@ -31,9 +31,7 @@ impl Networks {
 
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = number(address);
-        self.0
-            .iter()
-            .any(|(network, mask)| address & mask == *network)
+        self.0.iter().any(|(network, mask)| address & mask == *network)
     }
 }
 

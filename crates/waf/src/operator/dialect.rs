@@ -95,9 +95,10 @@ impl Translation<'_> {
                 b'[' => self.class()?,
                 b'(' => self.group()?,
                 b')' => {
-                    self.depth = self.depth.checked_sub(1).ok_or_else(|| {
-                        Unsupported::new("a ) closes what was never opened")
-                    })?;
+                    self.depth = self
+                        .depth
+                        .checked_sub(1)
+                        .ok_or_else(|| Unsupported::new("a ) closes what was never opened"))?;
                     self.out.push(')');
                 }
                 b'*' | b'?' | b'+' => self.quantifier(byte as char, quantified)?,
@@ -213,10 +214,9 @@ impl Translation<'_> {
         match byte {
             b'1'..=b'9' => Err(Unsupported::not_linear("a back-reference")),
             b'k' | b'g' => Err(Unsupported::not_linear("a back-reference")),
-            b'G' | b'K' | b'C' | b'X' | b'p' | b'P' => Err(Unsupported::new(format!(
-                "\\{} is unknown here",
-                byte as char
-            ))),
+            b'G' | b'K' | b'C' | b'X' | b'p' | b'P' => {
+                Err(Unsupported::new(format!("\\{} is unknown here", byte as char)))
+            }
             b'Q' => {
                 self.at += 1;
                 self.quote();
@@ -339,7 +339,9 @@ impl Translation<'_> {
     fn class_item(&mut self) -> Result<(), Unsupported> {
         if self.rest().starts_with(b"[:")
             && let Some(end) = self.rest().windows(2).position(|pair| pair == b":]")
-            && self.rest()[2..end].iter().all(|b| b.is_ascii_alphabetic() || *b == b'^')
+            && self.rest()[2..end]
+                .iter()
+                .all(|b| b.is_ascii_alphabetic() || *b == b'^')
         {
             let name = String::from_utf8_lossy(&self.rest()[..end + 2]).into_owned();
             self.at += end + 2;

@@ -49,6 +49,8 @@ pub(crate) enum Operator {
     Verify(Check, Arc<Pattern>),
     /// The client's country is known.
     Country,
+    /// A pattern with macros.
+    Expanded(Template),
 }
 
 /// How texts are compared.
@@ -100,11 +102,39 @@ impl TextTest {
 
 /// What operators a rule may name, for hints.
 const NAMES: &[&str] = &[
-    "beginsWith", "contains", "containsWord", "detectSQLi", "detectXSS", "endsWith", "eq", "ge",
-    "geoLookup", "gt", "ipMatch", "ipMatchF", "ipMatchFromFile", "le", "lt", "noMatch", "pm", "pmf",
-    "pmFromFile", "rbl", "rx", "rxGlobal", "streq", "strmatch", "unconditionalMatch",
-    "validateByteRange", "validateUrlEncoding", "validateUtf8Encoding", "verifyCC", "verifyCPF",
-    "verifySSN", "verifySVNR", "within",
+    "beginsWith",
+    "contains",
+    "containsWord",
+    "detectSQLi",
+    "detectXSS",
+    "endsWith",
+    "eq",
+    "ge",
+    "geoLookup",
+    "gt",
+    "ipMatch",
+    "ipMatchF",
+    "ipMatchFromFile",
+    "le",
+    "lt",
+    "noMatch",
+    "pm",
+    "pmf",
+    "pmFromFile",
+    "rbl",
+    "rx",
+    "rxGlobal",
+    "streq",
+    "strmatch",
+    "unconditionalMatch",
+    "validateByteRange",
+    "validateUrlEncoding",
+    "validateUtf8Encoding",
+    "verifyCC",
+    "verifyCPF",
+    "verifySSN",
+    "verifySVNR",
+    "within",
 ];
 
 /// A known operator that never matches here, with the reason: the rule loads, and its user is told.
@@ -123,6 +153,7 @@ pub(crate) fn compile(
     let text = |test| Ok(Operator::Text(test, template()));
     let number = |compare| Ok(Operator::Number(compare, template()));
     match written.name.as_str() {
+        "rx" | "rxglobal" if written.template.as_literal().is_none() => Ok(Operator::Expanded(template())),
         "rx" | "rxglobal" => Ok(Operator::Pattern(pattern(argument)?)),
         "pm" => phrases(split_phrases(argument)?),
         "pmf" | "pmfromfile" => phrases(phrase_files(argument, folder)?),
@@ -153,9 +184,7 @@ pub(crate) fn compile(
             }
             Ok(Operator::Address(networks))
         }
-        "validatebyterange" => Ok(Operator::ByteOutside(
-            bytes::range(argument).map_err(Wrong::new)?,
-        )),
+        "validatebyterange" => Ok(Operator::ByteOutside(bytes::range(argument).map_err(Wrong::new)?)),
         "validateurlencoding" => Ok(Operator::BadEscape),
         "validateutf8encoding" => Ok(Operator::BadUtf8),
         "detectsqli" => Ok(Operator::Sqli),
@@ -171,10 +200,16 @@ pub(crate) fn compile(
             warn(NO_NETWORK);
             Ok(Operator::Never)
         }
-        "gsblookup" => Err(Wrong::new("@gsbLookup asks a service over the network for each request, and this engine asks nobody")),
-        "inspectfile" => Err(Wrong::new("@inspectFile starts a program for a request, and this engine starts none")),
+        "gsblookup" => Err(Wrong::new(
+            "@gsbLookup asks a service over the network for each request, and this engine asks nobody",
+        )),
+        "inspectfile" => Err(Wrong::new(
+            "@inspectFile starts a program for a request, and this engine starts none",
+        )),
         "fuzzyhash" => Err(Wrong::new("@fuzzyHash is not done here")),
-        "rsub" => Err(Wrong::new("@rsub changes bodies, and this engine only looks at them")),
+        "rsub" => Err(Wrong::new(
+            "@rsub changes bodies, and this engine only looks at them",
+        )),
         "validatedtd" | "validateschema" => Err(Wrong::new(format!(
             "@{} is not done here: XML is read, not validated",
             written.name
@@ -218,7 +253,9 @@ fn phrases(mut phrases: Vec<Vec<u8>>) -> Result<Operator, Wrong> {
 
 /// Phrases stand between spaces; `|41 42|` are bytes in hexadecimal.
 fn split_phrases(text: &str) -> Result<Vec<Vec<u8>>, Wrong> {
-    text.split_ascii_whitespace().map(|word| phrase(word.as_bytes())).collect()
+    text.split_ascii_whitespace()
+        .map(|word| phrase(word.as_bytes()))
+        .collect()
 }
 
 fn phrase(text: &[u8]) -> Result<Vec<u8>, Wrong> {
@@ -259,13 +296,17 @@ const LIST_BYTES: u64 = 16 << 20;
 
 fn file_lines(name: &str, folder: &Path) -> Result<Vec<String>, Wrong> {
     if name.starts_with("http://") || name.starts_with("https://") {
-        return Err(Wrong::new(format!("{name}: lists come from files: fetch it first")));
+        return Err(Wrong::new(format!(
+            "{name}: lists come from files: fetch it first"
+        )));
     }
     let path = folder.join(name);
-    let failed =
-        |error: std::io::Error| Wrong::new(format!("{} cannot be read: {error}", path.display()));
+    let failed = |error: std::io::Error| Wrong::new(format!("{} cannot be read: {error}", path.display()));
     if std::fs::metadata(&path).map_err(failed)?.len() > LIST_BYTES {
-        return Err(Wrong::new(format!("{} is larger than {LIST_BYTES} bytes", path.display())));
+        return Err(Wrong::new(format!(
+            "{} is larger than {LIST_BYTES} bytes",
+            path.display()
+        )));
     }
     let bytes = std::fs::read(&path).map_err(failed)?;
     Ok(String::from_utf8_lossy(&bytes)

@@ -41,6 +41,11 @@ impl ByteSet {
         (a[0] & b[0]) | (a[1] & b[1]) | (a[2] & b[2]) | (a[3] & b[3]) != 0
     }
 
+    /// Whether something is in this set that is not in the other.
+    pub(crate) fn exceeds(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).any(|(own, more)| own & !more != 0)
+    }
+
     pub(crate) fn join(mut self, other: &Self) -> Self {
         for (word, more) in self.0.iter_mut().zip(other.0) {
             *word |= more;

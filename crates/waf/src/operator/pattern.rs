@@ -152,7 +152,11 @@ fn parse(pattern: &str, flags: Flags) -> Result<Hir, Unsupported> {
 }
 
 fn last_line(text: &str) -> String {
-    text.lines().last().unwrap_or(text).trim_start_matches("error: ").to_owned()
+    text.lines()
+        .last()
+        .unwrap_or(text)
+        .trim_start_matches("error: ")
+        .to_owned()
 }
 
 fn build(hir: &Hir) -> Result<Regex, Unsupported> {

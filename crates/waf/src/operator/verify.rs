@@ -74,6 +74,10 @@ fn svnr(digits: &[u32]) -> bool {
     if digits.len() != 10 || digits[0] == 0 {
         return false;
     }
-    let sum: u32 = digits.iter().zip(WEIGHTS).map(|(digit, weight)| digit * weight).sum();
+    let sum: u32 = digits
+        .iter()
+        .zip(WEIGHTS)
+        .map(|(digit, weight)| digit * weight)
+        .sum();
     sum % 11 == digits[3]
 }

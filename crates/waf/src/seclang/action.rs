@@ -72,12 +72,53 @@ pub enum Allow {
 
 /// What each name is, for hints.
 const NAMES: &[&str] = &[
-    "accuracy", "allow", "append", "auditlog", "block", "capture", "chain", "ctl", "deny",
-    "deprecatevar", "drop", "exec", "expirevar", "id", "initcol", "log", "logdata", "maturity",
-    "msg", "multiMatch", "noauditlog", "nolog", "pass", "pause", "phase", "prepend", "proxy",
-    "redirect", "rev", "sanitiseArg", "sanitiseMatched", "sanitiseMatchedBytes",
-    "sanitiseRequestHeader", "sanitiseResponseHeader", "setenv", "setrsc", "setsid", "setuid",
-    "setvar", "severity", "skip", "skipAfter", "status", "t", "tag", "ver", "xmlns",
+    "accuracy",
+    "allow",
+    "append",
+    "auditlog",
+    "block",
+    "capture",
+    "chain",
+    "ctl",
+    "deny",
+    "deprecatevar",
+    "drop",
+    "exec",
+    "expirevar",
+    "id",
+    "initcol",
+    "log",
+    "logdata",
+    "maturity",
+    "msg",
+    "multiMatch",
+    "noauditlog",
+    "nolog",
+    "pass",
+    "pause",
+    "phase",
+    "prepend",
+    "proxy",
+    "redirect",
+    "rev",
+    "sanitiseArg",
+    "sanitiseMatched",
+    "sanitiseMatchedBytes",
+    "sanitiseRequestHeader",
+    "sanitiseResponseHeader",
+    "setenv",
+    "setrsc",
+    "setsid",
+    "setuid",
+    "setvar",
+    "severity",
+    "skip",
+    "skipAfter",
+    "status",
+    "t",
+    "tag",
+    "ver",
+    "xmlns",
 ];
 
 /// Reads a list of actions.
@@ -95,11 +136,7 @@ pub(super) fn list(text: &str) -> Result<Vec<Action>, Vec<Wrong>> {
         }
         Err(error) => wrong.push(error),
     }
-    if wrong.is_empty() {
-        Ok(actions)
-    } else {
-        Err(wrong)
-    }
+    if wrong.is_empty() { Ok(actions) } else { Err(wrong) }
 }
 
 /// Names and values. A value in single quotes may hold commas, and `\'`.
@@ -214,30 +251,42 @@ fn action(name: &str, value: &str) -> Result<Action, Wrong> {
             Action::SetEnv(Template::parse(name)?, Template::parse(value)?)
         }
         "ctl" => Action::Ctl(ctl::parse(value)?),
-        "sanitisearg" | "sanitizearg" | "sanitisematched" | "sanitizematched"
-        | "sanitisematchedbytes" | "sanitizematchedbytes" | "sanitiserequestheader"
-        | "sanitizerequestheader" | "sanitiseresponseheader" | "sanitizeresponseheader"
+        "sanitisearg"
+        | "sanitizearg"
+        | "sanitisematched"
+        | "sanitizematched"
+        | "sanitisematchedbytes"
+        | "sanitizematchedbytes"
+        | "sanitiserequestheader"
+        | "sanitizerequestheader"
+        | "sanitiseresponseheader"
+        | "sanitizeresponseheader"
         | "xmlns" => Action::Inert,
         "exec" => {
-            return Err(Wrong::new("exec starts a program for a request, and this engine starts none")
-                .hint("take the action away; react to the log instead"));
+            return Err(
+                Wrong::new("exec starts a program for a request, and this engine starts none")
+                    .hint("take the action away; react to the log instead"),
+            );
         }
         "proxy" | "pause" | "append" | "prepend" => {
-            return Err(Wrong::new(format!("{lower} is not done here"))
-                .hint("deny, drop or redirect instead"));
+            return Err(
+                Wrong::new(format!("{lower} is not done here")).hint("deny, drop or redirect instead")
+            );
         }
         _ => {
-            return Err(Wrong::new(format!("unknown action {name}"))
-                .hint(nearest(name, NAMES.iter().copied())));
+            return Err(
+                Wrong::new(format!("unknown action {name}")).hint(nearest(name, NAMES.iter().copied()))
+            );
         }
     })
 }
 
 fn number<N: FromStr>(name: &str, value: &str) -> Result<N, Wrong> {
-    value
-        .trim()
-        .parse()
-        .map_err(|_| Wrong::new(format!("{name} needs a number, and {value:?} is none in its range")))
+    value.trim().parse().map_err(|_| {
+        Wrong::new(format!(
+            "{name} needs a number, and {value:?} is none in its range"
+        ))
+    })
 }
 
 fn phase(value: &str) -> Result<u8, Wrong> {
@@ -247,26 +296,27 @@ fn phase(value: &str) -> Result<u8, Wrong> {
         "3" => Ok(3),
         "4" | "response" => Ok(4),
         "5" | "logging" => Ok(5),
-        _ => Err(Wrong::new(format!("{value} is no phase"))
-            .hint("1 to 5, or request, response, logging")),
+        _ => Err(Wrong::new(format!("{value} is no phase")).hint("1 to 5, or request, response, logging")),
     }
 }
 
 fn severity(value: &str) -> Result<u8, Wrong> {
     const WORDS: [&str; 8] = [
-        "EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG",
+        "EMERGENCY",
+        "ALERT",
+        "CRITICAL",
+        "ERROR",
+        "WARNING",
+        "NOTICE",
+        "INFO",
+        "DEBUG",
     ];
-    let by_word = WORDS
-        .iter()
-        .position(|word| word.eq_ignore_ascii_case(value));
+    let by_word = WORDS.iter().position(|word| word.eq_ignore_ascii_case(value));
     let by_number = value.parse::<usize>().ok().filter(|number| *number < WORDS.len());
     by_word
         .or(by_number)
         .and_then(|number| u8::try_from(number).ok())
-        .ok_or_else(|| {
-            Wrong::new(format!("unknown severity {value}"))
-                .hint("EMERGENCY to DEBUG, or 0 to 7")
-        })
+        .ok_or_else(|| Wrong::new(format!("unknown severity {value}")).hint("EMERGENCY to DEBUG, or 0 to 7"))
 }
 
 fn allow(value: &str) -> Result<Allow, Wrong> {
@@ -274,17 +324,13 @@ fn allow(value: &str) -> Result<Allow, Wrong> {
         "" => Ok(Allow::All),
         "phase" => Ok(Allow::Phase),
         "request" => Ok(Allow::Request),
-        _ => Err(Wrong::new(format!("allow:{value} is unknown"))
-            .hint("allow, allow:phase or allow:request")),
+        _ => Err(Wrong::new(format!("allow:{value} is unknown")).hint("allow, allow:phase or allow:request")),
     }
 }
 
 fn transform(value: &str) -> Result<Action, Wrong> {
     let transformation = Transformation::from_str(value).map_err(|error| {
-        Wrong::new(error.to_string()).hint(nearest(
-            value,
-            Transformation::ALL.iter().map(|one| one.name()),
-        ))
+        Wrong::new(error.to_string()).hint(nearest(value, Transformation::ALL.iter().map(|one| one.name())))
     })?;
     Ok(Action::Transform(match transformation {
         Transformation::None => None,

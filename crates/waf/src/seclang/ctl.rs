@@ -43,11 +43,25 @@ pub enum Processor {
 }
 
 const NAMES: &[&str] = &[
-    "auditEngine", "auditLogParts", "debugLogLevel", "forceRequestBodyVariable",
-    "requestBodyAccess", "requestBodyLimit", "requestBodyProcessor", "responseBodyAccess",
-    "responseBodyLimit", "ruleEngine", "ruleRemoveById", "ruleRemoveByMsg", "ruleRemoveByTag",
-    "ruleRemoveTargetById", "ruleRemoveTargetByMsg", "ruleRemoveTargetByTag", "hashEngine",
-    "hashEnforcement", "parseXmlIntoArgs",
+    "auditEngine",
+    "auditLogParts",
+    "debugLogLevel",
+    "forceRequestBodyVariable",
+    "requestBodyAccess",
+    "requestBodyLimit",
+    "requestBodyProcessor",
+    "responseBodyAccess",
+    "responseBodyLimit",
+    "ruleEngine",
+    "ruleRemoveById",
+    "ruleRemoveByMsg",
+    "ruleRemoveByTag",
+    "ruleRemoveTargetById",
+    "ruleRemoveTargetByMsg",
+    "ruleRemoveTargetByTag",
+    "hashEngine",
+    "hashEnforcement",
+    "parseXmlIntoArgs",
 ];
 
 pub(super) fn parse(text: &str) -> Result<Ctl, Wrong> {
@@ -86,12 +100,13 @@ pub(super) fn parse(text: &str) -> Result<Ctl, Wrong> {
             return Err(Wrong::new("links are not signed here (ctl:hashEngine)"));
         }
         "parsexmlintoargs" => {
-            return Err(Wrong::new("XML does not become arguments here (ctl:parseXmlIntoArgs)")
-                .hint("look at XML:/* and XML://@*"));
+            return Err(
+                Wrong::new("XML does not become arguments here (ctl:parseXmlIntoArgs)")
+                    .hint("look at XML:/* and XML://@*"),
+            );
         }
         _ => {
-            return Err(Wrong::new(format!("unknown ctl:{name}"))
-                .hint(nearest(name, NAMES.iter().copied())));
+            return Err(Wrong::new(format!("unknown ctl:{name}")).hint(nearest(name, NAMES.iter().copied())));
         }
     })
 }

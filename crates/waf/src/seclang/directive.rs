@@ -123,8 +123,8 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![pattern.to_path_buf()]);
     }
     let folder = pattern.parent().unwrap_or(Path::new("."));
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())

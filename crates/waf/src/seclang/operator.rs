@@ -35,11 +35,9 @@ impl Operator {
         let template = match name.as_str() {
             // Patterns are no templates, except where they name a variable.
             "pm" | "pmf" | "pmfromfile" => Template::literal(argument),
-            "rx" | "rxglobal" if argument.to_ascii_lowercase().contains("%{tx.") => {
-                return Err(Wrong::new("patterns are compiled once, and this one names a variable")
-                    .hint("use @streq, @contains, @within or @beginsWith with the variable"));
+            "rx" | "rxglobal" if !argument.to_ascii_lowercase().contains("%{tx.") => {
+                Template::literal(argument)
             }
-            "rx" | "rxglobal" => Template::literal(argument),
             _ => Template::parse(argument)?,
         };
         Ok(Self {

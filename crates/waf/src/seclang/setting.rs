@@ -1,7 +1,7 @@
 //! Directives that set something for all transactions.
 
-use super::variable::nearest;
 use super::Wrong;
+use super::variable::nearest;
 
 /// What one of these directives says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,34 +62,87 @@ impl Mode {
 
 /// The names of directives that exist elsewhere, for hints.
 const NAMES: &[&str] = &[
-    "SecAction", "SecArgumentSeparator", "SecArgumentsLimit", "SecCollectionTimeout",
-    "SecComponentSignature", "SecDefaultAction", "SecMarker", "SecRequestBodyAccess",
-    "SecRequestBodyJsonDepthLimit", "SecRequestBodyLimit", "SecRequestBodyLimitAction",
-    "SecRequestBodyNoFilesLimit", "SecResponseBodyAccess", "SecResponseBodyLimit",
-    "SecResponseBodyLimitAction", "SecResponseBodyMimeType", "SecResponseBodyMimeTypesClear",
-    "SecRule", "SecRuleEngine", "SecRuleRemoveById", "SecRuleRemoveByMsg", "SecRuleRemoveByTag",
-    "SecRuleUpdateActionById", "SecRuleUpdateTargetById", "SecRuleUpdateTargetByMsg",
-    "SecRuleUpdateTargetByTag", "SecUnicodeMapFile", "SecWebAppId", "Include",
+    "SecAction",
+    "SecArgumentSeparator",
+    "SecArgumentsLimit",
+    "SecCollectionTimeout",
+    "SecComponentSignature",
+    "SecDefaultAction",
+    "SecMarker",
+    "SecRequestBodyAccess",
+    "SecRequestBodyJsonDepthLimit",
+    "SecRequestBodyLimit",
+    "SecRequestBodyLimitAction",
+    "SecRequestBodyNoFilesLimit",
+    "SecResponseBodyAccess",
+    "SecResponseBodyLimit",
+    "SecResponseBodyLimitAction",
+    "SecResponseBodyMimeType",
+    "SecResponseBodyMimeTypesClear",
+    "SecRule",
+    "SecRuleEngine",
+    "SecRuleRemoveById",
+    "SecRuleRemoveByMsg",
+    "SecRuleRemoveByTag",
+    "SecRuleUpdateActionById",
+    "SecRuleUpdateTargetById",
+    "SecRuleUpdateTargetByMsg",
+    "SecRuleUpdateTargetByTag",
+    "SecUnicodeMapFile",
+    "SecWebAppId",
+    "Include",
 ];
 
 /// What the server does here, not this engine: its logs, its temporary files, its limits on patterns.
 const INERT: &[&str] = &[
-    "secauditengine", "secauditlog", "secauditlog2", "secauditlogdirmode", "secauditlogfilemode",
-    "secauditlogformat", "secauditlogparts", "secauditlogrelevantstatus", "secauditlogstoragedir",
-    "secauditlogtype", "secauditlogprefix", "secdebuglog", "secdebugloglevel", "secdatadir",
-    "sectmpdir", "secuploaddir", "secuploadfilelimit", "secuploadfilemode", "secuploadkeepfiles",
-    "sectmpsaveuploadedfiles", "secpcrematchlimit", "secpcrematchlimitrecursion",
-    "secrequestbodyinmemorylimit", "secsensorid", "secserversignature", "secstatusengine",
-    "secguardianlog", "seccachetransformations", "seccookieformat", "secchrootdir",
-    "seccookiev0separator", "secruleperftime", "secinterceptonerror", "secxmlexternalentity",
+    "secauditengine",
+    "secauditlog",
+    "secauditlog2",
+    "secauditlogdirmode",
+    "secauditlogfilemode",
+    "secauditlogformat",
+    "secauditlogparts",
+    "secauditlogrelevantstatus",
+    "secauditlogstoragedir",
+    "secauditlogtype",
+    "secauditlogprefix",
+    "secdebuglog",
+    "secdebugloglevel",
+    "secdatadir",
+    "sectmpdir",
+    "secuploaddir",
+    "secuploadfilelimit",
+    "secuploadfilemode",
+    "secuploadkeepfiles",
+    "sectmpsaveuploadedfiles",
+    "secpcrematchlimit",
+    "secpcrematchlimitrecursion",
+    "secrequestbodyinmemorylimit",
+    "secsensorid",
+    "secserversignature",
+    "secstatusengine",
+    "secguardianlog",
+    "seccachetransformations",
+    "seccookieformat",
+    "secchrootdir",
+    "seccookiev0separator",
+    "secruleperftime",
+    "secinterceptonerror",
+    "secxmlexternalentity",
 ];
 
 /// What would change decisions and is not done here, with the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("secrulescript", "rules in Lua are not run: a script has no bound"),
-    ("secremoterules", "rules come from files: fetch them, look at them, then load them"),
+    (
+        "secremoterules",
+        "rules come from files: fetch them, look at them, then load them",
+    ),
     ("secremoterulesfailaction", "rules come from files"),
-    ("secruleinheritance", "there is one set of rules, and nothing to inherit from"),
+    (
+        "secruleinheritance",
+        "there is one set of rules, and nothing to inherit from",
+    ),
     ("secconnengine", "connections are limited by the server"),
     ("secconnreadstatelimit", "connections are limited by the server"),
     ("secconnwritestatelimit", "connections are limited by the server"),
@@ -102,8 +155,12 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// What is only accepted when it is off.
 const ONLY_OFF: &[&str] = &[
-    "sechashengine", "seccontentinjection", "secstreaminbodyinspection",
-    "secstreamoutbodyinspection", "secdisablebackendcompression", "secparsexmlintoargs",
+    "sechashengine",
+    "seccontentinjection",
+    "secstreaminbodyinspection",
+    "secstreamoutbodyinspection",
+    "secdisablebackendcompression",
+    "secparsexmlintoargs",
 ];
 
 pub(super) fn parse(name: &str, arguments: &[String]) -> Result<Setting, Wrong> {
@@ -165,8 +222,7 @@ fn refused(name: &str, lower: &str, first: &str) -> Result<Setting, Wrong> {
     let reason = REFUSED.iter().find(|(refused, _)| *refused == lower);
     Err(match reason {
         Some((_, reason)) => Wrong::new(format!("{name} is not done here: {reason}")),
-        None => Wrong::new(format!("unknown directive {name}"))
-            .hint(nearest(name, NAMES.iter().copied())),
+        None => Wrong::new(format!("unknown directive {name}")).hint(nearest(name, NAMES.iter().copied())),
     })
 }
 

@@ -72,11 +72,7 @@ pub(super) fn parse(text: &str) -> Result<SetVar, Wrong> {
             _ => Change::Set(Template::parse(value)?),
         },
     };
-    Ok(SetVar {
-        store,
-        name,
-        change,
-    })
+    Ok(SetVar { store, name, change })
 }
 
 /// `collection.name=value`, as `expirevar` writes it.

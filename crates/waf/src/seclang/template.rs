@@ -114,8 +114,5 @@ fn part(name: &str) -> Result<Part, Wrong> {
         (_, Some(key)) => Selector::Name(key.to_owned()),
         (_, None) => Selector::All,
     };
-    Ok(Part::Variable(Variable {
-        collection,
-        selector,
-    }))
+    Ok(Part::Variable(Variable { collection, selector }))
 }

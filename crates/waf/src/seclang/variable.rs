@@ -310,17 +310,11 @@ fn variable(text: &str) -> Result<Variable, Wrong> {
                 .strip_prefix('\'')
                 .and_then(|rest| rest.strip_suffix('\''))
                 .unwrap_or(selector);
-            match bare
-                .strip_prefix('/')
-                .and_then(|rest| rest.strip_suffix('/'))
-            {
+            match bare.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
                 Some(pattern) => Selector::Pattern(pattern.replace("\\/", "/")),
                 None => Selector::Name(bare.to_owned()),
             }
         }
     };
-    Ok(Variable {
-        collection,
-        selector,
-    })
+    Ok(Variable { collection, selector })
 }

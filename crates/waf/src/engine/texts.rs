@@ -1,0 +1,260 @@
+//! The texts that rules look at: each value as it came, and what chains of transformations make of it.
+//!
+//! A transformation is done once for each value, whichever rules want it. A value that it does not change is the same
+//! text, which is searched once for all of them.
+
+use crate::compile::chains::{ChainId, Chains};
+use crate::compile::gate::Gate;
+use crate::operator::ByteSet;
+use crate::transform::{UnicodeMap, apply_with};
+
+/// A text of a transaction.
+pub(super) type TextId = u32;
+/// A value with all that chains make of it.
+pub(super) type NodeId = u32;
+
+/// Which of a program's two searches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Request,
+    Response,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Source<'t> {
+    Borrowed(&'t [u8]),
+    Owned { start: usize, length: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Text<'t> {
+    source: Source<'t>,
+    /// The bytes that occur.
+    set: ByteSet,
+    /// Where the answers of the two searches are; [`UNKNOWN`] if not yet asked.
+    bits: [u32; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    base: TextId,
+    /// Its row in the table of chains; [`UNKNOWN`] if it has none yet.
+    row: u32,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+
+/// What is kept between transactions, for its capacity.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    owned: Vec<u8>,
+    table: Vec<TextId>,
+    bits: Vec<u64>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// The texts of one transaction.
+#[derive(Debug)]
+pub(super) struct Texts<'t> {
+    chains: &'t Chains,
+    unicode_map: Option<&'t UnicodeMap>,
+    texts: Vec<Text<'t>>,
+    nodes: Vec<Node>,
+    buffers: Buffers,
+    limit: usize,
+    /// Whether texts were not made because there were too many bytes of them.
+    pub(super) exhausted: bool,
+}
+
+impl<'t> Texts<'t> {
+    pub(super) fn new(
+        chains: &'t Chains,
+        unicode_map: Option<&'t UnicodeMap>,
+        mut buffers: Buffers,
+        limit: usize,
+    ) -> Self {
+        buffers.owned.clear();
+        buffers.table.clear();
+        buffers.bits.clear();
+        Self {
+            chains,
+            unicode_map,
+            texts: Vec::with_capacity(128),
+            nodes: Vec::with_capacity(96),
+            buffers,
+            limit,
+            exhausted: false,
+        }
+    }
+
+    /// Gives the buffers back, unless they have grown beyond what is worth keeping.
+    pub(super) fn buffers(&mut self) -> Buffers {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        for buffer in [&mut buffers.owned, &mut buffers.input, &mut buffers.output] {
+            buffer.clear();
+            buffer.shrink_to(KEPT);
+        }
+        buffers.table.clear();
+        buffers.table.shrink_to(KEPT / 4);
+        buffers.bits.clear();
+        buffers.bits.shrink_to(KEPT / 8);
+        buffers
+    }
+
+    pub(super) fn get(&self, text: TextId) -> &[u8] {
+        bytes(&self.texts[text as usize], &self.buffers.owned)
+    }
+
+    pub(super) fn set(&self, text: TextId) -> &ByteSet {
+        &self.texts[text as usize].set
+    }
+
+    pub(super) fn borrowed(&mut self, bytes: &'t [u8]) -> TextId {
+        self.push(Source::Borrowed(bytes), bytes)
+    }
+
+    /// A text that is copied; empty where there is no room left.
+    pub(super) fn owned(&mut self, bytes: &[u8]) -> TextId {
+        if self.buffers.owned.len() + bytes.len() > self.limit {
+            self.exhausted = true;
+            return self.push(Source::Borrowed(&[]), &[]);
+        }
+        let start = self.buffers.owned.len();
+        self.buffers.owned.extend_from_slice(bytes);
+        let source = Source::Owned {
+            start,
+            length: bytes.len(),
+        };
+        self.push(source, bytes)
+    }
+
+    pub(super) fn cow(&mut self, bytes: std::borrow::Cow<'t, [u8]>) -> TextId {
+        match bytes {
+            std::borrow::Cow::Borrowed(bytes) => self.borrowed(bytes),
+            std::borrow::Cow::Owned(bytes) => self.owned(&bytes),
+        }
+    }
+
+    fn push(&mut self, source: Source<'t>, bytes: &[u8]) -> TextId {
+        let id = number(self.texts.len());
+        self.texts.push(Text {
+            source,
+            set: occurring(bytes),
+            bits: [UNKNOWN; 2],
+        });
+        id
+    }
+
+    pub(super) fn node(&mut self, base: TextId) -> NodeId {
+        let id = number(self.nodes.len());
+        self.nodes.push(Node { base, row: UNKNOWN });
+        id
+    }
+
+    pub(super) fn base(&self, node: NodeId) -> TextId {
+        self.nodes[node as usize].base
+    }
+
+    /// What a chain makes of a value.
+    pub(super) fn chained(&mut self, node: NodeId, chain: ChainId) -> TextId {
+        let Node { base, row } = self.nodes[node as usize];
+        if chain == 0 {
+            return base;
+        }
+        let row = if row == UNKNOWN {
+            let row = self.buffers.table.len();
+            self.buffers.table.resize(row + self.chains.len(), UNKNOWN);
+            self.buffers.table[row] = base;
+            self.nodes[node as usize].row = number(row);
+            row
+        } else {
+            row as usize
+        };
+        self.resolve(row, chain)
+    }
+
+    /// As deep as the longest chain that a rule writes.
+    fn resolve(&mut self, row: usize, chain: ChainId) -> TextId {
+        let known = self.buffers.table[row + usize::from(chain)];
+        if known != UNKNOWN {
+            return known;
+        }
+        let parent = self.resolve(row, self.chains.get(chain).parent);
+        let text = self.step(parent, chain);
+        self.buffers.table[row + usize::from(chain)] = text;
+        text
+    }
+
+    /// What the last transformation of a chain makes of a text.
+    fn step(&mut self, text: TextId, chain: ChainId) -> TextId {
+        let chain = self.chains.get(chain);
+        let source = &self.texts[text as usize];
+        if chain.touches.is_some_and(|touches| !touches.meets(&source.set)) {
+            return text;
+        }
+        let mut output = std::mem::take(&mut self.buffers.output);
+        output.clear();
+        let input = bytes(source, &self.buffers.owned);
+        let changed =
+            apply_with(chain.last, input, &mut output, self.unicode_map) && output.as_slice() != input;
+        let result = if !changed {
+            text
+        } else if self.buffers.owned.len() + output.len() > self.limit {
+            self.exhausted = true;
+            text
+        } else {
+            self.owned(&output)
+        };
+        self.buffers.output = output;
+        result
+    }
+
+    /// What a chain makes of a text that is looked at once.
+    pub(super) fn transformed(&mut self, text: TextId, chain: ChainId) -> TextId {
+        if chain == 0 {
+            return text;
+        }
+        let parent = self.transformed(text, self.chains.get(chain).parent);
+        self.step(parent, chain)
+    }
+
+    /// Whether the search found what this bit stands for.
+    pub(super) fn has_bit(&mut self, text: TextId, side: Side, gate: &Gate, bit: u32) -> bool {
+        let side = side as usize;
+        let entry = &self.texts[text as usize];
+        let start = if entry.bits[side] == UNKNOWN {
+            let start = self.buffers.bits.len();
+            self.buffers.bits.resize(start + gate.width, 0);
+            let text_bytes = bytes(entry, &self.buffers.owned);
+            gate.search(text_bytes, &mut self.buffers.bits[start..]);
+            self.texts[text as usize].bits[side] = number(start);
+            start
+        } else {
+            entry.bits[side] as usize
+        };
+        self.buffers.bits[start + (bit / 64) as usize] & (1 << (bit % 64)) != 0
+    }
+}
+
+/// How large a buffer may be that waits for the next transaction.
+const KEPT: usize = 1 << 18;
+
+fn bytes<'a>(text: &Text<'a>, owned: &'a [u8]) -> &'a [u8] {
+    match text.source {
+        Source::Borrowed(bytes) => bytes,
+        Source::Owned { start, length } => &owned[start..start + length],
+    }
+}
+
+fn occurring(bytes: &[u8]) -> ByteSet {
+    let mut set = ByteSet::default();
+    for byte in bytes {
+        set.insert(*byte);
+    }
+    set
+}
+
+fn number(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(UNKNOWN - 1)
+}

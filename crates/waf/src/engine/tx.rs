@@ -1,0 +1,103 @@
+//! `TX`: the variables of a transaction.
+
+use crate::compile::names::{Names, Slot};
+
+/// A value.
+#[derive(Debug, Clone, Default)]
+pub(super) enum TxValue<'t> {
+    #[default]
+    Unset,
+    Number(i64),
+    /// From the program: the text, and the number that it begins with.
+    Literal(&'t [u8], i64),
+    Text(Box<[u8]>),
+}
+
+impl TxValue<'_> {
+    pub(super) fn is_set(&self) -> bool {
+        !matches!(self, Self::Unset)
+    }
+
+    pub(super) fn number(&self) -> i64 {
+        match self {
+            Self::Unset => 0,
+            Self::Number(number) | Self::Literal(_, number) => *number,
+            Self::Text(text) => crate::operator::number(text),
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Unset => {}
+            Self::Number(number) => super::write::number(*number, out),
+            Self::Literal(text, _) => out.extend_from_slice(text),
+            Self::Text(text) => out.extend_from_slice(text),
+        }
+    }
+}
+
+/// The variables: those that the program names by number, the others by name.
+#[derive(Debug)]
+pub(super) struct Tx<'t> {
+    pub(super) names: &'t Names,
+    slots: Vec<TxValue<'t>>,
+    named: Vec<(Box<str>, TxValue<'t>)>,
+    limit: usize,
+    pub(super) exhausted: bool,
+}
+
+impl<'t> Tx<'t> {
+    pub(super) fn new(names: &'t Names, limit: usize) -> Self {
+        Self {
+            names,
+            slots: vec![TxValue::Unset; names.len()],
+            named: Vec::new(),
+            limit,
+            exhausted: false,
+        }
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &TxValue<'t> {
+        &self.slots[slot as usize]
+    }
+
+    pub(super) fn set(&mut self, slot: Slot, value: TxValue<'t>) {
+        self.slots[slot as usize] = value;
+    }
+
+    pub(super) fn get_named(&self, name: &str) -> &TxValue<'t> {
+        const UNSET: &TxValue<'static> = &TxValue::Unset;
+        let name = name.to_ascii_lowercase();
+        if let Some(slot) = self.names.find(&name) {
+            return self.get(slot);
+        }
+        self.named
+            .iter()
+            .find(|(own, _)| **own == *name)
+            .map_or(UNSET, |(_, value)| value)
+    }
+
+    pub(super) fn set_named(&mut self, name: &str, value: TxValue<'t>) {
+        let name = name.to_ascii_lowercase();
+        if let Some(slot) = self.names.find(&name) {
+            return self.set(slot, value);
+        }
+        let full = self.named.len() >= self.limit;
+        match self.named.iter_mut().find(|(own, _)| **own == *name) {
+            Some((_, own)) => *own = value,
+            None if !full => self.named.push((name.into(), value)),
+            None => self.exhausted = true,
+        }
+    }
+
+    /// All that are set, with their names.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &TxValue<'t>)> {
+        let slots = self
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(slot, value)| (self.names.name(u32::try_from(slot).unwrap_or(0)), value));
+        let named = self.named.iter().map(|(name, value)| (&**name, value));
+        slots.chain(named).filter(|(_, value)| value.is_set())
+    }
+}
