@@ -89,6 +89,9 @@ pub(super) fn program(drafts: Drafts) -> Result<Program, LoadError> {
     })
 }
 
+/// What is looked at, and what is not.
+type Targets = (Box<[Target]>, Box<[Exclusion]>);
+
 type Compiled = HashMap<String, Result<Arc<Pattern>, Wrong>>;
 
 /// Patterns take nearly all of the time, so all cores share them.
@@ -367,7 +370,7 @@ impl Lowering<'_> {
         number
     }
 
-    fn targets(&mut self, written: &[WrittenTarget]) -> Result<(Box<[Target]>, Box<[Exclusion]>), Wrong> {
+    fn targets(&mut self, written: &[WrittenTarget]) -> Result<Targets, Wrong> {
         let mut targets = Vec::new();
         let mut exclusions = Vec::new();
         for target in written {

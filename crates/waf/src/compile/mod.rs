@@ -42,11 +42,14 @@ pub struct Program {
     pub(crate) request_gate: Gate,
     pub(crate) response_gate: Gate,
     pub(crate) unicode_map: Option<UnicodeMap>,
-    pub(crate) spare: Mutex<Vec<Box<Scratch>>>,
+    pub(crate) spare: Mutex<Vec<Scratch>>,
     /// Patterns with macros, by their text; none where it is no pattern.
-    expanded: Mutex<HashMap<Box<[u8]>, Option<Arc<Pattern>>>>,
+    expanded: Mutex<Expanded>,
     warnings: Vec<Problem>,
 }
+
+/// Patterns by their text.
+type Expanded = HashMap<Box<[u8]>, Option<Arc<Pattern>>>;
 
 /// What one rule is, for lists and logs.
 #[derive(Debug, Clone)]

@@ -70,6 +70,15 @@ impl<'t> Transaction<'t> {
         })
     }
 
+    /// `REQUEST_BODY` is there for forms, and for bodies without a reader where a rule wants it: what another reader has
+    /// taken apart is looked at in its parts.
+    pub(super) fn body_is_a_variable(&self) -> bool {
+        match self.chosen_processor() {
+            Some(processor) => processor == Processor::UrlEncoded,
+            None => self.force_request_body,
+        }
+    }
+
     pub(super) fn take_request_body(&mut self, bytes: &'t [u8], cut: bool) {
         self.memo.forget();
         if !self.request_body_access {

@@ -367,10 +367,8 @@ impl<'t> Transaction<'t> {
 
     fn matches(&mut self, looking: &mut Looking<'t, '_>, matched: Matched, text: Option<TextId>) {
         looking.matched = true;
-        if looking.rule.capture && !looking.rule.negated {
-            if let Some(text) = text {
-                self.capture(looking.rule, text);
-            }
+        if let Some(text) = text.filter(|_| looking.rule.capture && !looking.rule.negated) {
+            self.capture(looking.rule, text);
         }
         if self.matched.len() >= MATCHED {
             self.matched.remove(0);

@@ -144,7 +144,7 @@ pub struct Transaction<'t> {
     request: Request<'t>,
     response: Option<Response<'t>>,
     limits: Limits,
-    scratch: Box<Scratch>,
+    scratch: Scratch,
     texts: Texts<'t>,
     items: Items,
     memo: Memo,

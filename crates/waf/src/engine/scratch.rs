@@ -40,12 +40,12 @@ impl Scratch {
 }
 
 impl Program {
-    pub(super) fn take_scratch(&self) -> Box<Scratch> {
+    pub(super) fn take_scratch(&self) -> Scratch {
         let mut spare = self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         spare.pop().unwrap_or_default()
     }
 
-    pub(super) fn give_scratch(&self, mut scratch: Box<Scratch>) {
+    pub(super) fn give_scratch(&self, mut scratch: Scratch) {
         scratch.used = scratch.used.wrapping_add(1);
         // Adding it all up costs some microseconds, so it is done now and then; one transaction adds little.
         if scratch.used.is_multiple_of(256) && scratch.cache_bytes() > CACHE_BYTES {

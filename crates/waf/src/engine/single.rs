@@ -132,7 +132,7 @@ impl<'t> Transaction<'t> {
                 Some(Processor::Json) => b"JSON",
                 Some(Processor::Xml) => b"XML",
             }),
-            C::RequestBody => self.request_body,
+            C::RequestBody => self.request_body.filter(|_| self.body_is_a_variable()),
             C::RequestMethod => Some(self.request.method),
             C::RequestProtocol => Some(self.request.protocol),
             C::RequestUri => Some(uri::relative(self.request.target)),

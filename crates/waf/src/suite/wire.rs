@@ -50,14 +50,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read<'_>, &'static str> {
             .find(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
             .map(|(_, value)| *value)
     };
-    if protocol == b"HTTP/1.1" && header("host").is_none() {
+    if protocol == b"HTTP/1.1" && header("host").is_none_or(<[u8]>::is_empty) {
         return Err("HTTP/1.1 without Host");
     }
     let body = if header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked")) {
         chunks(body)
     } else {
         match header("content-length") {
-            None => body.to_vec(),
+            None => Vec::new(),
             Some(length) => match std::str::from_utf8(length)
                 .ok()
                 .and_then(|text| text.parse::<usize>().ok())
