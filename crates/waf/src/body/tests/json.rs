@@ -132,7 +132,7 @@ fn limits_are_said() {
     let limits = Limits {
         depth: 3,
         arguments: 2,
-        name_bytes: 20,
+        name_bytes: 40,
         ..Limits::default()
     };
     let fault = |body: &str| {
