@@ -80,6 +80,7 @@ const PIECES: &[&str] = &[
 const LIMITS: Limits = Limits {
     arguments: 1 << 20,
     depth: 512,
+    files: 1 << 20,
     part_headers: 32,
     part_header_bytes: 8192,
     name_bytes: 4096,

@@ -59,6 +59,8 @@ pub struct Limits {
     pub arguments: usize,
     /// Objects, arrays and elements within each other (`SecRequestBodyJsonDepthLimit`; of XML too).
     pub depth: usize,
+    /// Files of a multipart body (`SecUploadFileLimit`): more of them are passed over, and flagged.
+    pub files: usize,
     /// Headers of one part of a multipart body.
     pub part_headers: usize,
     /// Bytes of a part's header line, folded lines included.
@@ -72,6 +74,7 @@ impl Default for Limits {
         Limits {
             arguments: 1000,
             depth: 512,
+            files: 100,
             part_headers: 32,
             part_header_bytes: 8192,
             name_bytes: 4096,

@@ -2,6 +2,7 @@
 //! logs for the same bodies.
 
 mod json;
+mod multipart;
 
 use proptest::prelude::*;
 
@@ -67,5 +68,7 @@ proptest! {
         prop_assert!(found.len() <= 3);
         let (found, _) = lines(|sink| json(&body, &limits, sink));
         prop_assert!(found.len() <= 3);
+        let (found, _) = lines(|sink| multipart(b"multipart/form-data; boundary=x", &body, &limits, sink));
+        prop_assert!(found.iter().filter(|line| !line.contains(": header")).count() <= 3);
     }
 }
