@@ -22,7 +22,7 @@ pub enum BodyError {
         /// Offset in the body.
         at: usize,
         /// What was found or missing.
-        what: String,
+        what: &'static str,
     },
     /// Not a multipart body that any reader would take.
     #[error("Multipart parsing error: {what}")]

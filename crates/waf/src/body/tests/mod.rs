@@ -3,6 +3,7 @@
 
 mod json;
 mod multipart;
+mod xml;
 
 use proptest::prelude::*;
 
@@ -68,6 +69,8 @@ proptest! {
         prop_assert!(found.len() <= 3);
         let (found, _) = lines(|sink| json(&body, &limits, sink));
         prop_assert!(found.len() <= 3);
+        let (found, _) = lines(|sink| xml(&body, &limits, sink));
+        prop_assert!(found.len() <= 4);
         let (found, _) = lines(|sink| multipart(b"multipart/form-data; boundary=x", &body, &limits, sink));
         prop_assert!(found.iter().filter(|line| !line.contains(": header")).count() <= 3);
     }

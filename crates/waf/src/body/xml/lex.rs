@@ -1,0 +1,107 @@
+//! The small pieces of XML: names, references, the document type.
+
+/// XML's white space.
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// How long the name at the beginning is. Beyond ASCII every character may be in one.
+pub(super) fn name(text: &[u8]) -> usize {
+    let begins = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':') || !byte.is_ascii();
+    let goes_on = |byte: &u8| begins(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if !text.first().is_some_and(begins) {
+        return 0;
+    }
+    text.iter().take_while(|byte| goes_on(byte)).count()
+}
+
+pub(super) enum Reference {
+    Character(char),
+    /// Of a name that XML does not know by itself.
+    Declared,
+}
+
+/// The reference at the beginning, and its length. `None` where there is none.
+pub(super) fn reference(text: &[u8]) -> Option<(Reference, usize)> {
+    let rest = text.strip_prefix(b"&")?;
+    if let Some(number) = rest.strip_prefix(b"#") {
+        let (radix, digits) = match number.strip_prefix(b"x") {
+            Some(digits) => (16, digits),
+            None => (10, number),
+        };
+        let length = digits
+            .iter()
+            .take_while(|digit| char::from(**digit).is_digit(radix))
+            .count();
+        if digits.get(length) != Some(&b';') {
+            return None;
+        }
+        let code = u32::from_str_radix(std::str::from_utf8(&digits[..length]).ok()?, radix).ok()?;
+        // XML knows no control characters but white space.
+        let valid = code >= 32 || u8::try_from(code).is_ok_and(is_space);
+        let character = char::from_u32(code).filter(|_| valid)?;
+        return Some((
+            Reference::Character(character),
+            text.len() - digits.len() + length + 1,
+        ));
+    }
+    let length = name(rest);
+    if length == 0 || rest.get(length) != Some(&b';') {
+        return None;
+    }
+    let reference = match &rest[..length] {
+        b"lt" => Reference::Character('<'),
+        b"gt" => Reference::Character('>'),
+        b"amp" => Reference::Character('&'),
+        b"quot" => Reference::Character('"'),
+        b"apos" => Reference::Character('\''),
+        _ => Reference::Declared,
+    };
+    Some((reference, length + 2))
+}
+
+/// How long `<!DOCTYPE …>` at the beginning is, with what stands in brackets. `None` where it has no end.
+pub(super) fn document_type(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut inner = false;
+    loop {
+        at += text[at..]
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\'' | b'[' | b']' | b'>' | b'<'))?;
+        at += match text[at] {
+            quote @ (b'"' | b'\'') => memchr::memchr(quote, &text[at + 1..])? + 2,
+            b'[' => {
+                inner = true;
+                1
+            }
+            b']' => {
+                inner = false;
+                1
+            }
+            b'>' if !inner => return Some(at + 1),
+            b'<' if text[at..].starts_with(b"<!--") => memchr::memmem::find(&text[at + 4..], b"-->")? + 7,
+            _ => 1,
+        };
+    }
+}
+
+/// What an XML declaration says of its encoding.
+pub(super) fn encoding(declaration: &[u8]) -> Option<&[u8]> {
+    let at = memchr::memmem::find(declaration, b"encoding")?;
+    let value = declaration[at + 8..]
+        .trim_ascii_start()
+        .strip_prefix(b"=")?
+        .trim_ascii_start();
+    let quote = *value.first()?;
+    value[1..].split(|byte| *byte == quote).next()
+}
+
+/// Whether every byte is a character of it.
+pub(super) fn is_one_byte(encoding: &[u8]) -> bool {
+    let is = |known: &[u8]| {
+        encoding
+            .get(..known.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(known))
+    };
+    is(b"iso-8859-") || is(b"windows-125") || is(b"us-ascii")
+}
