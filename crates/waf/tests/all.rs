@@ -1,1 +1,8 @@
 //! Tests of the crate as its users see it.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod crs;
+mod engine;
+mod seclang;
+mod settings;
+mod with;

@@ -29,41 +29,6 @@ impl Unsupported {
     }
 }
 
-/// What matches the same texts as a pattern that cannot be matched in linear time.
-pub(crate) enum Same {
-    /// This pattern.
-    Pattern(&'static str),
-    /// The texts that this pattern does not match.
-    Unmatched(&'static str),
-    /// This pattern, where its first group and its second differ, or its first and its third do not.
-    Compared(&'static str),
-}
-
-/// The patterns of the Core Rule Set 3 with look-around or back-references, each with its equivalent.
-///
-/// - 953120: `<?` not followed by `xml`: the texts that differ or end within three bytes are spelled out.
-/// - 920120: an upload's name with a quote, `=`, or a `;` that is not the end of a listed HTML entity: the negation of
-///   "all is something else, or a whole entity".
-/// - 942130: `word OPERATOR word`, the words being equal or not: they are compared after the pattern has found them.
-pub(crate) const EQUIVALENTS: &[(&str, Same)] = &[
-    (
-        r"<\?(?!xml)",
-        Same::Pattern(r"<\?(?:$|[^x]|x(?:$|[^m]|m(?:$|[^l])))"),
-    ),
-    (
-        r#"(?<!&(?:[aAoOuUyY]uml)|&(?:[aAeEiIoOuU]circ)|&(?:[eEiIoOuUyY]acute)|&(?:[aAeEiIoOuU]grave)|&(?:[cC]cedil)|&(?:[aAnNoO]tilde)|&(?:amp)|&(?:apos));|['"=]"#,
-        Same::Unmatched(
-            r#"^(?:[^'"=;]|&(?:[aAoOuUyY]uml|[aAeEiIoOuU]circ|[eEiIoOuUyY]acute|[aAeEiIoOuU]grave|[cC]cedil|[aAnNoO]tilde|amp|apos);)*$"#,
-        ),
-    ),
-    (
-        r#"(?i:[\s'"`()]*?\b([\d\w]+)\b[\s'"`()]*?(?:<(?:=(?:[\s'"`()]*?(?!\b\1\b)[\d\w]+|>[\s'"`()]*?(?:\b\1\b))|>?[\s'"`()]*?(?!\b\1\b)[\d\w]+)|(?:not\s+(?:regexp|like)|is\s+not|>=?|!=|\^)[\s'"`()]*?(?!\b\1\b)[\d\w]+|(?:(?:sounds\s+)?like|r(?:egexp|like)|=)[\s'"`()]*?(?:\b\1\b)))"#,
-        Same::Compared(
-            r#"(?i)\b(\w+)\b[\s'"`()]*?(?:(?:<[=>]?|not\s+(?:regexp|like)|is\s+not|>=?|!=|\^)[\s'"`()]*(\w+)|(?:<=>|(?:sounds\s+)?like|r(?:egexp|like)|=)[\s'"`()]*(\w+))"#,
-        ),
-    ),
-];
-
 /// Writes a pattern for `regex-syntax` with Unicode off.
 pub(crate) fn translate(pattern: &str) -> Result<String, Unsupported> {
     let mut translation = Translation {

@@ -3,6 +3,7 @@
 mod address;
 mod bytes;
 mod dialect;
+mod equivalents;
 mod need;
 mod pattern;
 mod verify;

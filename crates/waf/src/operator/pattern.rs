@@ -7,7 +7,8 @@ use regex_automata::{Input, Span};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::Hir;
 
-use super::dialect::{self, EQUIVALENTS, Same, Unsupported};
+use super::dialect::{self, Unsupported};
+use super::equivalents::{EQUIVALENTS, Same};
 use super::need::Need;
 
 /// How large one pattern's automaton may get.
@@ -44,8 +45,15 @@ impl Pattern {
             .iter()
             .find(|(known, _)| *known == pattern)
             .map(|(_, same)| same);
+        let edited;
         let (text, form) = match same {
             None => (pattern, Form::Plain),
+            Some(Same::Edited(pieces)) => {
+                edited = pieces
+                    .iter()
+                    .fold(pattern.to_owned(), |text, (from, to)| text.replace(from, to));
+                (edited.as_str(), Form::Plain)
+            }
             Some(Same::Pattern(text)) => (*text, Form::Plain),
             Some(Same::Unmatched(text)) => (*text, Form::Unmatched),
             Some(Same::Compared(text)) => (*text, Form::Compared),
