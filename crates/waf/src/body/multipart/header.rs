@@ -11,7 +11,14 @@ const BOUNDARY: usize = 70;
 pub fn boundary<'c>(content_type: &'c [u8], flags: &mut MultipartFlags) -> Result<&'c [u8], &'static str> {
     const NAME: &[u8] = b"boundary";
     let lower = content_type.to_ascii_lowercase();
-    let mut places = memmem::find_iter(&lower, NAME);
+    // Names of parameters: a boundary may itself be called that.
+    let is_name = |place: &usize| {
+        let before = place.checked_sub(1).map(|at| lower[at]);
+        let after = lower[place + NAME.len()..].trim_ascii_start();
+        before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'=')
+            && (after.is_empty() || after.starts_with(b"="))
+    };
+    let mut places = memmem::find_iter(&lower, NAME).filter(is_name);
     let Some(place) = places.next() else {
         return Err("the Content-Type names no boundary");
     };

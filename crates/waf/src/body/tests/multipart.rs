@@ -126,6 +126,12 @@ fn what_the_content_type_may_say() {
         |flags| flags.missing_semicolon = true,
         None,
     );
+    flags(
+        "multipart/form-data; boundary=boundary",
+        &good().replace("--XX", "--boundary"),
+        |_| {},
+        None,
+    );
     for (content_type, error) in [
         ("multipart/form-data", "the Content-Type names no boundary"),
         (
