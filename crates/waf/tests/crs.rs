@@ -37,7 +37,7 @@ fn the_regression_files_pass() {
         let is_known = known.contains_key(case.name.as_str());
         match suite::run(&program, case) {
             Verdict::Passed if is_known => {
-                surprises.push(format!("{} passes: take it off the list", case.name))
+                surprises.push(format!("{} passes: take it off the list", case.name));
             }
             Verdict::Passed => {}
             Verdict::Failed(why) | Verdict::Skipped(why) => {

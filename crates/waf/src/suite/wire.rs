@@ -32,7 +32,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read<'_>, &'static str> {
         return Err("the version is none");
     }
     check_target(method, target)?;
-    let mut headers = Vec::new();
+    let mut headers: Vec<(&[u8], &[u8])> = Vec::new();
     for line in lines {
         let colon = memchr::memchr(b':', line).ok_or("a header has no colon")?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -53,19 +53,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read<'_>, &'static str> {
     if protocol == b"HTTP/1.1" && header("host").is_none_or(<[u8]>::is_empty) {
         return Err("HTTP/1.1 without Host");
     }
-    let body = if header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked")) {
+    let is_chunked = header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
+    let length =
+        header("content-length").and_then(|length| std::str::from_utf8(length).ok()?.parse::<usize>().ok());
+    let body = if is_chunked {
+        // RFC 9112: a length beside chunks means nothing, and is not passed on.
+        headers.retain(|(name, _)| !name.eq_ignore_ascii_case(b"content-length"));
         chunks(body)
     } else {
-        match header("content-length") {
-            None => Vec::new(),
-            Some(length) => match std::str::from_utf8(length)
-                .ok()
-                .and_then(|text| text.parse::<usize>().ok())
-            {
-                Some(length) => body[..body.len().min(length)].to_vec(),
-                None => body.to_vec(),
-            },
-        }
+        body[..body.len().min(length.unwrap_or(0))].to_vec()
     };
     Ok(Read {
         method,
