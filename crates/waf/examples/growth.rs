@@ -106,20 +106,36 @@ fn main() {
     worst.push(measure("urlencoded", |input| {
         black_box(body::urlencoded(input, b'&', &LIMITS, &mut sink));
     }));
-    worst.push(measure("json", |input| {
-        black_box(body::json(input, &LIMITS, &mut sink));
-    }));
-    worst.push(measure("xml", |input| {
-        black_box(body::xml(input, &LIMITS, &mut sink));
-    }));
-    worst.push(measure("multipart", |input| {
-        black_box(body::multipart(
-            b"multipart/form-data; boundary=x",
-            input,
-            &LIMITS,
-            &mut sink,
-        ));
-    }));
+    // Each begins well, so that a parser goes on to the piece.
+    for begin in ["", "[", "{\"a\":[", "\""] {
+        worst.push(measure(&format!("json {begin}"), |input| {
+            black_box(body::json(
+                &[begin.as_bytes(), input].concat(),
+                &LIMITS,
+                &mut sink,
+            ));
+        }));
+    }
+    for begin in ["", "<a>", "<a b='", "<!DOCTYPE a [", "<!--"] {
+        worst.push(measure(&format!("xml {begin}"), |input| {
+            black_box(body::xml(&[begin.as_bytes(), input].concat(), &LIMITS, &mut sink));
+        }));
+    }
+    for begin in [
+        "",
+        "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n",
+        "--x\r\nContent-Disposition: form-data; a=\"",
+    ] {
+        worst.push(measure(&format!("multipart {}", begin.len()), |input| {
+            let body = [begin.as_bytes(), input].concat();
+            black_box(body::multipart(
+                b"multipart/form-data; boundary=x",
+                &body,
+                &LIMITS,
+                &mut sink,
+            ));
+        }));
+    }
     worst.sort_by(|one, other| other.0.total_cmp(&one.0));
     println!("steepest: {} {:.1}x", worst[0].1, worst[0].0);
 }
