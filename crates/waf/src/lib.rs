@@ -9,6 +9,7 @@
 pub mod body;
 pub mod compile;
 pub mod engine;
+pub mod expression;
 pub mod libinjection;
 pub mod operator;
 pub mod seclang;
