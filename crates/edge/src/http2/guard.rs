@@ -1,23 +1,77 @@
-//! Between the socket and h2: floods are noticed, a head must arrive in time, and a client must read what we write.
+//! Between the socket and h2: floods are noticed, a head must arrive in time, a client must read what we write, and
+//! small frames of several answers leave together.
+//!
+//! h2 flushes after every frame with data in it. What is small is gathered here instead, and leaves when the connection's
+//! task has nothing more to do ([`Shared::poll_flush_gathered`]): answers that are made in one go are one write, and one
+//! record of TLS.
 
 use super::frames::Frames;
 use crate::config::{Limits, ms};
 use crate::deadline::Deadline;
 use crate::fault::Kind;
 use crate::pace::Pace;
-use bytes::BytesMut;
-use std::io;
+use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+/// So much is gathered before it leaves: two records of TLS.
+const GATHER_BYTES: usize = 32 << 10;
+
+thread_local! {
+    /// What the last one gathered into, and needs no more.
+    static SPARE: RefCell<BytesMut> = RefCell::default();
+}
+
+/// A guard that the task of its connection reaches, too.
+#[derive(Debug)]
+pub(super) struct Shared<S>(Arc<Mutex<Guard<S>>>);
+
+impl<S> Clone for Shared<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Shared<S> {
+    pub(super) fn new(guard: Guard<S>) -> Self {
+        Self(Arc::new(Mutex::new(guard)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guard<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on small writes are gathered, and [`Self::poll_flush_gathered`] is called when there is nothing to add.
+    pub(super) fn gather(&self) {
+        self.lock().gathers = true;
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Shared<S> {
+    /// Sends what was gathered.
+    pub(super) fn poll_flush_gathered(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut guard = self.lock();
+        if guard.unflushed {
+            return guard.flush_all(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
 
 /// The client's side of a connection, as h2 may see it.
 #[derive(Debug)]
 pub(super) struct Guard<S> {
     io: S,
+    gathers: bool,
+    gathered: BytesMut,
+    /// Something was written that was not flushed.
+    unflushed: bool,
     /// Read before it was known that this is HTTP/2.
     already: BytesMut,
     frames: Frames,
@@ -34,6 +88,9 @@ impl<S> Guard<S> {
     pub(super) fn new(io: S, already: BytesMut, limits: Arc<Limits>, flooded: Arc<AtomicBool>) -> Self {
         Self {
             io,
+            gathers: false,
+            gathered: BytesMut::new(),
+            unflushed: false,
             already,
             frames: Frames::default(),
             limits,
@@ -114,36 +171,107 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write(cx, data);
-        self.wrote(cx, result)
+impl<S: AsyncWrite + Unpin> Guard<S> {
+    /// Takes all of it where it is small; else what was gathered goes first, with as much of it as the socket takes.
+    fn write(&mut self, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let length: usize = data.iter().map(|piece| piece.len()).sum();
+        self.unflushed = true;
+        if self.gathers && self.gathered.len() + length <= GATHER_BYTES {
+            if self.gathered.capacity() == 0 {
+                self.gathered = SPARE.take();
+                self.gathered.reserve(GATHER_BYTES);
+            }
+            for piece in data {
+                self.gathered.extend_from_slice(piece);
+            }
+            return Poll::Ready(Ok(length));
+        }
+        loop {
+            let before = self.gathered.len();
+            let mut slices = [IoSlice::new(&[]); 8];
+            let pieces = std::iter::once(&self.gathered[..]).chain(data.iter().map(|piece| &**piece));
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            let result = Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count]);
+            let written = ready!(self.wrote(cx, result))?;
+            if written > before || before == 0 {
+                self.let_go(before);
+                return Poll::Ready(Ok(written - before));
+            }
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.let_go(written);
+        }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write_vectored(cx, data);
-        self.wrote(cx, result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    /// Called when all is written: what comes next is waited for anew.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            let result = Pin::new(&mut self.io).poll_write(cx, &self.gathered);
+            match ready!(self.wrote(cx, result))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.let_go(written),
+            }
+        }
         let result = Pin::new(&mut self.io).poll_flush(cx);
         if result.is_ready() {
+            // What comes next is waited for anew.
             self.write_pace = Pace::default();
+            self.unflushed = false;
             return result;
         }
         self.wrote(cx, Poll::Pending).map_ok(|_| ())
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    /// So much of what was gathered has left. A connection that has nothing to say holds no memory for it.
+    fn let_go(&mut self, bytes: usize) {
+        self.gathered.advance(bytes);
+        if self.gathered.is_empty() {
+            let mut spare = std::mem::take(&mut self.gathered);
+            spare.clear();
+            SPARE.set(spare);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Shared<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Shared<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.lock().write(cx, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.lock().write(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// What is gathered waits for more.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut guard = self.lock();
+        match guard.gathers {
+            true => Poll::Ready(Ok(())),
+            false => guard.flush_all(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut guard = self.lock();
+        ready!(guard.flush_all(cx))?;
+        Pin::new(&mut guard.io).poll_shutdown(cx)
     }
 }

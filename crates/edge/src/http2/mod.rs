@@ -16,6 +16,7 @@ pub mod frames;
 mod guard;
 mod tunnel;
 
+use crate::body::BoxError;
 use crate::config::{Limits, ms};
 use crate::deadline::Deadline;
 use crate::idle::Idle;
@@ -25,7 +26,7 @@ use bytes::{Bytes, BytesMut};
 use exchange::exchange;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use guard::Guard;
+use guard::{Guard, Shared};
 use h2::Reason;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -58,16 +59,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let flooded = Arc::new(AtomicBool::new(false));
-    let guard = Guard::new(io, already, edge.limits.clone(), flooded.clone());
+    let io = Shared::new(Guard::new(io, already, edge.limits.clone(), flooded.clone()));
     let Ok(Ok(mut connection)) = tokio::time::timeout(
         ms(edge.limits.header_timeout_ms),
-        builder(&edge.limits).handshake::<_, Bytes>(guard),
+        builder(&edge.limits).handshake::<_, Bytes>(io.clone()),
     )
     .await
     else {
         return;
     };
 
+    io.gather();
     let mut streams = FuturesUnordered::new();
     let mut draining = pin!(edge.draining.cancelled());
     let mut idle = Idle::new(&edge.memory, ms(edge.limits.idle_timeout_ms));
@@ -91,7 +93,7 @@ where
                         streams.push(exchange(edge.clone(), client.clone(), request, respond));
                         moved = true;
                     }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(BoxError::from(error))),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
@@ -107,6 +109,9 @@ where
             }
             idle.over();
             // Once more, to write what the streams have left.
+        }
+        if let Poll::Ready(Err(error)) = io.poll_flush_gathered(cx) {
+            return Poll::Ready(Err(error.into()));
         }
         let busy = !streams.is_empty();
         let over = match ending {
@@ -133,8 +138,11 @@ where
     drop(streams);
     match ended {
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(client = %client.address.ip(), error, "connection ended early");
+            let words = error.to_string();
+            drop(error);
+            tracing::debug!(client = %client.address.ip(), error = words, "connection ended early");
+            // A GOAWAY may say why.
+            let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| io.poll_flush_gathered(cx))).await;
         }
         Ok(()) => {
             let flooded = flooded.load(Ordering::Relaxed);
@@ -146,7 +154,18 @@ where
             } else {
                 Reason::NO_ERROR
             });
-            let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| connection.poll_closed(cx))).await;
+            let _ = tokio::time::timeout(
+                FAREWELL,
+                poll_fn(|cx| {
+                    let closed = connection.poll_closed(cx);
+                    let flushed = io.poll_flush_gathered(cx);
+                    match closed {
+                        Poll::Ready(closed) => flushed.map(|_| closed),
+                        Poll::Pending => Poll::Pending,
+                    }
+                }),
+            )
+            .await;
         }
     }
 }
