@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! cargo run --release -p astraler-edge --example bare -- 127.0.0.1:9000 /tmp/bare 1 \
-//!     /api/=unix:/tmp/worker.sock /=/srv/files
+//!     /api/=unix:/tmp/worker.sock /=/srv/files [tls=127.0.0.1:9443=/tmp/chain-and-key.pem]
 //! ```
 //!
 //! Listens on an address for every host, with a folder for its log, so many threads (each with its own socket), and
-//! what answers below which path: a worker's origin, or a folder of files for `/`.
+//! what answers below which path: a worker's origin, whose answers are cached outside of `/proxied/`, or a folder of files for `/`.
 
 #![allow(clippy::disallowed_methods, reason = "a program for whoever measures")]
 
@@ -26,7 +26,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut route: Route = serde_json::from_value(serde_json::json!({
         "hosts": ["*"], "environment": "development", "deployment": "bare", "workers": [], "assets": null
     }))?;
+    route.cache = Some(astraler_model::CacheRules {
+        bypass: vec!["/proxied/*".to_owned()],
+        ..astraler_model::CacheRules::default()
+    });
+    let (mut https, mut tls) = (Vec::new(), astraler_model::TlsSnapshot::default());
     for text in routes {
+        if let Some((address, file)) = text.strip_prefix("tls=").and_then(|text| text.split_once('=')) {
+            https = shards(address, threads)?;
+            tls.certificates.push(astraler_model::TlsCertificate {
+                names: vec!["localhost".to_owned()],
+                file: file.into(),
+                redirect: false,
+                hsts_max_age_s: 0,
+            });
+            continue;
+        }
         let (prefix, target) = text.split_once('=').ok_or("expected PREFIX=TARGET")?;
         if std::path::Path::new(target).is_dir() {
             route.assets = Some(AssetConfig {
@@ -45,19 +60,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let snapshot = EdgeSnapshot {
         version: 1,
         routes: vec![route],
+        tls,
         ..EdgeSnapshot::default()
     };
     let (_sender, snapshot) = tokio::sync::watch::channel(Arc::new(snapshot));
     let config = Config {
-        listeners: (0..threads)
-            .map(|_| shard(listen.parse()?))
-            .collect::<Result<_, Box<dyn Error>>>()?,
-        https: Vec::new(),
+        listeners: shards(listen, threads)?,
+        https,
         quic: vec![],
         proxied: None,
         snapshot,
         limits: Limits {
             threads,
+            max_connections: 12_000,
+            max_connections_per_client: 0,
             ..Limits::default()
         },
         access_log: AccessLogConfig {
@@ -70,6 +86,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     astraler_edge::run(config, std::future::pending()).await?;
     Ok(())
+}
+
+fn shards(address: &str, threads: usize) -> Result<Vec<TcpListener>, Box<dyn Error>> {
+    (0..threads).map(|_| shard(address.parse()?)).collect()
 }
 
 /// One of several sockets on an address.

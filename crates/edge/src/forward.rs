@@ -3,8 +3,20 @@
 
 use crate::checks::Checked;
 use crate::serve::Client;
+use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::fmt::{self, Write};
 use std::net::IpAddr;
+use std::ops::Range;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Fields of one connection only (RFC 9110 section 7.6.1), besides those that `Connection` names. `TE: trailers` and
 /// `Trailer` are dealt with apart: trailers do pass.
@@ -65,32 +77,65 @@ pub(crate) fn to_upstream(
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
-    trace(headers);
-    let mut set = |name: &'static str, value: HeaderValue| {
-        headers.insert(HeaderName::from_static(name), value);
+    // One piece of text for all values, instead of one for each.
+    let (scheme, address) = (client.scheme.as_str(), client.address.ip());
+    let mut values = Values::default();
+    let said = values.write(|text| write!(text, "{address}"));
+    let (open, close) = match address {
+        IpAddr::V4(_) => ("", ""),
+        IpAddr::V6(_) => ("\"[", "]\""),
     };
-    let (scheme, client) = (client.scheme.as_str(), client.address.ip());
-    let forwarded = match client {
-        IpAddr::V4(address) => format!("for={address};host=\"{}\";proto={scheme}", checked.authority),
-        IpAddr::V6(address) => format!(
-            "for=\"[{address}]\";host=\"{}\";proto={scheme}",
-            checked.authority
-        ),
+    let authority = checked.authority();
+    let forwarded = values.write(|text| {
+        write!(
+            text,
+            "for={open}{address}{close};host=\"{authority}\";proto={scheme}"
+        )
+    });
+    let id = values.write(|text| text.write_str(request_id));
+    let trace = values.write(|text| trace(headers, text));
+    let values = values.finish();
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
     };
-    if let Ok(forwarded) = HeaderValue::try_from(forwarded) {
-        set("forwarded", forwarded);
+    set(header::FORWARDED, values.get(forwarded));
+    set(X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme)));
+    set(X_FORWARDED_FOR, values.get(said.clone()));
+    set(CF_CONNECTING_IP, values.get(said));
+    set(X_FORWARDED_HOST, Some(checked.authority_value().clone()));
+    set(header::HOST, Some(checked.authority_value().clone()));
+    set(X_REQUEST_ID, values.get(id));
+    set(TRACEPARENT, values.get(trace));
+}
+
+/// Several values of fields in one piece of memory.
+#[derive(Default)]
+struct Values(BytesMut);
+
+impl Values {
+    fn write(&mut self, value: impl FnOnce(&mut BytesMut) -> fmt::Result) -> Range<usize> {
+        if self.0.capacity() == 0 {
+            self.0.reserve(256);
+        }
+        let start = self.0.len();
+        // It grows as it must, so nothing can fail.
+        let _ = value(&mut self.0);
+        start..self.0.len()
     }
-    set("x-forwarded-proto", HeaderValue::from_static(scheme));
-    if let Ok(address) = HeaderValue::try_from(client.to_string()) {
-        set("x-forwarded-for", address.clone());
-        set("cf-connecting-ip", address);
+
+    fn finish(self) -> Written {
+        Written(self.0.freeze())
     }
-    if let Ok(authority) = HeaderValue::from_str(&checked.authority) {
-        set("x-forwarded-host", authority.clone());
-        set("host", authority);
-    }
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        set("x-request-id", id);
+}
+
+struct Written(Bytes);
+
+impl Written {
+    /// `None` where it is no value of a field.
+    fn get(&self, place: Range<usize>) -> Option<HeaderValue> {
+        HeaderValue::from_maybe_shared(self.0.slice(place)).ok()
     }
 }
 
@@ -139,19 +184,20 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
 }
 
 /// W3C Trace Context: a valid parent is continued with a span of ours, any other is replaced by a new trace.
-fn trace(headers: &mut HeaderMap) {
-    let mut values = headers.get_all("traceparent").iter();
-    let parent = match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok().and_then(parent_of),
-        _ => None,
-    };
-    if parent.is_none() {
-        headers.remove("tracestate");
-    }
-    let (trace, flags) = parent.unwrap_or_else(|| (format!("{:032x}", nonzero_u128()), "01".to_owned()));
+fn trace(headers: &mut HeaderMap, text: &mut BytesMut) -> fmt::Result {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next().filter(|_| values.next().is_none()).cloned();
+    let parent = value
+        .as_ref()
+        .and_then(|value| value.to_str().ok())
+        .and_then(parent_of);
     let span = (nonzero_u128() as u64).max(1);
-    if let Ok(value) = HeaderValue::from_str(&format!("00-{trace}-{span:016x}-{flags}")) {
-        headers.insert(HeaderName::from_static("traceparent"), value);
+    match parent {
+        Some((trace, flags)) => write!(text, "00-{trace}-{span:016x}-{flags}"),
+        None => {
+            headers.remove("tracestate");
+            write!(text, "00-{:032x}-{span:016x}-01", nonzero_u128())
+        }
     }
 }
 
@@ -160,7 +206,7 @@ fn nonzero_u128() -> u128 {
 }
 
 /// Trace id and flags of a valid `traceparent` (W3C Trace Context section 3.2).
-fn parent_of(value: &str) -> Option<(String, String)> {
+fn parent_of(value: &str) -> Option<(&str, &str)> {
     let mut parts = value.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {
@@ -178,11 +224,23 @@ fn parent_of(value: &str) -> Option<(String, String)> {
         && hex(span, 16)
         && !zero(span)
         && hex(flags, 2);
-    valid.then(|| (trace.to_owned(), flags.to_owned()))
+    valid.then_some((trace, flags))
 }
 
 /// A request id: UUID version 7 (RFC 9562), so that ids sort by time.
-pub(crate) fn request_id() -> String {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestId([u8; 36]);
+
+impl std::ops::Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// A new one.
+pub(crate) fn request_id() -> RequestId {
     let millis = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
@@ -192,15 +250,15 @@ pub(crate) fn request_id() -> String {
         | (random >> 64 & 0xfff) << 64
         | 0b10 << 62
         | random & 0x3fff_ffff_ffff_ffff;
-    let hex = format!("{value:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    let mut text = [b'-'; 36];
+    let digits = (0..32)
+        .rev()
+        .map(|digit| HEX[(value >> (digit * 4) & 15) as usize]);
+    let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+    for (place, digit) in places.zip(digits) {
+        text[place] = digit;
+    }
+    RequestId(text)
 }
 
 #[cfg(test)]
@@ -210,10 +268,7 @@ mod tests {
     #[test]
     fn only_valid_parents_are_continued() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(
-            parent_of(good),
-            Some(("4bf92f3577b34da6a3ce929d0e0e4736".into(), "01".into()))
-        );
+        assert_eq!(parent_of(good), Some(("4bf92f3577b34da6a3ce929d0e0e4736", "01")));
         for bad in [
             "",
             "00-0-0-0",
@@ -232,7 +287,8 @@ mod tests {
         let first = request_id();
         assert_eq!(first.len(), 36);
         assert_eq!(&first[14..15], "7");
-        assert!(matches!(&first[19..20], "8" | "9" | "a" | "b"), "{first}");
+        assert_eq!(first.matches('-').count(), 4);
+        assert!(matches!(&first[19..20], "8" | "9" | "a" | "b"), "{first:?}");
         tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()

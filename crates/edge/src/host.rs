@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 /// A valid host name or address (RFC 9110 section 7.2, RFC 3986 section 3.2.2, without percent-encoding, which no host
 /// of ours needs).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostName(String);
+pub struct HostName(Arc<str>);
 
 impl HostName {
     /// Reads the value of a Host field or an authority: `host [":" port]`. `None` when it is no host.
@@ -41,7 +42,7 @@ impl HostName {
             return address
                 .parse::<Ipv6Addr>()
                 .ok()
-                .map(|address| Self(format!("[{address}]")));
+                .map(|address| Self(format!("[{address}]").into()));
         }
         let name = host.strip_suffix('.').unwrap_or(host);
         let label = |label: &str| {
@@ -50,7 +51,12 @@ impl HostName {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        (name.len() <= 253 && name.split('.').all(label)).then(|| Self(name.to_ascii_lowercase()))
+        (name.len() <= 253 && name.split('.').all(label)).then(|| {
+            match name.bytes().any(|b| b.is_ascii_uppercase()) {
+                true => Self(name.to_ascii_lowercase().into()),
+                false => Self(name.into()),
+            }
+        })
     }
 
     /// As routes name it.

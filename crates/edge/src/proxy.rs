@@ -2,7 +2,6 @@
 
 use crate::body::{self, Body, FromClient};
 use crate::checks::Checked;
-use crate::config::Limits;
 use crate::fault::{Fault, Kind};
 use crate::forward;
 use crate::record::Access;
@@ -44,10 +43,9 @@ pub(crate) async fn forward(
         body,
         checked,
         client,
-        access.request_id(),
+        &access.request_id(),
         tunnel.is_some(),
-        &edge.limits,
-    )?;
+    );
 
     access.goes_upstream(request.headers());
     let begun = Instant::now();
@@ -95,15 +93,7 @@ pub(crate) async fn fetch(
 ) -> Result<Response<Body>, Fault> {
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.headers) = head;
-    let request = outgoing(
-        parts,
-        body::empty(),
-        checked,
-        client,
-        request_id,
-        false,
-        &edge.limits,
-    )?;
+    let request = outgoing(parts, body::empty(), checked, client, request_id, false);
     let answer = edge.upstream.send_with(&worker.origin, request, interim).await;
     let response = answer.map_err(|error| {
         tracing::debug!(
@@ -159,17 +149,11 @@ fn outgoing(
     client: &Client,
     request_id: &str,
     tunnel: bool,
-    limits: &Limits,
-) -> Result<Request<Body>, Fault> {
+) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
-    let target = checked.target();
-    if target.len() > limits.max_uri_bytes.saturating_mul(3) {
-        return Err(Kind::UriTooLong.because("request target too long once escaped"));
-    }
-    *request.uri_mut() =
-        Uri::try_from(target).map_err(|_| Kind::Malformed.because("invalid request target"))?;
+    *request.uri_mut() = Uri::from(checked.target().clone());
     *request.headers_mut() = parts.headers;
     forward::to_upstream(request.headers_mut(), checked, client, request_id, tunnel);
-    Ok(request)
+    request
 }

@@ -1,16 +1,23 @@
 //! The access record: begun when a head arrives, written when the last byte of the answer has left, or when the client
 //! has.
 
-use crate::activity::{Activity, InFlight};
+use crate::activity::InFlight;
 use crate::body::{Body, BoxError, Upload};
 use crate::fault::{Fault, Kind};
+use crate::forward::RequestId;
+use crate::host::HostName;
 use crate::log::AccessLog;
+use crate::route::Site;
 use crate::run::Counters;
+use astraler_model::{Environment, WorkerRoute};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, StatusCode, Version};
+use http::{Method, Request, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,18 +31,19 @@ const MAX_SHORT: usize = 256;
 /// Decisions of rules that one record tells.
 const MAX_RULES: usize = 32;
 
-/// One line of the access log.
+/// One line of the access log, made when the request has ended: until then what it says is kept as it came.
 #[derive(Debug, Serialize)]
-pub(crate) struct Record {
+struct Record<'a> {
     #[serde(serialize_with = "rfc3339_ms")]
     ts: SystemTime,
-    request_id: String,
-    environment: Option<String>,
-    deployment: Option<String>,
-    host: String,
-    method: String,
-    path: String,
-    query: Option<String>,
+    request_id: &'a str,
+    #[serde(serialize_with = "shown")]
+    environment: Option<Environment>,
+    deployment: Option<&'a str>,
+    host: Cow<'a, str>,
+    method: &'a str,
+    path: &'a str,
+    query: Option<Cow<'a, str>>,
     status: u16,
     bytes_in: u64,
     bytes_out: u64,
@@ -45,10 +53,9 @@ pub(crate) struct Record {
     /// The other end of the connection, where that is a proxy which named the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_ip: Option<IpAddr>,
-    user_agent: Option<String>,
-    referer: Option<String>,
-    /// `worker:NAME`, `asset`, `tls` (a redirect, a challenge) or `none`.
-    route: String,
+    user_agent: Option<Cow<'a, str>>,
+    referer: Option<Cow<'a, str>>,
+    route: &'a Route,
     protocol: &'static str,
     upgraded: bool,
     /// What the cache did; nothing where it was not asked.
@@ -57,21 +64,44 @@ pub(crate) struct Record {
     error_reason: Option<&'static str>,
     blame: Option<crate::fault::Blame>,
     /// What rules decided of it, in their order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    rules: Vec<Decided>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "field")]
-    content_type: Option<HeaderValue>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "field")]
-    content_encoding: Option<HeaderValue>,
+    #[serde(skip_serializing_if = "<[Decided]>::is_empty")]
+    rules: &'a [Decided],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_encoding: Option<Cow<'a, str>>,
     /// Of W3C Trace Context, where a worker was asked: by it the worker's own traces are found.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "trace_id")]
-    trace_id: Option<HeaderValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     /// Until the request went to a worker: rules, the queue of a delay, a wake.
     #[serde(skip_serializing_if = "Option::is_none")]
     wait_us: Option<u64>,
     /// Until the head of the answer was ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_us: Option<u64>,
+}
+
+/// Where a request went.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Route {
+    /// Nowhere.
+    #[default]
+    None,
+    /// To nobody: a redirect, a challenge.
+    Tls,
+    Asset,
+    Worker(Arc<WorkerRoute>),
+}
+
+impl Serialize for Route {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Tls => serializer.serialize_str("tls"),
+            Self::Asset => serializer.serialize_str("asset"),
+            Self::Worker(worker) => serializer.collect_str(&format_args!("worker:{}", worker.worker)),
+        }
+    }
 }
 
 /// A rule, and what it led to.
@@ -83,21 +113,54 @@ struct Decided {
 
 /// A request in flight. Dropping it writes the record, so none is lost, whatever happens to the request.
 pub(crate) struct Access {
-    request_id: String,
     inner: Option<Box<Inner>>,
+    /// For those who ask after a tunnel has taken the record along.
+    request_id: RequestId,
 }
 
+/// What is known so far. What the client sent is shared with the request, not copied.
 struct Inner {
-    record: Record,
+    ts: SystemTime,
     begun: Instant,
+    request_id: RequestId,
+    asked: AskedFor,
+    /// As routes know it, once it is known to be sound.
+    host: Option<HostName>,
+    site: Option<Arc<Site>>,
+    status: StatusCode,
     upload: Arc<Upload>,
+    bytes_out: u64,
+    upstream_us: Option<u64>,
+    client_ip: IpAddr,
+    peer_ip: Option<IpAddr>,
+    route: Route,
+    upgraded: bool,
+    cache: Option<&'static str>,
     fault: Option<Fault>,
+    rules: Vec<Decided>,
+    content_type: Option<HeaderValue>,
+    content_encoding: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+    wait_us: Option<u64>,
+    first_byte_us: Option<u64>,
     log: AccessLog,
     counters: Arc<Counters>,
     in_flight: Option<InFlight>,
     /// It is one of those in flight: until the last of its answer has been taken, so that a client which has read it all
     /// finds it gone.
     counted: bool,
+}
+
+/// What a client asked for.
+struct AskedFor {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    /// The start of what came instead of a request.
+    refused: Option<String>,
 }
 
 impl Inner {
@@ -118,56 +181,31 @@ impl Access {
     ) -> Self {
         counters.requests_total.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let headers = request.headers();
         let request_id = crate::forward::request_id();
-        let record = Record {
+        let inner = Inner {
             ts: SystemTime::now(),
-            request_id: request_id.clone(),
-            environment: None,
-            deployment: None,
-            host: text_of(headers, header::HOST, MAX_SHORT).unwrap_or_default(),
-            method: cut(request.method().as_str(), MAX_SHORT),
-            path: cut(request.uri().path(), MAX_TEXT),
-            query: request.uri().query().map(|query| cut(&mask(query), MAX_TEXT)),
+            begun: Instant::now(),
+            request_id,
+            asked: AskedFor::of(request),
+            host: None,
+            site: None,
             // Until there is an answer: the client went away.
-            status: Kind::ClientGone.status().as_u16(),
-            bytes_in: 0,
+            status: Kind::ClientGone.status(),
+            upload: Arc::default(),
             bytes_out: 0,
-            duration_us: 0,
             upstream_us: None,
             client_ip: client_ip.to_canonical(),
             peer_ip: None,
-            user_agent: text_of(headers, header::USER_AGENT, MAX_SHORT),
-            referer: text_of(headers, header::REFERER, MAX_TEXT).map(|referer| {
-                match referer.split_once('?') {
-                    Some((page, query)) => format!("{page}?{}", mask(query)),
-                    None => referer,
-                }
-            }),
-            route: "none".to_owned(),
-            protocol: match request.version() {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
-                Version::HTTP_3 => "HTTP/3",
-                _ => "HTTP/1.1",
-            },
+            route: Route::None,
             upgraded: false,
             cache: None,
-            error: None,
-            error_reason: None,
-            blame: None,
+            fault: Some(Kind::ClientGone.because("the client went away before the answer")),
             rules: Vec::new(),
             content_type: None,
             content_encoding: None,
-            trace_id: None,
+            traceparent: None,
             wait_us: None,
             first_byte_us: None,
-        };
-        let inner = Inner {
-            record,
-            begun: Instant::now(),
-            upload: Arc::default(),
-            fault: Some(Kind::ClientGone.because("the client went away before the answer")),
             log: log.clone(),
             counters: counters.clone(),
             in_flight: None,
@@ -185,8 +223,8 @@ impl Access {
         }
     }
 
-    pub(crate) fn request_id(&self) -> &str {
-        &self.request_id
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.request_id
     }
 
     /// Counts the request's body.
@@ -197,42 +235,26 @@ impl Access {
             .unwrap_or_default()
     }
 
-    /// A refused head was replaced before hyper saw it: the record tells of the original.
+    /// A refused head was replaced: the record tells of the original.
     pub(crate) fn refused(&mut self, first_line: &str) {
-        let mut words = first_line.split(' ');
-        let method = cut(words.next().unwrap_or_default(), MAX_SHORT);
-        let target = words.next().unwrap_or_default();
-        let (path, query) = target
-            .split_once('?')
-            .map_or((target, None), |(path, query)| (path, Some(query)));
-        let (path, query) = (
-            cut(path, MAX_TEXT),
-            query.map(|query| cut(&mask(query), MAX_TEXT)),
-        );
-        self.edit(|inner| {
-            inner.record.method = method;
-            inner.record.path = path;
-            inner.record.query = query;
-            inner.record.host = String::new();
-        });
+        self.edit(|inner| inner.asked.refused = Some(first_line.to_owned()));
     }
 
-    pub(crate) fn host(&mut self, host: &str) {
-        let host = cut(host, MAX_SHORT);
-        self.edit(|inner| inner.record.host = host);
+    pub(crate) fn host(&mut self, host: &HostName) {
+        let host = host.clone();
+        self.edit(|inner| inner.host = Some(host));
     }
 
     pub(crate) fn host_name(&self) -> &str {
-        self.inner.as_ref().map_or("", |inner| inner.record.host.as_str())
+        let host = self.inner.as_ref().and_then(|inner| inner.host.as_ref());
+        host.map_or("", HostName::as_str)
     }
 
     /// Said again when the environment was woken meanwhile.
-    pub(crate) fn site(&mut self, environment: String, deployment: &str, activity: &Arc<Activity>) {
-        let deployment = deployment.to_owned();
+    pub(crate) fn site(&mut self, site: &Arc<Site>) {
         self.edit(|inner| {
-            inner.in_flight = Some(activity.begin());
-            inner.record.environment = Some(environment);
-            inner.record.deployment = Some(deployment);
+            inner.in_flight = Some(site.activity.begin());
+            inner.site = Some(site.clone());
         });
     }
 
@@ -240,9 +262,9 @@ impl Access {
     pub(crate) fn client(&mut self, client: IpAddr) {
         let client = client.to_canonical();
         self.edit(|inner| {
-            if inner.record.client_ip != client {
-                inner.record.peer_ip = Some(inner.record.client_ip);
-                inner.record.client_ip = client;
+            if inner.client_ip != client {
+                inner.peer_ip = Some(inner.client_ip);
+                inner.client_ip = client;
             }
         });
     }
@@ -251,8 +273,8 @@ impl Access {
     pub(crate) fn decided(&mut self, rule: &str, action: &'static str) {
         let rule = rule.to_owned();
         self.edit(|inner| {
-            if inner.record.rules.len() < MAX_RULES {
-                inner.record.rules.push(Decided { rule, action });
+            if inner.rules.len() < MAX_RULES {
+                inner.rules.push(Decided { rule, action });
             }
         });
     }
@@ -260,30 +282,30 @@ impl Access {
     /// These fields go to a worker now.
     pub(crate) fn goes_upstream(&mut self, headers: &HeaderMap) {
         self.edit(|inner| {
-            inner.record.trace_id = headers.get("traceparent").cloned();
-            inner.record.wait_us = Some(micros(inner.begun));
+            inner.traceparent = headers.get("traceparent").cloned();
+            inner.wait_us = Some(micros(inner.begun));
         });
     }
 
     /// In which form the content goes.
     pub(crate) fn content(&mut self, headers: &HeaderMap) {
         self.edit(|inner| {
-            inner.record.content_type = headers.get(header::CONTENT_TYPE).cloned();
-            inner.record.content_encoding = headers.get(header::CONTENT_ENCODING).cloned();
+            inner.content_type = headers.get(header::CONTENT_TYPE).cloned();
+            inner.content_encoding = headers.get(header::CONTENT_ENCODING).cloned();
         });
     }
 
-    pub(crate) fn route(&mut self, route: String) {
-        self.edit(|inner| inner.record.route = route);
+    pub(crate) fn route(&mut self, route: Route) {
+        self.edit(|inner| inner.route = route);
     }
 
     pub(crate) fn cache(&mut self, word: crate::cache::Word) {
-        self.edit(|inner| inner.record.cache = Some(word.record()));
+        self.edit(|inner| inner.cache = Some(word.record()));
     }
 
     pub(crate) fn upstream_took(&mut self, begun: Instant) {
         let took = micros(begun);
-        self.edit(|inner| inner.record.upstream_us = Some(took));
+        self.edit(|inner| inner.upstream_us = Some(took));
     }
 
     pub(crate) fn fault(&mut self, fault: Fault) {
@@ -293,8 +315,8 @@ impl Access {
     /// The head of the answer is on its way: from here on only the body can fail.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.edit(|inner| {
-            inner.record.status = status.as_u16();
-            inner.record.first_byte_us = Some(micros(inner.begun));
+            inner.status = status;
+            inner.first_byte_us = Some(micros(inner.begun));
             if inner
                 .fault
                 .is_some_and(|fault| fault.kind == Kind::ClientGone && fault.kind.status() != status)
@@ -307,12 +329,12 @@ impl Access {
     /// Goes with a tunnel, and ends with it.
     pub(crate) fn split_off_for_tunnel(&mut self) -> Self {
         self.edit(|inner| {
-            inner.record.upgraded = true;
-            inner.record.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            inner.upgraded = true;
+            inner.status = StatusCode::SWITCHING_PROTOCOLS;
             inner.fault = None;
         });
         Self {
-            request_id: self.request_id.clone(),
+            request_id: self.request_id,
             inner: self.inner.take(),
         }
     }
@@ -320,7 +342,7 @@ impl Access {
     pub(crate) fn tunnelled(&mut self, bytes_in: u64, bytes_out: u64) {
         self.edit(|inner| {
             inner.upload.bytes.store(bytes_in, Ordering::Relaxed);
-            inner.record.bytes_out = bytes_out;
+            inner.bytes_out = bytes_out;
         });
     }
 
@@ -344,14 +366,89 @@ impl Drop for Access {
             return;
         };
         inner.no_more_in_flight();
-        inner.record.duration_us = micros(inner.begun);
-        inner.record.bytes_in = inner.upload.bytes.load(Ordering::Relaxed);
-        if let Some(fault) = inner.fault {
-            inner.record.error = Some(fault.kind.code());
-            inner.record.error_reason = Some(fault.reason);
-            inner.record.blame = Some(fault.kind.blame());
+        inner.log.write(&inner.record());
+    }
+}
+
+impl Inner {
+    fn record(&self) -> Record<'_> {
+        let (asked, site) = (&self.asked, self.site.as_deref());
+        let (method, path, query) = asked.target();
+        Record {
+            ts: self.ts,
+            request_id: &self.request_id,
+            environment: site.map(|site| site.environment),
+            deployment: site.map(|site| &*site.deployment),
+            host: match &self.host {
+                Some(host) => Cow::Borrowed(cut(host.as_str(), MAX_SHORT)),
+                None => asked.host(),
+            },
+            method: cut(method, MAX_SHORT),
+            path: cut(path, MAX_TEXT),
+            query: query.map(|query| shortened(mask(query), MAX_TEXT)),
+            status: self.status.as_u16(),
+            bytes_in: self.upload.bytes.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out,
+            duration_us: micros(self.begun),
+            upstream_us: self.upstream_us,
+            client_ip: self.client_ip,
+            peer_ip: self.peer_ip,
+            user_agent: short(asked.user_agent.as_ref()),
+            referer: asked.referer.as_ref().map(masked_referer),
+            route: &self.route,
+            protocol: match asked.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_3 => "HTTP/3",
+                _ => "HTTP/1.1",
+            },
+            upgraded: self.upgraded,
+            cache: self.cache,
+            error: self.fault.map(|fault| fault.kind.code()),
+            error_reason: self.fault.map(|fault| fault.reason),
+            blame: self.fault.map(|fault| fault.kind.blame()),
+            rules: &self.rules,
+            content_type: short(self.content_type.as_ref()),
+            content_encoding: short(self.content_encoding.as_ref()),
+            trace_id: self.traceparent.as_ref().map(trace_id),
+            wait_us: self.wait_us,
+            first_byte_us: self.first_byte_us,
         }
-        inner.log.write(&inner.record);
+    }
+}
+
+impl AskedFor {
+    fn of<B>(request: &Request<B>) -> Self {
+        let field = |name: HeaderName| request.headers().get(name).cloned();
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: field(header::HOST),
+            user_agent: field(header::USER_AGENT),
+            referer: field(header::REFERER),
+            refused: None,
+        }
+    }
+
+    /// Method, path and query.
+    fn target(&self) -> (&str, &str, Option<&str>) {
+        let Some(line) = &self.refused else {
+            return (self.method.as_str(), self.uri.path(), self.uri.query());
+        };
+        let mut words = line.split(' ');
+        let method = words.next().unwrap_or_default();
+        let target = words.next().unwrap_or_default();
+        match target.split_once('?') {
+            Some((path, query)) => (method, path, Some(query)),
+            None => (method, target, None),
+        }
+    }
+
+    /// As the client wrote it.
+    fn host(&self) -> Cow<'_, str> {
+        let host = self.host.as_ref().filter(|_| self.refused.is_none());
+        host.map(|host| text(host, MAX_SHORT)).unwrap_or_default()
     }
 }
 
@@ -371,7 +468,7 @@ impl Recorded {
                 return;
             }
             if whole {
-                inner.record.status = Kind::ClientGone.status().as_u16();
+                inner.status = Kind::ClientGone.status();
                 inner.fault = Some(Kind::ClientGone.because("the client went away before the answer"));
             } else {
                 inner.fault =
@@ -394,7 +491,7 @@ impl http_body::Body for Recorded {
             None => self.ended = true,
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.access.edit(|inner| inner.record.bytes_out += bytes);
+                self.access.edit(|inner| inner.bytes_out += bytes);
                 self.ended = self.inner.is_end_stream();
             }
             Some(Err(error)) => {
@@ -424,7 +521,7 @@ impl Drop for Recorded {
         // Nobody asks on when all announced bytes are out; a HEAD's body it never asks for.
         let whole = self.ended || self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0);
         self.access.edit(|inner| {
-            if !whole && inner.fault.is_none() && inner.record.method != "HEAD" {
+            if !whole && inner.fault.is_none() && inner.asked.target().0 != "HEAD" {
                 inner.fault =
                     Some(Kind::ClientGone.because("the client went away in the middle of the answer"));
             }
@@ -436,41 +533,72 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
+/// RFC 3339 with milliseconds; the second is written once for all its records.
 fn rfc3339_ms<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let time = jiff::Timestamp::try_from(*time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    serializer.collect_str(&format_args!("{time:.3}"))
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(of, text)| {
+        if *of != since.as_secs() {
+            *of = since.as_secs();
+            let time = jiff::Timestamp::try_from(*time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            *text = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        }
+        serializer.collect_str(&format_args!("{text}.{:03}Z", since.subsec_millis()))
+    })
+}
+
+fn shown<T: fmt::Display, S: serde::Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// The second of the four parts of `traceparent`.
-fn trace_id<S: serde::Serializer>(parent: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
-    let parent = parent
-        .as_ref()
-        .and_then(|parent| parent.to_str().ok())
-        .unwrap_or_default();
-    serializer.serialize_str(parent.split('-').nth(1).unwrap_or_default())
+fn trace_id(parent: &HeaderValue) -> &str {
+    let parent = parent.to_str().unwrap_or_default();
+    parent.split('-').nth(1).unwrap_or_default()
 }
 
-fn field<S: serde::Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
-    let bytes = value.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-    serializer.serialize_str(&cut(&String::from_utf8_lossy(bytes), MAX_SHORT))
+fn masked_referer(value: &HeaderValue) -> Cow<'_, str> {
+    let referer = text(value, MAX_TEXT);
+    match referer.split_once('?') {
+        Some((page, query)) => format!("{page}?{}", mask(query)).into(),
+        None => referer,
+    }
 }
 
-fn text_of(headers: &HeaderMap, name: HeaderName, max: usize) -> Option<String> {
-    headers
-        .get(name)
-        .map(|value| cut(&String::from_utf8_lossy(value.as_bytes()), max))
+fn short(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
+    value.map(|value| text(value, MAX_SHORT))
 }
 
-fn cut(text: &str, max: usize) -> String {
+fn text(value: &HeaderValue, max: usize) -> Cow<'_, str> {
+    shortened(String::from_utf8_lossy(value.as_bytes()), max)
+}
+
+fn shortened(text: Cow<'_, str>, max: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(cut(text, max)),
+        Cow::Owned(mut text) => {
+            text.truncate(cut(&text, max).len());
+            Cow::Owned(text)
+        }
+    }
+}
+
+/// Whole characters of at most so many bytes.
+fn cut(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
 }
 
 /// Hides the values of query parameters that carry secrets: a log is read by more people than the request was meant for.
-pub(crate) fn mask(query: &str) -> String {
+pub(crate) fn mask(query: &str) -> Cow<'_, str> {
     const SECRET: [&str; 12] = [
         "token",
         "password",
@@ -486,20 +614,22 @@ pub(crate) fn mask(query: &str) -> String {
         "session",
     ];
     const SECRET_EXACT: [&str; 6] = ["code", "sig", "auth", "key", "state", "pwd"];
-    let pairs = query.split('&').map(|pair| {
-        let Some((key, _)) = pair.split_once('=') else {
-            return pair.to_owned();
-        };
-        let name = percent_encoding::percent_decode_str(key)
-            .decode_utf8_lossy()
-            .to_ascii_lowercase();
-        if SECRET.iter().any(|word| name.contains(word)) || SECRET_EXACT.contains(&&*name) {
-            format!("{key}=***")
-        } else {
-            pair.to_owned()
-        }
+    let is_secret = |pair: &str| {
+        pair.split_once('=').is_some_and(|(key, _)| {
+            let name = percent_encoding::percent_decode_str(key)
+                .decode_utf8_lossy()
+                .to_ascii_lowercase();
+            SECRET.iter().any(|word| name.contains(word)) || SECRET_EXACT.contains(&&*name)
+        })
+    };
+    if !query.split('&').any(is_secret) {
+        return Cow::Borrowed(query);
+    }
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key, _)) if is_secret(pair) => format!("{key}=***"),
+        _ => pair.to_owned(),
     });
-    pairs.collect::<Vec<_>>().join("&")
+    pairs.collect::<Vec<_>>().join("&").into()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) struct Site {
     pub(crate) environment: Environment,
     pub(crate) deployment: String,
     /// Longest prefix first.
-    workers: Vec<WorkerRoute>,
+    workers: Vec<Arc<WorkerRoute>>,
     pub(crate) assets: Option<Assets>,
     pub(crate) activity: Arc<Activity>,
     /// While the workers sleep.
@@ -47,7 +47,7 @@ impl Routes {
         let mut hosts = HashMap::new();
         let mut any = None;
         for route in &snapshot.routes {
-            let mut workers = route.workers.clone();
+            let mut workers: Vec<_> = route.workers.iter().cloned().map(Arc::new).collect();
             workers.sort_by_key(|worker| std::cmp::Reverse(worker.prefix.trim_end_matches('/').len()));
             let site = Arc::new(Site {
                 environment: route.environment,
@@ -138,7 +138,7 @@ impl Routes {
 
 impl Site {
     /// The worker with the longest prefix that `path` is at or below.
-    pub(crate) fn worker(&self, path: &str) -> Option<&WorkerRoute> {
+    pub(crate) fn worker(&self, path: &str) -> Option<&Arc<WorkerRoute>> {
         self.workers
             .iter()
             .find(|worker| is_below(path, worker.prefix.trim_end_matches('/')))

@@ -29,7 +29,7 @@ pub(crate) fn apply(
         headers.append(RATE_LIMIT, limit.clone());
         headers.append(RATE_LIMIT_POLICY, policy.clone());
     }
-    if let Ok(id) = HeaderValue::from_str(access.request_id()) {
+    if let Ok(id) = HeaderValue::from_str(&access.request_id()) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -17,7 +17,7 @@ pub(crate) use crate::client::{Client, Interim, OnUpgrade, Scheme};
 use crate::fault::{Fault, Kind};
 use crate::page::{self, Hint};
 use crate::policy::Asked;
-use crate::record::Access;
+use crate::record::{Access, Route};
 use crate::route::Routes;
 use crate::run::Edge;
 use crate::{asset, cache, checks, rate, rules, tls, wake};
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
         Err(fault) => {
             access.fault(fault);
             let hint = hint(fault, &routes, &client);
-            error_page(fault, &asked, json, hint, access.request_id()).await
+            error_page(fault, &asked, json, hint, &access.request_id()).await
         }
     };
     let seen = asked.client.as_ref().unwrap_or(&client);
@@ -75,8 +75,9 @@ pub(crate) fn refuse(
     let mut access = Access::begin(request, client.address.ip(), &edge.log, &edge.counters);
     access.refused(first_line);
     access.fault(fault);
+    let id = access.request_id();
     let words = page::Words {
-        request_id: access.request_id(),
+        request_id: &id,
         ..page::Words::default()
     };
     let page = page::of(fault, words);
@@ -100,7 +101,7 @@ async fn phases(
     // Checks: one meaning.
     let (parts, incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
-    access.host(checked.host.as_str());
+    access.host(&checked.host);
 
     // Who the client is: the other end, or whom a proxy names that the host's environment trusts.
     let found = routes.site(&checked.host);
@@ -114,18 +115,18 @@ async fn phases(
 
     // TLS: who validates a name of ours comes first; whoever came without it is shown the way.
     if let Some(answer) = tls::answer(&edge.tls, client, &parts.method, &checked) {
-        access.route("tls".to_owned());
+        access.route(Route::Tls);
         return Ok(answer);
     }
 
     // Route: host, then path.
     let unknown = Kind::UnknownHost.because("no environment has this host");
     let mut site = found.ok_or(unknown)?.clone();
-    access.site(site.environment.to_string(), &site.deployment, &site.activity);
+    access.site(&site);
 
     // Whether the client may come, and how often.
     let policy = &site.policy;
-    let (address, host, path) = (client.address.ip(), checked.host.as_str(), &checked.path);
+    let (address, host, path) = (client.address.ip(), checked.host.as_str(), checked.path());
     asked.about(&site, host, path, &parts.method, &parts.headers);
     policy.admit(address, host, path, &parts.method, access)?;
     let request = rate::Request {
@@ -142,8 +143,8 @@ async fn phases(
 
     // Cache: what is stored wakes nobody.
     let mut lookup = cache::Lookup::Off;
-    if let Some(worker) = site.worker(&checked.path) {
-        access.route(format!("worker:{}", worker.worker));
+    if let Some(worker) = site.worker(checked.path()) {
+        access.route(Route::Worker(worker.clone()));
         let call = cache::Call {
             edge,
             client,
@@ -158,17 +159,17 @@ async fn phases(
 
     // Wake: workers that sleep are started first; their routes are other ones.
     if let Some(asleep) = &site.wake
-        && site.worker(&checked.path).is_some()
+        && site.worker(checked.path()).is_some()
     {
         wake::wake(edge, asleep, site.environment).await?;
         let routes = edge.routes.load_full();
         site = routes.site(&checked.host).ok_or(unknown)?.clone();
-        access.site(site.environment.to_string(), &site.deployment, &site.activity);
+        access.site(&site);
     }
 
     // Worker, or asset.
-    if let Some(worker) = site.worker(&checked.path) {
-        access.route(format!("worker:{}", worker.worker));
+    if let Some(worker) = site.worker(checked.path()) {
+        access.route(Route::Worker(worker.clone()));
         let request = Request::from_parts(parts, incoming);
         let call = cache::Call {
             edge,
@@ -180,7 +181,7 @@ async fn phases(
         return Box::pin(cache::serve(call, request, lookup, rules, interim, access)).await;
     }
     if let Some(assets) = &site.assets {
-        access.route("asset".to_owned());
+        access.route(Route::Asset);
         return asset::serve(assets, &parts.method, &parts.headers, &checked, &asked.wish).await;
     }
     Err(Kind::NotFound.because("nothing is served at this path"))

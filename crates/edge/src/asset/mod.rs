@@ -124,9 +124,9 @@ pub(crate) async fn serve(
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Kind::MethodNotAllowed.because("files can only be read"));
     }
-    match &*assets.resolve(&checked.path).await? {
+    match &*assets.resolve(checked.path()).await? {
         Resolution::Nothing => Err(Kind::NotFound.because("no file has this name")),
-        Resolution::Redirect(to) => Ok(redirect(to, checked.query.as_deref())),
+        Resolution::Redirect(to) => Ok(redirect(to, checked.query())),
         Resolution::File { found, status } => answer(assets, found, *status, method, headers, wish).await,
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn behind(call: &Call<'_>, rules: &Arc<Rules>, parts: &Parts, key: Ke
                     None => return,
                 }
             }
-            let Some(worker) = site.worker(&checked.path) else {
+            let Some(worker) = site.worker(checked.path()) else {
                 return;
             };
             let call = Call {

@@ -36,7 +36,7 @@ pub(crate) async fn serve(
         (Lookup::Pass(why), Some(rules)) => pass(&call, request, rules, why, interim, access).await,
         (Lookup::Fetch(key), Some(rules)) => {
             let (parts, _) = request.into_parts();
-            let request_id = access.request_id().to_owned();
+            let request_id = access.request_id();
             let cached = Cached {
                 call: &call,
                 edge: call.edge,
@@ -86,8 +86,7 @@ async fn pass(
         return Ok(response);
     }
     let (client, checked, cache) = (call.client, call.checked, &call.edge.cache);
-    let target = checked.target();
-    let target = target_of(client, checked, &target);
+    let target = target_of(client, checked, checked.target().as_str());
     for path in invalidated(&method, &target, response.status(), response.headers()) {
         let (path, query) = match path.split_once('?') {
             Some((path, query)) => (path, Some(query)),

@@ -213,7 +213,7 @@ fn key_of(
 fn target_of<'a>(client: &Client, checked: &'a Checked, path_and_query: &'a str) -> Target<'a> {
     Target {
         scheme: client.scheme.as_str(),
-        authority: &checked.authority,
+        authority: checked.authority(),
         path_and_query,
     }
 }
@@ -234,7 +234,7 @@ pub(crate) fn lookup(
     let Some(rules) = rules.filter(|_| edge.cache.memory.max() > 0) else {
         return Lookup::Off;
     };
-    if parts.headers.contains_key(http::header::UPGRADE) || rules.bypasses(&checked.path, &parts.headers) {
+    if parts.headers.contains_key(http::header::UPGRADE) || rules.bypasses(checked.path(), &parts.headers) {
         return Lookup::Pass(Forward::Bypass);
     }
     let asked = Asked::new(&parts.method, &parts.headers, &rules.settings);
@@ -243,7 +243,7 @@ pub(crate) fn lookup(
         Consult::PassOn(PassOn::Method) => return Lookup::Pass(Forward::Method),
         Consult::PassOn(_) => return Lookup::Pass(Forward::Bypass),
     }
-    let key = key_of(client, checked, &checked.target(), &parts.headers, rules);
+    let key = key_of(client, checked, checked.target().as_str(), &parts.headers, rules);
     let Found::Entry(entry) = edge.cache.memory.find(&key, &asked) else {
         return Lookup::Fetch(key);
     };

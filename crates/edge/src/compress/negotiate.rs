@@ -79,12 +79,15 @@ pub(crate) fn is_compressible(content_type: Option<&HeaderValue>) -> bool {
     let Some(text) = content_type.and_then(|value| value.to_str().ok()) else {
         return false;
     };
-    let kind = text
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    let lower;
+    let kind = match kind.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => {
+            lower = kind.to_ascii_lowercase();
+            &*lower
+        }
+        false => kind,
+    };
     match kind.split_once('/') {
         Some(("text", rest)) => rest != "event-stream",
         Some(("application", rest)) => {

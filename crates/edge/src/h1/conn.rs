@@ -300,12 +300,17 @@ impl<S: Transport> Inner<S> {
             self.head_since.get_or_insert_with(Instant::now);
             return Ok(None);
         }
-        // Shares its bytes with `pending`, which a refusal still quotes.
-        let head = head::parse(&Bytes::copy_from_slice(&self.pending[..length]), &self.limits)?;
-        self.pending.advance(length);
-        if self.pending.is_empty() {
-            self.pending = BytesMut::new();
-        }
+        let head = if length == self.pending.len() {
+            let bytes = std::mem::take(&mut self.pending).freeze();
+            head::parse(&bytes, &self.limits).inspect_err(|_| {
+                // A refusal quotes it.
+                self.pending = BytesMut::from(bytes);
+            })?
+        } else {
+            let head = head::parse(&Bytes::copy_from_slice(&self.pending[..length]), &self.limits)?;
+            self.pending.advance(length);
+            head
+        };
         self.number += 1;
         self.scanned = 0;
         self.head_since = None;

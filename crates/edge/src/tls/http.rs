@@ -27,7 +27,7 @@ pub(crate) fn answer(
 /// The answer for a token of HTTP-01 that is ours (RFC 8555 section 8.3): before every rule, because a validating CA is a
 /// stranger to all of them. Other tokens are the application's.
 fn challenge(tls: &Tls, method: &Method, checked: &Checked) -> Option<Response<Body>> {
-    let token = checked.path.strip_prefix(CHALLENGE)?;
+    let token = checked.path().strip_prefix(CHALLENGE)?;
     if !(method == Method::GET || method == Method::HEAD) || token.len() > MAX_TOKEN {
         return None;
     }
@@ -46,7 +46,7 @@ fn challenge(tls: &Tls, method: &Method, checked: &Checked) -> Option<Response<B
 /// Where a plain request is sent when its host is served over https only: 308 keeps method and body. A challenge is
 /// never sent away: who validates may not follow, and its answer may be the application's.
 fn redirect(tls: &Tls, checked: &Checked) -> Option<Response<Body>> {
-    if checked.asterisk || checked.path.starts_with(CHALLENGE) {
+    if checked.asterisk || checked.path().starts_with(CHALLENGE) {
         return None;
     }
     let port = tls.now.load().https_port;
