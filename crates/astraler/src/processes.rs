@@ -87,7 +87,6 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
             listeners: http,
             https,
             quic,
-            proxied: None,
             snapshot,
             limits,
             access_log: astraler_edge::AccessLogConfig {

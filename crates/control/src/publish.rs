@@ -8,13 +8,13 @@ use crate::platform::{Platform, application_of, governs};
 use crate::switches::On;
 use crate::words::Application;
 use astraler_host::snapshot;
-use astraler_manifest::{Alerts, Config, Signals};
+use astraler_manifest::{Alerts, Config, Edge, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot,
     EdgeSnapshot, Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget,
     Route, S3Credential, SignalSnapshot, TokenHash, WorkerRoute,
 };
-use astraler_store::DeploymentState;
+use astraler_store::{Deployment, DeploymentState};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -63,12 +63,9 @@ pub(crate) fn internal_hosts(platform: &Platform) -> Vec<InternalHost> {
 pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::platform::PlatformError> {
     let asleep = platform.asleep()?;
     let mut routes = Vec::new();
-    let mut cache = None;
-    for (environment, (deployment, application)) in platform.live()? {
-        let rank = governs(environment);
-        if cache.is_none_or(|(best, _)| rank < best) {
-            cache = Some((rank, application.config.edge.cache.bounds()));
-        }
+    let live = platform.live()?;
+    let shared = governing_edge(&live).cloned();
+    for (environment, (deployment, application)) in live {
         let deployment = deployment.id.to_string();
         routes.push(Route {
             hosts: platform.hosts(environment, &application.config),
@@ -98,8 +95,17 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
         version: 0,
         routes,
         tls: crate::certificates::snapshot(platform)?,
-        cache: cache.map_or_else(CacheBounds::default, |(_, bounds)| bounds),
+        cache: shared
+            .as_ref()
+            .map_or_else(CacheBounds::default, |edge| edge.cache.bounds()),
+        proxy_protocol: shared.map(|edge| edge.proxy_protocol).unwrap_or_default(),
     })
+}
+
+/// Of the manifest that decides for what environments share.
+fn governing_edge(live: &BTreeMap<Environment, (Deployment, Application)>) -> Option<&Edge> {
+    let best = live.iter().min_by_key(|(environment, _)| governs(**environment));
+    best.map(|(_, (_, application))| &application.config.edge)
 }
 
 /// Publishes routes to the edge and waits until it uses them.
@@ -380,6 +386,7 @@ fn probes(platform: &Platform) -> Result<Vec<Probe>, PublishError> {
         .copied()
         .filter(|address| !address.is_unspecified())
         .unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let networks = governing_edge(&platform.live()?).map(|edge| edge.proxy_protocol.clone());
     let mut probes = Vec::new();
     for (environment, (_, application)) in platform.awake()? {
         let config = &application.config;
@@ -400,6 +407,7 @@ fn probes(platform: &Platform) -> Result<Vec<Probe>, PublishError> {
                 host,
                 path,
                 failing_from,
+                proxy_protocol: networks.clone().unwrap_or_default(),
             });
         }
     }

@@ -68,7 +68,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         listeners: shards(listen, threads)?,
         https,
         quic: vec![],
-        proxied: None,
         snapshot,
         limits: Limits {
             threads,

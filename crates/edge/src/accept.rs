@@ -2,7 +2,7 @@
 
 use crate::clients::Seat;
 use crate::config::ms;
-use crate::greet::{Door, greet};
+use crate::greet::greet;
 use crate::run::Edge;
 use crate::serve::Scheme;
 use std::io;
@@ -22,14 +22,14 @@ const ABORT: Duration = Duration::from_secs(1);
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the shutdown begins.
-pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener, door: Door) {
+pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener, scheme: Scheme) {
     loop {
         let accepted = tokio::select! {
             () = edge.draining.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => admit(&edge, stream, address, &door),
+            Ok((stream, address)) => admit(&edge, stream, address, scheme),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; trying again");
@@ -47,23 +47,23 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, door: &Door) {
+fn admit(edge: &Arc<Edge>, stream: TcpStream, address: SocketAddr, scheme: Scheme) {
+    let is_introduced = edge.routes.load().expects_introduction(address.ip());
     let edge = edge.for_a_connection();
     let open = (!edge.memory.is_tight()).then(|| edge.open()).flatten();
     // Behind a proxy the client is known later.
-    let seat = match (&open, door.is_proxied()) {
+    let seat = match (&open, is_introduced) {
         (None, _) | (_, true) => None,
         (Some(_), false) => edge.seat(address.ip()),
     };
-    let (Some(open), true) = (open, seat.is_some() || door.is_proxied()) else {
-        turn_away(&edge, stream, door.scheme);
+    let (Some(open), true) = (open, seat.is_some() || is_introduced) else {
+        turn_away(&edge, stream, scheme);
         return;
     };
-    let door = door.clone();
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
         let _held = (open, seat);
-        greet(&edge, stream, address, &door).await;
+        greet(&edge, stream, address, scheme, is_introduced).await;
     });
 }
 

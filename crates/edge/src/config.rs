@@ -1,7 +1,6 @@
 //! What the edge is told. One place elsewhere reads files and environment; here are plain values.
 
 use crate::EdgeSnapshot;
-use astraler_model::Network;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +15,6 @@ pub struct Config {
     pub https: Vec<std::net::TcpListener>,
     /// Bound UDP sockets for HTTP/3, on the ports of `https`. Each belongs to one thread with all of its connections.
     pub quic: Vec<std::net::UdpSocket>,
-    /// Listeners on which a load balancer says first who the client is, if there are any.
-    pub proxied: Option<Proxied>,
     /// The routes, now and in future. The last value stays in force when the sender goes away.
     pub snapshot: tokio::sync::watch::Receiver<Arc<EdgeSnapshot>>,
     /// Bounds.
@@ -28,17 +25,6 @@ pub struct Config {
     pub cache_folder: Option<PathBuf>,
     /// Answers `GET /status` with JSON, when given.
     pub control: Option<std::os::unix::net::UnixListener>,
-}
-
-/// Listeners that expect the PROXY protocol, and answer nobody who does not speak it.
-#[derive(Debug)]
-pub struct Proxied {
-    /// Plaintext behind the header.
-    pub listeners: Vec<std::net::TcpListener>,
-    /// TLS behind the header.
-    pub https: Vec<std::net::TcpListener>,
-    /// Who may say who the client is; others are not answered.
-    pub trusted: Vec<Network>,
 }
 
 /// Where a JSON line for each request goes.

@@ -8,7 +8,6 @@ use crate::proxy_protocol;
 use crate::run::Edge;
 use crate::serve::{Client, Scheme};
 use crate::tls;
-use astraler_model::{Network, any_contains};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,51 +27,27 @@ const MAX_HANDSHAKES: usize = 2_048;
 const HURRY_FROM: usize = 512;
 const HURRIED: Duration = Duration::from_secs(2);
 
-/// What is spoken on a listener.
-#[derive(Debug, Clone)]
-pub(crate) struct Door {
-    pub(crate) scheme: Scheme,
-    /// A proxy says first who the client is, and these may.
-    proxies: Option<Arc<[Network]>>,
-}
-
-impl Door {
-    pub(crate) fn to_clients(scheme: Scheme) -> Self {
-        Self {
-            scheme,
-            proxies: None,
-        }
-    }
-
-    pub(crate) fn to_proxies(scheme: Scheme, proxies: Arc<[Network]>) -> Self {
-        Self {
-            scheme,
-            proxies: Some(proxies),
-        }
-    }
-
-    pub(crate) fn is_proxied(&self) -> bool {
-        self.proxies.is_some()
-    }
-}
-
-/// Serves one connection to its end.
-pub(crate) async fn greet(edge: &Arc<Edge>, mut stream: TcpStream, peer: SocketAddr, door: &Door) {
+/// Serves one connection to its end. Of one that is introduced a balancer says first who the client is.
+pub(crate) async fn greet(
+    edge: &Arc<Edge>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    scheme: Scheme,
+    is_introduced: bool,
+) {
     // Without it small answers wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
-    let (address, _seat) = match &door.proxies {
-        None => (peer, None),
-        Some(proxies) => {
-            let Some(address) = introduced(edge, &mut stream, peer, proxies).await else {
-                return;
-            };
-            let Some(seat) = edge.seat(address.ip()) else {
-                return turn_away(edge, stream, door.scheme);
-            };
-            (address, Some(seat))
-        }
+    let (address, _seat) = if is_introduced {
+        let Some(address) = introduced(edge, &mut stream, peer).await else {
+            return;
+        };
+        let Some(seat) = edge.seat(address.ip()) else {
+            return turn_away(edge, stream, scheme);
+        };
+        (address, Some(seat))
+    } else {
+        (peer, None)
     };
-    let scheme = door.scheme;
     let client = Arc::new(Client { address, scheme });
     match scheme {
         Scheme::Http => plain(edge, stream, client).await,
@@ -80,17 +55,8 @@ pub(crate) async fn greet(edge: &Arc<Edge>, mut stream: TcpStream, peer: SocketA
     }
 }
 
-/// Who the client is, as a trusted proxy says, in the time of a head.
-async fn introduced(
-    edge: &Edge,
-    stream: &mut TcpStream,
-    peer: SocketAddr,
-    proxies: &[Network],
-) -> Option<SocketAddr> {
-    if !any_contains(proxies, peer.ip()) {
-        tracing::debug!(%peer, "not one of the proxies that may introduce clients");
-        return None;
-    }
+/// Who the client is, as a balancer says, in the time of a head.
+async fn introduced(edge: &Edge, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
     let header = tokio::time::timeout(ms(edge.limits.header_timeout_ms), proxy_protocol::read(stream));
     let header = tokio::select! {
         header = header => header.ok()?,

@@ -73,7 +73,7 @@ pub mod wire;
 pub use body::{Body, BoxError};
 #[doc(hidden)]
 pub use cache::read_file as read_cache_file;
-pub use config::{AccessLogConfig, Config, Limits, Proxied};
+pub use config::{AccessLogConfig, Config, Limits};
 pub use fault::{Blame, Fault, Kind};
 pub use host::HostName;
 pub use path::normalise;

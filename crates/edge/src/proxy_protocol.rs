@@ -1,8 +1,8 @@
 //! The PROXY protocol, versions 1 and 2, as HAProxy's `proxy-protocol.txt` specifies it: a load balancer in front says
 //! who the client is, before the client's first byte. Pure but for `read`: bytes in, verdict out.
 //!
-//! Only listeners that were told to expect it read it, only from networks that are trusted, and nothing else is
-//! accepted there: a missing or malformed header ends the connection.
+//! It is read from networks that were named, and nothing else is accepted from there: a missing or malformed header ends
+//! the connection. From elsewhere it is no request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};

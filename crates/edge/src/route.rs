@@ -9,8 +9,9 @@ use crate::host::HostName;
 use crate::policy::{Deadline, Policy};
 use crate::rate::Rates;
 use crate::wake::Wake;
-use astraler_model::{Environment, Origin, UnderAttack, WorkerRoute};
+use astraler_model::{Environment, Network, Origin, UnderAttack, WorkerRoute, any_contains};
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -24,6 +25,8 @@ pub(crate) struct Routes {
     pub(crate) has_development: bool,
     /// Environments under attack: what is tighter meanwhile.
     attacks: Vec<(Deadline, UnderAttack)>,
+    /// Who begins every connection with the PROXY protocol.
+    proxy_protocol: Vec<Network>,
 }
 
 /// What answers for a host.
@@ -83,11 +86,17 @@ impl Routes {
             any,
             has_development,
             attacks: attacks(snapshot),
+            proxy_protocol: snapshot.proxy_protocol.clone(),
         }
     }
 
     pub(crate) fn site(&self, host: &HostName) -> Option<&Arc<Site>> {
         self.hosts.get(host.as_str()).or(self.any.as_ref())
+    }
+
+    /// Whether a connection from there begins with the PROXY protocol.
+    pub(crate) fn expects_introduction(&self, peer: IpAddr) -> bool {
+        any_contains(&self.proxy_protocol, peer)
     }
 
     /// Limits of a connection that begins now, where they are tighter than usual. What environment it is for is not known

@@ -4,8 +4,7 @@ use crate::activity::Activities;
 use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::compress::Places;
-use crate::config::{Config, Limits, Proxied};
-use crate::greet::Door;
+use crate::config::{Config, Limits};
 use crate::log::{self, AccessLog};
 use crate::memory::Memory;
 use crate::rate::Rates;
@@ -15,7 +14,6 @@ use crate::tls::Tls;
 use crate::upstream::Upstream;
 use crate::{EdgeSnapshot, accept, control, threads};
 use arc_swap::ArcSwap;
-use astraler_model::Network;
 use http::HeaderValue;
 use std::io;
 use std::path::PathBuf;
@@ -140,7 +138,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         listeners,
         https,
         quic,
-        proxied,
         snapshot,
         limits,
         access_log,
@@ -192,7 +189,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         edge.draining.clone().drop_guard(),
         edge.aborting.clone().drop_guard(),
     );
-    let threads = threads::start(&edge, doors(listeners, https, proxied), quic)?;
+    let threads = threads::start(&edge, doors(listeners, https), quic)?;
     let edges: Arc<[Arc<Edge>]> = threads.iter().map(|thread| thread.edge.clone()).collect();
 
     let mut helpers = tokio::task::JoinSet::new();
@@ -252,21 +249,10 @@ async fn prune(edges: Arc<[Arc<Edge>]>) {
 fn doors(
     http: Vec<std::net::TcpListener>,
     https: Vec<std::net::TcpListener>,
-    proxied: Option<Proxied>,
-) -> Vec<(std::net::TcpListener, Door)> {
-    let with = |door: Door| move |listener| (listener, door.clone());
-    let mut all: Vec<_> = http
-        .into_iter()
-        .map(with(Door::to_clients(Scheme::Http)))
-        .collect();
-    all.extend(https.into_iter().map(with(Door::to_clients(Scheme::Https))));
-    if let Some(proxied) = proxied {
-        let trusted: Arc<[Network]> = proxied.trusted.into();
-        let door = |scheme| Door::to_proxies(scheme, trusted.clone());
-        all.extend(proxied.listeners.into_iter().map(with(door(Scheme::Http))));
-        all.extend(proxied.https.into_iter().map(with(door(Scheme::Https))));
-    }
-    all
+) -> Vec<(std::net::TcpListener, Scheme)> {
+    let http = http.into_iter().map(|listener| (listener, Scheme::Http));
+    let https = https.into_iter().map(|listener| (listener, Scheme::Https));
+    http.chain(https).collect()
 }
 
 /// The port is ours: in front of a port that is forwarded from another one, HTTP/3 is not found, and nothing is lost.

@@ -6,9 +6,9 @@
 //! the sockets. No queue is ever without a thread.
 
 use crate::accept;
-use crate::greet::Door;
 use crate::http3;
 use crate::run::{Edge, EdgeError};
+use crate::serve::Scheme;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -37,7 +37,7 @@ impl Thread {
 /// Starts as many as the limits say, each with its share of the listeners.
 pub(crate) fn start(
     edge: &Edge,
-    listeners: Vec<(TcpListener, Door)>,
+    listeners: Vec<(TcpListener, Scheme)>,
     quic: Vec<UdpSocket>,
 ) -> Result<Vec<Thread>, EdgeError> {
     let count = match edge.limits.threads {
@@ -74,11 +74,11 @@ pub(crate) fn start(
         .collect()
 }
 
-async fn serve(edge: Arc<Edge>, listeners: Vec<(TcpListener, Door)>, quic: Vec<UdpSocket>) {
+async fn serve(edge: Arc<Edge>, listeners: Vec<(TcpListener, Scheme)>, quic: Vec<UdpSocket>) {
     let mut acceptors = tokio::task::JoinSet::new();
-    for (listener, door) in listeners {
+    for (listener, scheme) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(acceptors.spawn(accept::accept(edge.clone(), listener, door))),
+            Ok(listener) => drop(acceptors.spawn(accept::accept(edge.clone(), listener, scheme))),
             Err(error) => tracing::error!(%error, "a listening socket cannot be waited for"),
         }
     }
@@ -92,23 +92,23 @@ async fn serve(edge: Arc<Edge>, listeners: Vec<(TcpListener, Door)>, quic: Vec<U
 
 /// For each thread the listeners that it accepts on.
 fn share_out(
-    listeners: Vec<(TcpListener, Door)>,
+    listeners: Vec<(TcpListener, Scheme)>,
     threads: usize,
-) -> io::Result<Vec<Vec<(TcpListener, Door)>>> {
-    let mut by_address: BTreeMap<_, Vec<(TcpListener, Door)>> = BTreeMap::new();
-    for (listener, door) in listeners {
+) -> io::Result<Vec<Vec<(TcpListener, Scheme)>>> {
+    let mut by_address: BTreeMap<_, Vec<(TcpListener, Scheme)>> = BTreeMap::new();
+    for (listener, scheme) in listeners {
         listener.set_nonblocking(true)?;
         by_address
             .entry(listener.local_addr()?)
             .or_default()
-            .push((listener, door));
+            .push((listener, scheme));
     }
-    let mut shares: Vec<Vec<(TcpListener, Door)>> = (0..threads).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<(TcpListener, Scheme)>> = (0..threads).map(|_| Vec::new()).collect();
     for shards in by_address.into_values() {
         let count = shards.len();
         for extra in count..threads {
-            let (shard, door) = &shards[extra % count];
-            shares[extra].push((shard.try_clone()?, door.clone()));
+            let (shard, scheme) = &shards[extra % count];
+            shares[extra].push((shard.try_clone()?, *scheme));
         }
         for (number, shard) in shards.into_iter().enumerate() {
             shares[number % threads].push(shard);
@@ -120,7 +120,6 @@ fn share_out(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::Scheme;
     use std::collections::BTreeSet;
     use std::os::fd::AsFd;
 
@@ -139,8 +138,7 @@ mod tests {
             for _ in 1..sockets {
                 listeners.push(listeners[0].try_clone().unwrap());
             }
-            let door = Door::to_clients(Scheme::Http);
-            let listeners = listeners.into_iter().map(|listener| (listener, door.clone()));
+            let listeners = listeners.into_iter().map(|listener| (listener, Scheme::Http));
             let shares = share_out(listeners.collect(), threads).unwrap();
             assert_eq!(shares.len(), threads);
             for share in &shares {

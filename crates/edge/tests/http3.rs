@@ -25,7 +25,14 @@ struct Whole {
 }
 
 async fn connect(secured: &Secured) -> (quinn::Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    connect_from("127.0.0.1", secured).await
+}
+
+async fn connect_from(
+    source: &str,
+    secured: &Secured,
+) -> (quinn::Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
+    let endpoint = quinn::Endpoint::client(format!("{source}:0").parse().unwrap()).unwrap();
     let crypto = secured.client(&[&rustls::version::TLS13], &["h3"]);
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -146,6 +153,16 @@ fn requests_and_answers_pass_both_ways() {
             lines.iter().filter(|line| line["protocol"] == "HTTP/3").count(),
             56
         );
+    });
+}
+
+#[test]
+fn nothing_is_taken_from_balancers_that_cannot_say_who_the_client_is() {
+    run(async {
+        let secured = Secured::served(Limits::default()).await;
+        let (_endpoint, refused) = connect_from(crate::support::BALANCER, &secured).await;
+        assert!(refused.is_err());
+        assert!(connect(&secured).await.1.is_ok());
     });
 }
 

@@ -97,7 +97,6 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
             listeners: vec![],
             https: vec![],
             quic: vec![],
-            proxied: None,
             snapshot,
             limits: Limits::default(),
             access_log,

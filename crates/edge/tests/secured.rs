@@ -105,6 +105,7 @@ impl Secured {
             version,
             routes,
             tls,
+            proxy_protocol: vec![crate::support::BALANCER.parse().unwrap()],
             ..EdgeSnapshot::default()
         };
         self.edge.snapshots.send(Arc::new(snapshot)).unwrap();

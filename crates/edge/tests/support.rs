@@ -1,6 +1,6 @@
 //! An edge on a free port, a worker that remembers what it saw, and a client that sends bytes as they are.
 
-use astraler_edge::{AccessLogConfig, Body, BoxError, Config, EdgeSnapshot, Limits, Proxied};
+use astraler_edge::{AccessLogConfig, Body, BoxError, Config, EdgeSnapshot, Limits};
 use astraler_model::{
     AssetConfig, EdgePolicy, Environment, HtmlHandling, NotFoundHandling, Origin, Route, WorkerRoute,
 };
@@ -36,11 +36,12 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     })
 }
 
+/// Whose connections begin with the PROXY protocol.
+pub(crate) const BALANCER: &str = "127.0.0.77";
+
 pub(crate) struct TestEdge {
     pub(crate) address: SocketAddr,
     pub(crate) https: SocketAddr,
-    /// Expects the PROXY protocol, from 127.0.0.1 only.
-    pub(crate) proxied: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) snapshots: watch::Sender<Arc<EdgeSnapshot>>,
     stop: Option<oneshot::Sender<()>>,
@@ -75,21 +76,15 @@ impl TestEdge {
         let snapshot = EdgeSnapshot {
             version: 1,
             routes: routes(folder.path()),
+            proxy_protocol: vec![BALANCER.parse().unwrap()],
             ..EdgeSnapshot::default()
         };
-        let proxied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxied_address = proxied.local_addr().unwrap();
         let (snapshots, snapshot) = watch::channel(Arc::new(snapshot));
         let (stop, stopped) = oneshot::channel::<()>();
         let config = Config {
             listeners: vec![listener],
             https: vec![https],
             quic: vec![quic],
-            proxied: Some(Proxied {
-                listeners: vec![proxied],
-                https: vec![],
-                trusted: vec!["127.0.0.1".parse().unwrap()],
-            }),
             snapshot,
             limits,
             access_log: AccessLogConfig {
@@ -104,7 +99,6 @@ impl TestEdge {
         Self {
             address,
             https: https_address,
-            proxied: proxied_address,
             folder,
             snapshots,
             stop: Some(stop),

@@ -309,6 +309,9 @@ pub struct Edge {
     pub trusted_proxies: Vec<Network>,
     /// The field in which they say it.
     pub client_ip_header: ClientIpHeader,
+    /// Networks of balancers that begin every connection with the PROXY protocol (version 1 or 2), which says who the
+    /// client is. Connections from elsewhere are clients' own.
+    pub proxy_protocol: Vec<Network>,
     /// Hosts for administrators; `*` stands for any characters. `allow_list` says who reaches them.
     pub admin_hosts: Vec<String>,
     /// Networks that may reach the admin hosts, in CIDR form; all when empty.
@@ -344,6 +347,7 @@ impl Default for Edge {
             cache: Cache::default(),
             waf: Waf::default(),
             trusted_proxies: vec![],
+            proxy_protocol: vec![],
             client_ip_header: ClientIpHeader::default(),
             admin_hosts: vec!["admin.*".into(), "console.*".into()],
             allow_list: vec![],

@@ -6,11 +6,31 @@ use astraler_model::{
     Characteristic, ErrorStatus, FieldName, FieldValue, Network, PagePath, RuleName, WordError,
 };
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use toml_edit::{Item, TableLike, Value};
 
 /// Names of rules that the edge makes itself.
 const TAKEN: [&str; 2] = [ADMIN_HOSTS, "under-attack"];
+
+/// Checks what holds for a platform alone: its probes and jobs reach the edge from loopback.
+pub(crate) fn check_platform(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+    let edge = root.get("edge").and_then(Item::as_table_like);
+    for (text, span) in edge.into_iter().flat_map(|edge| texts(edge, "proxy_protocol")) {
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        if let Ok(network) = text.parse::<Network>()
+            && loopback.iter().any(|address| network.contains(*address))
+        {
+            let help = "name the balancer's address, or have it say the client in a field: `trusted_proxies`";
+            errors.push(source.error(
+                span,
+                "wrong-value",
+                format!("\"{text}\" contains this machine itself, which does not speak the PROXY protocol"),
+                Some(help.to_owned()),
+            ));
+        }
+    }
+}
 
 /// Checks `[edge]`, in a manifest and for an edge that stands alone.
 pub(crate) fn check(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
@@ -21,7 +41,7 @@ pub(crate) fn check(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diag
         let help = help.map(str::to_owned);
         errors.push(source.error(span, "wrong-value", message, help));
     };
-    for text in ["trusted_proxies", "allow_list"]
+    for text in ["trusted_proxies", "proxy_protocol", "allow_list"]
         .iter()
         .flat_map(|key| texts(edge, key))
     {

@@ -1,7 +1,7 @@
 //! What the daemon publishes to the data plane: immutable, versioned, complete. A process of the data plane
 //! keeps the last good one and needs nothing else to serve.
 
-use crate::{CacheBounds, CacheRules, EdgePolicy, Environment, Origin};
+use crate::{CacheBounds, CacheRules, EdgePolicy, Environment, Network, Origin};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +19,9 @@ pub struct EdgeSnapshot {
     /// How much the cache may hold.
     #[serde(default)]
     pub cache: CacheBounds,
+    /// Balancers that begin every connection with the PROXY protocol.
+    #[serde(default)]
+    pub proxy_protocol: Vec<Network>,
 }
 
 /// Where requests for a set of hosts go.
@@ -310,6 +313,9 @@ pub struct Probe {
     pub path: String,
     /// The first status that is a failure.
     pub failing_from: u16,
+    /// From these networks the edge expects the PROXY protocol: this machine may be in one of them.
+    #[serde(default)]
+    pub proxy_protocol: Vec<Network>,
 }
 
 /// Names that the egress gateway answers itself, by forwarding to a socket of the platform.

@@ -52,7 +52,6 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
             listeners: sockets.tcp(HTTP)?,
             https: sockets.tcp(HTTPS)?,
             quic: sockets.udp()?,
-            proxied: None,
             snapshot,
             limits,
             access_log,
@@ -149,6 +148,7 @@ fn snapshot_of(
         routes,
         tls,
         cache: settings.edge.cache.bounds(),
+        proxy_protocol: settings.edge.proxy_protocol.clone(),
     })
 }
 

@@ -6,7 +6,7 @@ use crate::support::{PROGRAM, eventually, kill};
 use astraler_testkit::Platform;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 const WORKER: &str = r#"
@@ -30,6 +30,7 @@ hosts = ["intern.some.example"]
 [edge]
 trusted_proxies = ["127.0.0.0/8"]
 client_ip_header = "forwarded"
+proxy_protocol = ["127.0.0.77"]
 admin_hosts = ["intern.*"]
 allow_list = ["198.51.100.0/24"]
 compression = ["gzip"]
@@ -79,6 +80,25 @@ fn ask(port: u16, host: &str, path: &str, client: &str, lines: &str) -> (u16, St
     (status, head, answer[end + 4..].to_vec())
 }
 
+/// One request from a balancer that says this first: all of the answer.
+fn introduced(port: u16, first: &str) -> String {
+    use rustix::net::{AddressFamily, SocketType};
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let of = |address: [u8; 4], port: u16| SocketAddr::from((address, port));
+    rustix::net::bind(&socket, &of([127, 0, 0, 77], 0)).unwrap();
+    rustix::net::connect(&socket, &of([127, 0, 0, 1], port)).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(
+        stream,
+        "{first}GET /api/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
 #[test]
 fn rules_and_switches_hold_on_a_platform() {
     let platform = Platform::new(PROGRAM, |folder| {
@@ -119,6 +139,11 @@ fn rules_and_switches_hold_on_a_platform() {
     let (status, head, body) = get("/nowhere", "203.0.113.9");
     assert_eq!((status, body.as_slice()), (404, &b"our own page"[..]));
     assert!(!head.contains("x-api"), "{head}");
+
+    // A balancer with the PROXY protocol, and one that forgets it.
+    let introduced = introduced(port, "PROXY TCP4 203.0.113.50 192.0.2.1 5555 80\r\n");
+    assert!(introduced.contains("\"client\":\"203.0.113.50\""), "{introduced}");
+    assert_eq!(self::introduced(port, ""), "");
 
     // Allow-lists.
     assert_eq!(get("/api/office", "203.0.113.9").0, 403);

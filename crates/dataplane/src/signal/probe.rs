@@ -3,7 +3,7 @@
 
 use super::now_ms;
 use crate::status::RoleStatus;
-use astraler_model::{Probe, ReplicationStanding, SignalSnapshot};
+use astraler_model::{Probe, ReplicationStanding, SignalSnapshot, any_contains};
 use astraler_signal::{Metrics, PROBE_AGENT, Shared};
 use bytes::Bytes;
 use http::{Request, header};
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const IN_DOUBT: Duration = Duration::from_secs(5);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The PROXY protocol of a balancer that speaks for itself.
+const INTRODUCTION: &[u8] = b"PROXY UNKNOWN\r\n";
 /// Read of an answer.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -106,7 +108,12 @@ async fn noted<T: Send + 'static>(
 
 async fn is_up(probe: &Probe) -> bool {
     let asked = async {
-        let stream = TcpStream::connect(probe.address).await.ok()?;
+        let mut stream = TcpStream::connect(probe.address).await.ok()?;
+        // As the edge sees us.
+        let us = stream.local_addr().ok()?.ip();
+        if any_contains(&probe.proxy_protocol, us) {
+            stream.write_all(INTRODUCTION).await.ok()?;
+        }
         let (status, _) = get(stream, &probe.host, &probe.path).await?;
         Some(status < probe.failing_from)
     };
@@ -149,4 +156,47 @@ where
         status,
         body.map(http_body_util::Collected::to_bytes).unwrap_or_default(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astraler_model::Environment;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    #[tokio::test]
+    async fn a_probe_introduces_itself_where_the_edge_expects_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let edge = tokio::spawn(async move {
+            let mut first_lines = Vec::new();
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut lines = BufReader::new(stream).lines();
+                first_lines.push(lines.next_line().await.unwrap().unwrap());
+                while lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .is_some_and(|line| !line.is_empty())
+                {}
+                let mut stream = lines.into_inner().into_inner();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+            first_lines
+        });
+        for networks in [vec!["127.0.0.0/8"], vec!["192.0.2.0/24"]] {
+            let probe = Probe {
+                environment: Environment::Production,
+                address,
+                host: "app.example".into(),
+                path: "/".into(),
+                failing_from: 500,
+                proxy_protocol: networks.iter().map(|network| network.parse().unwrap()).collect(),
+            };
+            assert!(is_up(&probe).await);
+        }
+        assert_eq!(edge.await.unwrap(), ["PROXY UNKNOWN", "GET / HTTP/1.1"]);
+    }
 }

@@ -112,6 +112,15 @@ fn transport(limits: &Limits) -> TransportConfig {
 
 /// `handshakes` is held by each handshake that is under way.
 fn admit(edge: &Arc<Edge>, incoming: Incoming, handshakes: &Arc<()>) {
+    if edge
+        .routes
+        .load()
+        .expects_introduction(incoming.remote_address().ip())
+    {
+        // Over QUIC a balancer cannot say who the client is.
+        incoming.refuse();
+        return;
+    }
     let under_way = Arc::strong_count(handshakes) - 1;
     if edge.memory.is_tight() || under_way >= MAX_HANDSHAKES {
         edge.turned_away();

@@ -163,6 +163,7 @@ domain = "a.example"
 [edge]
 trusted_proxies = ["10.0.0.1/8"]
 allow_list = ["office"]
+proxy_protocol = ["10.0.0.0/8", "127.0.0.0/8", "::1"]
 [edge.headers]
 Content-Length = "7"
 X-Good = "yes"
@@ -196,21 +197,23 @@ remove = ["Transfer-Encoding"]
         [
             (4, "wrong-value"),
             (5, "wrong-value"),
-            (7, "wrong-value"),
-            (9, "wrong-value"),
-            (11, "wrong-value"),
+            (6, "wrong-value"),
+            (6, "wrong-value"),
+            (8, "wrong-value"),
+            (10, "wrong-value"),
             (12, "wrong-value"),
-            (14, "wrong-value"),
+            (13, "wrong-value"),
             (15, "wrong-value"),
-            (19, "wrong-value"),
+            (16, "wrong-value"),
             (20, "wrong-value"),
             (21, "wrong-value"),
-            (23, "wrong-value"),
-            (24, "out-of-range"),
-            (25, "missing-key"),
-            (26, "wrong-value"),
-            (27, "not-supported-yet"),
-            (29, "wrong-value"),
+            (22, "wrong-value"),
+            (24, "wrong-value"),
+            (25, "out-of-range"),
+            (26, "missing-key"),
+            (27, "wrong-value"),
+            (28, "not-supported-yet"),
+            (30, "wrong-value"),
         ]
     );
     let rendered = errors.render(false, 200);

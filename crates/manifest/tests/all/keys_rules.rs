@@ -3,6 +3,7 @@
 /// As `keys::EFFECTIVE`: another value than the default, for each.
 pub(crate) const EFFECTIVE: &[(&str, &str)] = &[
     ("edge.trusted_proxies", "[\"10.0.0.0/8\"]"),
+    ("edge.proxy_protocol", "[\"10.0.0.0/8\"]"),
     ("edge.client_ip_header", "\"forwarded\""),
     ("edge.admin_hosts", "[\"intern.*\"]"),
     ("edge.allow_list", "[\"192.0.2.0/24\"]"),
