@@ -167,6 +167,19 @@ fn layout(application: &Path, state: Option<&Path>) -> Outcome<Layout> {
     })
 }
 
+/// Where an edge that stands alone keeps its local CA, when nothing else is said.
+pub(crate) fn edge_folder() -> Outcome<PathBuf> {
+    if is_root() {
+        return Ok("/var/lib/astraler/edge".into());
+    }
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
+    data.map(|data| data.join("astraler/edge")).ok_or_else(|| {
+        Failure::new(Kind::General, "HOME is not set")
+            .hint("say where the local CA shall be: --state-folder FOLDER")
+    })
+}
+
 /// Engines in folders that the user names: another version, or a build of their own.
 pub(crate) fn engines() -> Engines {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);

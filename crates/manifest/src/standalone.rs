@@ -26,6 +26,8 @@ pub struct Standalone {
     /// Addresses for https, `ADDRESS:PORT`.
     #[schemars(with = "Vec<String>")]
     pub https: Vec<SocketAddr>,
+    /// Folder of the local CA, which vouches for private names without a `certificate`; one of the user's own when absent.
+    pub state_folder: Option<PathBuf>,
 }
 
 /// Hosts and who answers for them.
@@ -69,6 +71,7 @@ fn read(source: &Source) -> Result<Standalone, Diagnostics> {
     let read = load::toml(source, &mut errors, |root, errors| {
         validate::document(source, &standalone_schema(), root, errors);
         rules::check(source, root, errors);
+        check_edge(source, root, errors);
         check_sites(source, root, errors);
     });
     load::finish(read, errors)
@@ -80,6 +83,41 @@ pub fn standalone_schema() -> Value {
     SCHEMA
         .get_or_init(|| schemars::schema_for!(Standalone).to_value())
         .clone()
+}
+
+/// Parts of `[edge]` that only a platform has.
+fn check_edge(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+    let Some(edge) = root.get("edge").and_then(Item::as_table_like) else {
+        return;
+    };
+    let mut refuse = |table: &dyn TableLike, path: &str, key: &str, help: &str| {
+        if let Some(span) = table.key(key).and_then(toml_edit::Key::span) {
+            let message = format!("`{path}{key}` is of a platform; an edge that stands alone does without");
+            errors.push(source.error(span, "not-supported-here", message, Some(help.to_owned())));
+        }
+    };
+    refuse(
+        edge,
+        "edge.",
+        "dns",
+        "serve the zone with a platform (`astraler up`), or elsewhere",
+    );
+    refuse(
+        edge,
+        "edge.",
+        "https_port",
+        "write the addresses: https = [\"0.0.0.0:443\"], above the first table",
+    );
+    let Some(tls) = edge.get("tls").and_then(Item::as_table_like) else {
+        return;
+    };
+    for (key, _) in tls.iter().filter(|(key, _)| *key != "min_version") {
+        let help = match key {
+            "https_only" | "hsts_max_age_days" => "`redirect_to_https` in [[sites]] says it for a site",
+            _ => "get certificates with an ACME client of your own, and name its files in [[sites]]",
+        };
+        refuse(tls, "edge.tls.", key, help);
+    }
 }
 
 fn check_sites(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
@@ -144,6 +182,16 @@ fn check_origin(source: &Source, table: &dyn TableLike, key: &str, errors: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_platform_has_is_refused() {
+        let text = "https = [\"127.0.0.1:1\"]\nstate_folder = \"ca\"\n[edge]\nhttps_port = 1\n[edge.tls]\nmin_version = \"1.3\"\nacme = true\nhttps_only = \"all\"\n[edge.dns]\nport = 53\n";
+        let errors = parse_standalone("edge.toml", text).unwrap_err();
+        let mut found: Vec<_> = errors.iter().map(|error| (error.line, error.code)).collect();
+        found.sort_unstable();
+        let here = "not-supported-here";
+        assert_eq!(found, [(4, here), (7, here), (8, here), (9, here)], "{errors}");
+    }
 
     #[test]
     fn a_file_is_read_and_each_error_has_its_place() {

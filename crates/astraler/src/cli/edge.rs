@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub(super) const EXAMPLES: &str = "Examples:
   astraler edge --listen 127.0.0.1:9000 --origin http://127.0.0.1:8000
   astraler edge --listen-tls 0.0.0.0:443 --certificate chain.pem --key key.pem --origin unix:/run/app.sock
+  astraler edge --listen-tls 127.0.0.1:8443 --origin http://127.0.0.1:8000
   astraler edge --config edge.toml
 
 Signals: HUP reads the file again, USR2 starts a successor with the same sockets and drains, TERM drains.";
@@ -39,6 +40,9 @@ pub(crate) struct EdgeArguments {
     /// Folder of the cache's disk tier; without it, the cache is in memory alone.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) cache_folder: Option<PathBuf>,
+    /// Folder of the local CA, which vouches for private names that have no certificate of their own.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state_folder: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) unit: Option<EdgeUnit>,
 }

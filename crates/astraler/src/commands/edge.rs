@@ -3,6 +3,7 @@
 //! SIGHUP reads the configuration again; SIGUSR2 starts a successor with the same sockets and drains; SIGTERM and
 //! Ctrl-C drain.
 
+mod certificates;
 mod sockets;
 
 use crate::cli::EdgeArguments;
@@ -13,24 +14,23 @@ use astraler_edge::{AccessLogConfig, EdgeSnapshot};
 use astraler_host::activation;
 use astraler_host::succession;
 use astraler_manifest::{Site, Standalone};
-use astraler_model::{
-    AssetConfig, Environment, HtmlHandling, NotFoundHandling, Route, TlsCertificate, TlsSnapshot, WorkerRoute,
-};
-use rustix::fs::MemfdFlags;
+use astraler_model::{AssetConfig, Environment, HtmlHandling, NotFoundHandling, Route, WorkerRoute};
+use certificates::Certificates;
 use sockets::{HTTP, HTTPS, Sockets};
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 /// A successor is given up after so long.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
+/// Certificates of the local CA are looked at so often.
+const RENEWAL_CHECK: Duration = Duration::from_secs(60);
 
 pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
     processes::log_to_stderr();
@@ -43,8 +43,8 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
         max_file_bytes: 64 << 20,
         keep_files: 4,
     };
-    let mut pems = Pems::default();
-    let first = snapshot_of(&settings, 1, sockets.https_port(), &mut pems)?;
+    let mut certificates = Certificates::default();
+    let first = snapshot_of(&settings, 1, &sockets.https(), &mut certificates)?;
     let (snapshots, snapshot) = watch::channel(Arc::new(first));
     processes::runtime(1)?.block_on(async {
         let signals = Signals::new()?;
@@ -61,10 +61,11 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
         for url in sockets.urls() {
             line(&format!("listening on {url}"));
         }
+        certificates.tell();
         activation::notify_ready()?;
         Ok(astraler_edge::run(
             config,
-            until_the_end(arguments, signals, sockets, snapshots, pems),
+            until_the_end(arguments, signals, sockets, snapshots, certificates),
         )
         .await?)
     })
@@ -84,6 +85,9 @@ fn read(arguments: &EdgeArguments) -> Outcome<Standalone> {
             key: arguments.key.clone(),
             ..Site::default()
         });
+    }
+    if arguments.state_folder.is_some() {
+        settings.state_folder.clone_from(&arguments.state_folder);
     }
     if settings.sites.is_empty() {
         return Err(Failure::new(Kind::General, "the edge has nothing to serve").hint(
@@ -111,38 +115,15 @@ fn addresses(arguments: &EdgeArguments, settings: &Standalone) -> Vec<(&'static 
 fn snapshot_of(
     settings: &Standalone,
     version: u64,
-    https_port: u16,
-    pems: &mut Pems,
+    https: &[SocketAddr],
+    certificates: &mut Certificates,
 ) -> Outcome<EdgeSnapshot> {
     let routes: Vec<Route> = settings
         .sites
         .iter()
         .map(|site| route(site, &settings.edge))
         .collect::<Outcome<_>>()?;
-    let mut certificates = Vec::new();
-    let mut files = Vec::new();
-    for (site, route) in settings.sites.iter().zip(&routes) {
-        if let Some(certificate) = &site.certificate {
-            let pem = pem(certificate, site.key.as_deref())?;
-            certificates.push(TlsCertificate {
-                names: route.hosts.clone(),
-                file: format!("/proc/self/fd/{}", pem.as_raw_fd()).into(),
-                redirect: site.redirect_to_https,
-                hsts_max_age_s: 0,
-            });
-            files.push(pem);
-        }
-    }
-    if certificates.is_empty() && https_port != 0 {
-        return Err(Failure::new(Kind::General, "https without a certificate")
-            .hint("say --certificate FILE --key FILE, or `certificate` in [[sites]]"));
-    }
-    pems.keep(files);
-    let tls = TlsSnapshot {
-        certificates,
-        https_port,
-        ..TlsSnapshot::default()
-    };
+    let tls = certificates.snapshot(settings, &routes, https, now_ms())?;
     Ok(EdgeSnapshot {
         version,
         routes,
@@ -150,31 +131,6 @@ fn snapshot_of(
         cache: settings.edge.cache.bounds(),
         proxy_protocol: settings.edge.proxy_protocol.clone(),
     })
-}
-
-/// What snapshots name is in memory, as one file of chain and key: the newest, and those before, whose names must not
-/// come again while they are served.
-#[derive(Default)]
-struct Pems {
-    now: Vec<OwnedFd>,
-    before: Vec<OwnedFd>,
-}
-
-impl Pems {
-    fn keep(&mut self, files: Vec<OwnedFd>) {
-        self.before = std::mem::replace(&mut self.now, files);
-    }
-}
-
-fn pem(certificate: &Path, key: Option<&Path>) -> Outcome<OwnedFd> {
-    let memory = rustix::fs::memfd_create("certificate", MemfdFlags::CLOEXEC).map_err(io::Error::from)?;
-    let mut file = File::from(memory);
-    for path in std::iter::once(certificate).chain(key) {
-        let unreadable = |error| Failure::new(Kind::General, format!("{}: {error}", path.display()));
-        file.write_all(&std::fs::read(path).map_err(unreadable)?)?;
-        file.write_all(b"\n")?;
-    }
-    Ok(file.into())
 }
 
 fn route(site: &Site, edge: &astraler_manifest::Edge) -> Outcome<Route> {
@@ -210,6 +166,11 @@ fn route(site: &Site, edge: &astraler_manifest::Edge) -> Outcome<Route> {
     })
 }
 
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 struct Signals {
     reload: Signal,
     succeed: Signal,
@@ -230,14 +191,21 @@ async fn until_the_end(
     mut signals: Signals,
     sockets: Sockets,
     snapshots: watch::Sender<Arc<EdgeSnapshot>>,
-    mut pems: Pems,
+    mut certificates: Certificates,
 ) {
+    let mut renewal = tokio::time::interval(RENEWAL_CHECK);
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = processes::terminated();
     tokio::pin!(ended);
     loop {
         tokio::select! {
             () = &mut ended => return,
-            Some(()) = signals.reload.recv() => reload(arguments, &snapshots, sockets.https_port(), &mut pems),
+            Some(()) = signals.reload.recv() => {
+                reload(arguments, &snapshots, &sockets.https(), &mut certificates);
+            }
+            _ = renewal.tick() => if certificates.are_due(now_ms()) {
+                reload(arguments, &snapshots, &sockets.https(), &mut certificates);
+            },
             Some(()) = signals.succeed.recv() => match hand_over(&sockets).await {
                 Ok(successor) => {
                     tracing::info!(successor, "a successor serves; draining");
@@ -255,11 +223,11 @@ async fn until_the_end(
 fn reload(
     arguments: &EdgeArguments,
     snapshots: &watch::Sender<Arc<EdgeSnapshot>>,
-    https_port: u16,
-    pems: &mut Pems,
+    https: &[SocketAddr],
+    certificates: &mut Certificates,
 ) {
     let version = snapshots.borrow().version + 1;
-    match read(arguments).and_then(|settings| snapshot_of(&settings, version, https_port, pems)) {
+    match read(arguments).and_then(|settings| snapshot_of(&settings, version, https, certificates)) {
         Ok(snapshot) => {
             snapshots.send_replace(Arc::new(snapshot));
         }

@@ -104,7 +104,7 @@ fn said(one: &CertificateReport) -> Option<String> {
 }
 
 /// What a person does, by client.
-fn instructions(path: &Path, name: &str) -> String {
+pub(super) fn instructions(path: &Path, name: &str) -> String {
     let path = path.display();
     format!(
         "The local CA's certificate is {path}

@@ -3,8 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "tests: no file is for keeps")]
 
 use crate::support::{PROGRAM, eventually};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -191,26 +194,7 @@ fn it_speaks_tls_with_a_certificate_that_changes_with_its_file() {
         "--key",
         path(&key),
     ]);
-    let ask = |trusted: &rustls::pki_types::CertificateDer<'static>| -> std::io::Result<String> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(trusted.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = "a.test".try_into().unwrap();
-        let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(edge.address)?);
-        write!(
-            stream,
-            "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
+    let ask = |trusted: &CertificateDer<'static>| get_over_tls(edge.address, "a.test", trusted);
     let answer = ask(&first).unwrap();
     assert!(answer.ends_with("app"));
     let port = edge.address.port();
@@ -228,6 +212,80 @@ fn it_speaks_tls_with_a_certificate_that_changes_with_its_file() {
     eventually("the certificate is read", PATIENCE, || {
         ask(&second).is_ok_and(|answer| answer.ends_with("app"))
     });
+}
+
+/// One request by a client that trusts this certificate alone.
+fn get_over_tls(
+    address: SocketAddr,
+    host: &'static str,
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = host.try_into().unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(address)?);
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn private_names_have_a_certificate_of_a_local_ca_that_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = format!("http://{}", origin("app"));
+    let state = folder.path().join("state");
+    let start = || {
+        Running::start(&[
+            "--listen-tls",
+            "127.0.0.1:0",
+            "--origin",
+            &origin,
+            "--state-folder",
+            path(&state),
+        ])
+    };
+    let edge = start();
+    let root = CertificateDer::from_pem_file(state.join("local-ca.pem")).unwrap();
+    for host in ["localhost", "127.0.0.1"] {
+        let answer = get_over_tls(edge.address, host, &root).unwrap();
+        assert!(answer.ends_with("app"), "{host}: {answer}");
+    }
+    assert!(get_over_tls(edge.address, "other.test", &root).is_err());
+    // The same CA for the next one, and nobody else can read its key.
+    drop(edge);
+    let edge = start();
+    assert!(get_over_tls(edge.address, "localhost", &root).is_ok());
+    let mode = |name: &str| state.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("."), mode("local-ca.key.pem")), (0o700, 0o600));
+    // A CA that was damaged is not replaced in silence: nobody would trust the new one.
+    drop(edge);
+    std::fs::write(state.join("local-ca.key.pem"), "damaged").unwrap();
+    let words = [
+        "edge",
+        "--listen-tls",
+        "127.0.0.1:0",
+        "--origin",
+        &origin,
+        "--state-folder",
+    ];
+    let refused = Command::new(PROGRAM).args(words).arg(&state).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.contains("local-ca.key.pem") && said.contains("bring the file back"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -274,8 +332,21 @@ fn what_is_wrong_is_said_with_the_next_step() {
     let address = holder.local_addr().unwrap().to_string();
     let (code, said) = run(&["--listen", &address, "--origin", "http://127.0.0.1:1"]);
     assert_eq!(code, Some(6), "{said}");
-    let (code, said) = run(&["--listen-tls", "127.0.0.1:0", "--origin", "http://127.0.0.1:1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edge.toml");
+    let state = folder.path().join("state");
+    let text = "[[sites]]\nhosts = [\"shop.com\"]\norigin = \"http://127.0.0.1:1\"\n";
+    std::fs::write(&file, text).unwrap();
+    let (code, said) = run(&[
+        "--listen-tls",
+        "127.0.0.1:0",
+        "--config",
+        path(&file),
+        "--state-folder",
+        path(&state),
+    ]);
     assert_eq!(code, Some(1));
+    assert!(!state.exists(), "no CA for a public name");
     assert!(said.contains("--certificate"), "{said}");
     let (code, said) = run(&["--origin", "ftp://example"]);
     assert_eq!(code, Some(2));

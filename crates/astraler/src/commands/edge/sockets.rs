@@ -66,10 +66,14 @@ impl Sockets {
         self.udp.iter().map(|(_, socket)| socket.try_clone()).collect()
     }
 
-    /// 0 without any.
-    pub(super) fn https_port(&self) -> u16 {
-        let mut addresses = self.of(HTTPS).filter_map(|socket| socket.local_addr().ok());
-        addresses.next().map_or(0, |address| address.port())
+    /// Addresses of https.
+    pub(super) fn https(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<SocketAddr> = self
+            .of(HTTPS)
+            .filter_map(|socket| socket.local_addr().ok())
+            .collect();
+        addresses.dedup();
+        addresses
     }
 
     pub(super) fn for_successor(&self) -> io::Result<Vec<(String, OwnedFd)>> {
