@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -44,7 +44,7 @@ impl Scheme {
     }
 }
 
-/// Where interim answers (103, RFC 8297) go before the answer. A small queue: whoever polls `serve` takes from it after
+/// Where interim answers (1xx but 100 and 101; RFC 9110 section 15.2) go before the answer. A small queue: whoever polls `serve` takes from it after
 /// each poll. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interim(Option<Arc<Queue>>);
@@ -52,7 +52,7 @@ pub(crate) struct Interim(Option<Arc<Queue>>);
 #[derive(Debug, Default)]
 struct Queue {
     count: AtomicUsize,
-    hints: Mutex<VecDeque<HeaderMap>>,
+    answers: Mutex<VecDeque<(StatusCode, HeaderMap)>>,
 }
 
 impl Interim {
@@ -65,27 +65,27 @@ impl Interim {
         Self(Some(Arc::default()))
     }
 
-    /// 103 Early Hints with these fields; dropped where it cannot be sent.
-    pub(crate) fn early_hints(&self, fields: HeaderMap) {
+    /// One to pass on, with these fields; dropped where it cannot be sent.
+    pub(crate) fn put(&self, status: StatusCode, fields: HeaderMap) {
         if let Some(queue) = &self.0 {
-            let mut hints = queue.hints.lock().unwrap_or_else(PoisonError::into_inner);
-            if hints.len() < MAX_INTERIM {
-                hints.push_back(fields);
-                queue.count.store(hints.len(), Ordering::Release);
+            let mut answers = queue.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            if answers.len() < MAX_INTERIM {
+                answers.push_back((status, fields));
+                queue.count.store(answers.len(), Ordering::Release);
             }
         }
     }
 
-    /// The fields of the next 103 to write. Costs one load when there is none.
-    pub(crate) fn take(&self) -> Option<HeaderMap> {
+    /// The next one to write. Costs one load when there is none.
+    pub(crate) fn take(&self) -> Option<(StatusCode, HeaderMap)> {
         let queue = self.0.as_ref()?;
         if queue.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut hints = queue.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        let fields = hints.pop_front();
-        queue.count.store(hints.len(), Ordering::Release);
-        fields
+        let mut answers = queue.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = answers.pop_front();
+        queue.count.store(answers.len(), Ordering::Release);
+        next
     }
 }
 

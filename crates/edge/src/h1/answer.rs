@@ -127,11 +127,11 @@ impl Answer {
     }
 }
 
-/// 103 Early Hints (RFC 8297).
-pub(super) fn early_hints(out: &mut Out, hints: &HeaderMap) {
-    out.write(64 + size_of_fields(hints), |block| {
-        block.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
-        fields(block, hints);
+/// 103 Early Hints (RFC 8297) and its like.
+pub(super) fn interim(out: &mut Out, status: StatusCode, headers: &HeaderMap) {
+    out.write(64 + size_of_fields(headers), |block| {
+        status_line(block, status);
+        fields(block, headers);
         block.extend_from_slice(b"\r\n");
     });
 }

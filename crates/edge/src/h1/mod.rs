@@ -182,8 +182,8 @@ async fn exchange<S: Transport>(
         let mut serving = pin!(serve(edge.clone(), client.clone(), request, interim.clone()));
         poll_fn(|cx| {
             let served = serving.as_mut().poll(cx);
-            while let Some(fields) = interim.take() {
-                answer::early_hints(&mut out, &fields);
+            while let Some((status, fields)) = interim.take() {
+                answer::interim(&mut out, status, &fields);
             }
             match served {
                 Poll::Ready(response) => Poll::Ready(Some(response)),

@@ -101,8 +101,8 @@ pub(super) async fn answer_of(
         if wanted.is_some_and(|wanted| wanted.take(cx)) {
             let _ = respond.send_informational(interim_of(StatusCode::CONTINUE, HeaderMap::new()));
         }
-        while let Some(fields) = interim.take() {
-            let _ = respond.send_informational(interim_of(StatusCode::EARLY_HINTS, fields));
+        while let Some((status, fields)) = interim.take() {
+            let _ = respond.send_informational(interim_of(status, fields));
         }
         respond.poll_reset(cx).map(|_| Err(()))
     })

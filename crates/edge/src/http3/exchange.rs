@@ -108,18 +108,18 @@ async fn answer_of(
     let interim = Interim::new();
     let mut serving = Box::pin(serve(edge.clone(), client, request, interim.clone()));
     loop {
-        // Hints that came with a poll are written before the next.
+        // Interim answers that came with a poll are written before the next.
         let next = poll_fn(|cx| match serving.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Ok(response)),
             Poll::Pending => interim
                 .take()
-                .map_or(Poll::Pending, |fields| Poll::Ready(Err(fields))),
+                .map_or(Poll::Pending, |interim| Poll::Ready(Err(interim))),
         });
         match next.await {
             Ok(response) => return Ok(response),
-            Err(fields) => {
-                let hints = interim_of(StatusCode::EARLY_HINTS, fields);
-                sending.send_response(hints).await.map_err(|_| Gone)?;
+            Err((status, fields)) => {
+                let interim = interim_of(status, fields);
+                sending.send_response(interim).await.map_err(|_| Gone)?;
             }
         }
     }

@@ -88,10 +88,11 @@ impl Exchange {
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(Ok(head));
                 }
-                if head.status == StatusCode::EARLY_HINTS {
+                // 100 was said by us, when the body was first asked for.
+                if head.status != StatusCode::CONTINUE {
                     let mut fields = head.headers;
                     forward::to_client(&mut fields);
-                    interim.early_hints(fields);
+                    interim.put(head.status, fields);
                 }
             }
             match self.fill(cx) {
