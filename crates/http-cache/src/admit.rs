@@ -18,7 +18,7 @@ pub enum Refusal {
     RequestNoStore,
     /// An informational response (RFC 9111 section 3).
     NotFinal,
-    /// A 206, or content that ended early: parts are not stored (RFC 9111 section 3.3).
+    /// Content that ended early, or a 206 (RFC 9111 section 3.3): see [`admit_part`](crate::admit_part).
     Partial,
     /// A 304 is no representation; it freshens one.
     NotModified,

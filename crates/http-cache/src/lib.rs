@@ -16,6 +16,7 @@
 //! | Which of the responses under that key? | [`choose`] |
 //! | May it be used now? | [`decide`] |
 //! | How does the origin validate it? | [`condition`], then [`identify`] and [`freshen`] on 304, [`admit()`] on a whole answer, [`stand_in`] on an error |
+//! | Is it a part, and of what? | [`admit_part`], [`same_representation`] |
 //! | What does the client get of it? | [`answer()`] and [`head`] |
 //! | What does the client's tool see? | [`CacheStatus`] |
 //! | What did an unsafe request make void? | [`invalidated`] |
@@ -23,7 +24,7 @@
 //! # Where the RFCs leave a choice
 //!
 //! - Only GET is stored. Answers to POST could be (RFC 9110 section 9.3.3), and nobody needs them.
-//! - Parts are not stored; whole responses answer ranges.
+//! - Parts are stored where they are one each of something with a strong entity tag and a known length.
 //! - What cannot be read is read as the stricter of its meanings: a number as 0, a list of fields as all of them, a quote
 //!   without end as `no-store`. A targeted field that cannot be read is not there: RFC 9213 asks for that.
 //! - A clock that was set back makes stored responses stale, never fresh again.
@@ -207,6 +208,7 @@ mod field;
 mod fresh;
 mod invalidate;
 mod key;
+mod part;
 mod request;
 mod reuse;
 mod settings;
@@ -227,6 +229,7 @@ pub use directive::{RequestDirectives, ResponseDirectives, Restriction};
 pub use fresh::{Source, Times, received_age};
 pub use invalidate::invalidated;
 pub use key::{Key, KeyRules, Query};
+pub use part::{Part, admit_part, same_representation};
 pub use request::{Asked, Consult, PassOn};
 pub use reuse::{Failure, Freshness, Grant, Reason, Reuse, choose, decide, stand_in};
 pub use settings::Settings;

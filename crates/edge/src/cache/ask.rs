@@ -4,14 +4,15 @@ use super::Cached;
 use super::entry::{Entry, Now, Origin, take_tags};
 use super::fetch::flight_key;
 use super::flight::{Flight, Lead};
+use super::parts;
 use super::pump::{self, Fill};
 use super::respond::{Told, Word};
 use crate::body::Body;
 use crate::fault::{Blame, Fault};
 use crate::proxy;
 use astraler_http_cache::{
-    Asked, Failure, Fate, Forward, Freshness, Outcome, Refusal, Stored, Times, admit, condition, freshen,
-    freshen_by_head, identify, received_age, stand_in,
+    Asked, Failure, Fate, Forward, Freshness, Outcome, Refusal, Stored, Times, admit, admit_part, condition,
+    freshen, freshen_by_head, identify, received_age, stand_in,
 };
 use http::header::{self, HeaderMap};
 use http::{Method, Response, StatusCode};
@@ -75,11 +76,16 @@ pub(super) async fn ask(
 ) -> Result<Got, Fault> {
     let cache = &call.edge.cache;
     let settings = &call.rules.settings;
+    let mut beginning = chosen.is_none().then(|| parts::beginning(call, asked)).flatten();
     loop {
         let mut headers = asked.headers.clone();
         // A request for a part of what is not there, or for what was not worth storing, goes as it is.
         let own = chosen.is_none() && (lead.is_none() || asked.headers.contains_key(header::RANGE));
         let conditional = !own && condition(chosen.as_deref().map(|entry| &entry.stored), &mut headers);
+        let beginning = beginning.take().filter(|_| !own);
+        if let Some(beginning) = &beginning {
+            beginning.ask_for_the_rest(&mut headers);
+        }
         let origin = Origin {
             key: call.key.clone(),
             lineage: call.rules.lineage(),
@@ -135,6 +141,18 @@ pub(super) async fn ask(
             }
         }
         let mut response = answer?;
+        if let Some(beginning) = beginning
+            && matches!(
+                response.status(),
+                StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+            )
+        {
+            match beginning.with_the_rest(response, times, settings) {
+                Some(whole) => response = whole,
+                // Not the rest of what is there: once more, for all of it.
+                None => continue,
+            }
+        }
         let tags = take_tags(response.headers_mut());
         let came = Came {
             origin: Origin {
@@ -174,6 +192,15 @@ pub(super) async fn ask(
                     response,
                     Told::forwarded(Word::Bypass, why, Some("too-large")),
                 ));
+            }
+            Err(Refusal::Partial) => {
+                match admit_part(asked, response.status(), response.headers(), times, settings) {
+                    Ok(part) => {
+                        publish(lead.as_ref(), Flight::NotShared);
+                        return Ok(parts::pass(call, part, came, response));
+                    }
+                    Err(refusal) => refusal,
+                }
             }
             Err(refusal) => refusal,
         };
@@ -252,7 +279,7 @@ fn not_modified(
             Fate::Leave => {}
             Fate::Drop(_) => cache.forget(old),
         }
-        if answer.is_none() || index == at {
+        if answer.is_none() && new.can_answer(asked) || index == at {
             answer = Some((new, freshened.once, matches!(freshened.fate, Fate::Replace)));
         }
     }

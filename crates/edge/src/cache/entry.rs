@@ -43,11 +43,27 @@ pub(super) struct Lineage {
     pub(super) deployment: Arc<str>,
 }
 
+/// Some bytes of a representation.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) first: u64,
+    pub(super) bytes: Bytes,
+}
+
+impl Piece {
+    /// The byte after its last.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.bytes.len() as u64
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) stored: Stored,
     pub(super) body: Bytes,
+    /// In order and apart, where not all of the content is there: then there is nothing in `body`.
+    pub(super) pieces: Box<[Piece]>,
     pub(super) lineage: Lineage,
     pub(super) tags: Box<[Box<str>]>,
     /// What had been purged when its request was sent: see [`super::purge`].
@@ -92,6 +108,7 @@ impl Entry {
             key: origin.key,
             stored,
             body,
+            pieces: Box::default(),
             lineage: origin.lineage,
             tags: origin.tags,
             epoch: origin.epoch,
@@ -101,6 +118,22 @@ impl Entry {
             gone: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
         }
+    }
+
+    /// Of which there are parts.
+    pub(super) fn partial(origin: Origin, stored: Stored, pieces: Vec<Piece>, anchor: Now) -> Self {
+        let mut entry = Self::new(origin, stored, Bytes::new(), anchor);
+        let bytes: u64 = pieces
+            .iter()
+            .map(|piece| piece.bytes.len() as u64 + FIELD_WEIGHT)
+            .sum();
+        entry.weight += bytes;
+        entry.pieces = pieces.into();
+        entry
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        !self.pieces.is_empty()
     }
 
     /// The same content with newer fields.
@@ -117,7 +150,10 @@ impl Entry {
             tags: tags.unwrap_or_else(|| self.tags.clone()),
             epoch,
         };
-        Self::new(origin, stored, self.body.clone(), Now::get())
+        match self.is_partial() {
+            true => Self::partial(origin, stored, self.pieces.to_vec(), Now::get()),
+            false => Self::new(origin, stored, self.body.clone(), Now::get()),
+        }
     }
 
     /// The time to judge it by. A clock that is set back must not make it young again, and one that stood still while

@@ -117,7 +117,11 @@ async fn fetch(call: &Cached<'_>, parts: &Parts, access: &mut Access) -> Result<
     let mut recalled = false;
     loop {
         // Looked up again: whoever was waited for may have stored it.
-        let found = cache.memory.find(call.key, &asked);
+        let mut found = cache.memory.find(call.key, &asked);
+        let lacks = matches!(&found, Found::Entry(entry) if !usable(call, &asked, entry));
+        if lacks {
+            found = Found::Nothing;
+        }
         if !recalled && !matches!(found, Found::Entry(_)) {
             recalled = true;
             if cache.recall(call.key, call.rules).await {
@@ -125,6 +129,7 @@ async fn fetch(call: &Cached<'_>, parts: &Parts, access: &mut Access) -> Result<
             }
         }
         let mut why = match &found {
+            Found::Nothing if lacks => Forward::Partial,
             Found::Nothing => Forward::UriMiss,
             Found::OtherVariants => Forward::VaryMiss,
             Found::Entry(_) => Forward::Stale,
@@ -197,6 +202,13 @@ fn reuse(call: &Cached<'_>, asked: &Asked<'_>, entry: &Entry) -> Reuse {
         };
     }
     decide(asked, &entry.stored, entry.time(Now::get()))
+}
+
+/// Whether a stored response is of any use: one of which there are parts is, while it has what is asked for and needs no
+/// validation.
+fn usable(call: &Cached<'_>, asked: &Asked<'_>, entry: &Entry) -> bool {
+    let valid = || matches!(reuse(call, asked, entry), Reuse::Fresh(_) | Reuse::Stale(..));
+    !entry.is_partial() || entry.can_answer(asked) && valid()
 }
 
 /// Whether waiting for an equal request, or letting others wait for this one, is of no use.

@@ -19,6 +19,7 @@ mod fetch;
 mod fill;
 mod flight;
 mod memory;
+mod parts;
 mod pump;
 mod purge;
 mod respond;
@@ -247,7 +248,7 @@ pub(crate) fn lookup(
     let Found::Entry(entry) = edge.cache.memory.find(&key, &asked) else {
         return Lookup::Fetch(key);
     };
-    if entry.lineage.deployment != rules.deployment {
+    if entry.lineage.deployment != rules.deployment || !entry.can_answer(&asked) {
         return Lookup::Fetch(key);
     }
     let (freshness, word) = match decide(&asked, &entry.stored, entry.time(Now::get())) {

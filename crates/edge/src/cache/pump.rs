@@ -43,7 +43,7 @@ pub(super) fn start(
     let freshness = stored.freshness(came.anchor.wall);
     let told = Told {
         word: match came.why {
-            Forward::UriMiss | Forward::VaryMiss | Forward::Miss => Word::Miss,
+            Forward::UriMiss | Forward::VaryMiss | Forward::Miss | Forward::Partial => Word::Miss,
             _ => Word::Expired,
         },
         outcome: forwarded(came.why, None, true),
@@ -166,18 +166,27 @@ impl Cache {
         let Ok(stored) = fill.stored.clone().complete(content.len() as u64) else {
             return;
         };
-        let entry = Arc::new(Entry::new(fill.origin.clone(), stored, content, fill.anchor));
-        if self.purges.void((&*entry).into()) {
+        self.keep(&Arc::new(Entry::new(
+            fill.origin.clone(),
+            stored,
+            content,
+            fill.anchor,
+        )));
+    }
+
+    /// Keeps what was just made of an answer.
+    pub(super) fn keep(&self, entry: &Arc<Entry>) {
+        if self.purges.void((&**entry).into()) {
             return;
         }
         self.counters.stored.fetch_add(1, Ordering::Relaxed);
-        self.memory.insert(&entry);
+        self.memory.insert(entry);
         // One that came in between found nothing to remove.
-        if self.purges.void((&*entry).into()) {
-            return self.forget(&entry);
+        if self.purges.void((&**entry).into()) {
+            return self.forget(entry);
         }
         if let Some(disk) = &self.disk {
-            disk.offer(&entry);
+            disk.offer(entry);
         }
     }
 

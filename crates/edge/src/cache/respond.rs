@@ -113,7 +113,7 @@ impl Told {
     }
 }
 
-/// From a whole stored response.
+/// From a stored response that can answer this request.
 pub(super) fn from_entry(
     asked: &Asked<'_>,
     entry: &Entry,
@@ -124,11 +124,7 @@ pub(super) fn from_entry(
     let content = match answer {
         _ if *asked.method == Method::HEAD => None,
         Answer::Whole => Some(entry.body.clone()),
-        Answer::Part { first, last } => {
-            let end = usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1);
-            let range = usize::try_from(first).unwrap_or(usize::MAX)..end.min(entry.body.len());
-            Some(entry.body.slice(range))
-        }
+        Answer::Part { first, last } => entry.part(first, last),
         Answer::Unsatisfiable | Answer::NotModified => None,
     };
     let body = content.map_or_else(body::empty, body::full);

@@ -3,6 +3,7 @@
 mod concurrent;
 mod disk;
 mod origin;
+mod parts;
 mod purge;
 mod reuse;
 mod rules;

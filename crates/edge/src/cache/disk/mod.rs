@@ -250,7 +250,8 @@ impl Disk {
 
     /// What memory has stored: the older file goes at once, the new one comes when the thread gets to it.
     pub(super) fn offer(&self, entry: &Arc<Entry>) {
-        if self.max.load(Ordering::Relaxed) == 0 {
+        // Parts are for memory alone.
+        if self.max.load(Ordering::Relaxed) == 0 || entry.is_partial() {
             return;
         }
         if self.is_early(hash_of(entry.key.url())) {
