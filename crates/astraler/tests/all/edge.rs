@@ -288,6 +288,89 @@ fn private_names_have_a_certificate_of_a_local_ca_that_is_kept() {
     );
 }
 
+/// Kills it with its cache in full swing, again and again: what it finds afterwards is right, and what was purged stays
+/// away.
+#[test]
+fn a_cache_whose_edge_is_killed_never_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let generation = Arc::new(AtomicU64::new(0));
+    let now = generation.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut target = String::new();
+            if stream.read_line(&mut target).is_err() {
+                continue;
+            }
+            let mut line = String::new();
+            while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let target = target.split(' ').nth(1).unwrap_or_default();
+            let body = format!("{target} {} {}", now.load(Ordering::SeqCst), target.repeat(4_000));
+            let length = body.len();
+            let _ = write!(
+                stream.get_mut(),
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=600\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    let ask = |address: SocketAddr, method: &str, target: &str| -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            stream,
+            "{method} {target} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let mut hits = 0;
+    for round in 0..10_u64 {
+        let mut edge = Running::start(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--origin",
+            &origin,
+            "--cache-folder",
+            path(&folder.path().join("cache")),
+        ]);
+        let address = edge.address;
+        let current = generation.load(Ordering::SeqCst);
+        for number in 0..20 {
+            let target = format!("/{number}");
+            let answer = ask(address, "GET", &target).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            hits += u64::from(head.to_ascii_lowercase().contains("cf-cache-status: hit"));
+            let mut words = body.split(' ');
+            assert_eq!(words.next(), Some(&*target), "round {round}");
+            let of: u64 = words.next().unwrap().parse().unwrap();
+            assert!(
+                of == current || number != 0,
+                "round {round}: what an unsafe request voided is back"
+            );
+            assert!(of <= current);
+            assert_eq!(words.next(), Some(&*target.repeat(4_000)), "round {round}");
+        }
+        // Another version of one page; the edge hears of it, and is killed while it writes others.
+        generation.fetch_add(1, Ordering::SeqCst);
+        ask(address, "DELETE", "/0").unwrap();
+        let writer = std::thread::spawn(move || {
+            (20..400)
+                .take_while(|number| ask(address, "GET", &format!("/{round}-{number}")).is_ok())
+                .count()
+        });
+        std::thread::park_timeout(Duration::from_millis(round * 7));
+        edge.child.kill().unwrap();
+        edge.child.wait().unwrap();
+        assert!(writer.join().unwrap() < 380, "it was killed before the end");
+    }
+    assert!(hits > 20, "{hits} hits: something was kept");
+}
+
 #[test]
 fn a_client_has_so_many_connections_and_the_process_so_much_memory() {
     let folder = tempfile::tempdir().unwrap();

@@ -165,6 +165,96 @@ fn a_damaged_file_is_dropped_and_fetched_again() {
     });
 }
 
+/// Each point at which a kill can end a write or a purge, by what it leaves behind.
+#[test]
+fn whatever_a_kill_leaves_behind_answers_are_right() {
+    run(async {
+        let first = edge(tempfile::tempdir().unwrap()).await;
+        let one = origin(&first);
+        let mut client = first.connect().await;
+        client.get("/a").await;
+        client.get("/b").await;
+        until(&first, |disk| disk["entries"] == 2).await;
+        drop((one, client));
+        let mut folder = end(first).await;
+        let all: Vec<(PathBuf, Vec<u8>)> = files(folder.path())
+            .into_iter()
+            .map(|file| {
+                let bytes = std::fs::read(&file).unwrap();
+                (file, bytes)
+            })
+            .collect();
+        let of = |page: &str| {
+            let whole = all
+                .iter()
+                .find(|(_, bytes)| String::from_utf8_lossy(bytes).contains(page));
+            whole.unwrap().clone()
+        };
+        let ((file, bytes), (other, other_bytes)) = (of("test/a"), of("test/b"));
+        for (point, left, expected) in [
+            ("in the head of a file", 20, "MISS"),
+            ("in its content", 3_000, "MISS"),
+            ("before it has its name", bytes.len(), "MISS"),
+            ("in an older file's place", 0, "HIT"),
+            (
+                "a file that the system had not written when the power went",
+                0,
+                "MISS",
+            ),
+            ("in the list of purges", 0, "HIT"),
+            ("between a purge's list and its files", 0, "MISS"),
+        ] {
+            let path = |name: &str| folder.path().join("cache").join(name);
+            let _ = std::fs::remove_dir_all(path("entries"));
+            let _ = std::fs::remove_file(path("purges"));
+            for (file, bytes) in [(&file, &bytes), (&other, &other_bytes)] {
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(file, bytes).unwrap();
+            }
+            match point {
+                "in an older file's place" => std::fs::write(path("unfinished/next"), &bytes[..100]).unwrap(),
+                "a file that the system had not written when the power went" => {
+                    std::fs::write(&file, vec![0; bytes.len()]).unwrap();
+                }
+                "in the list of purges" => {
+                    let began = "{\"began\":4294967296}\n{\"purge\":{\"number\":4294967297,\"env";
+                    std::fs::write(path("purges"), began).unwrap();
+                    std::fs::write(path("purges.new"), "{\"beg").unwrap();
+                }
+                "between a purge's list and its files" => {
+                    let purge = format!(
+                        "{{\"began\":4294967296}}\n{{\"purge\":{{\"number\":{},\"environment\":null,\"what\":{{\"tag\":\"pages\"}}}}}}\n",
+                        (1_u64 << 33) - 1
+                    );
+                    std::fs::write(path("purges"), purge).unwrap();
+                }
+                _ => {
+                    std::fs::remove_file(&file).unwrap();
+                    std::fs::write(path("unfinished/next"), &bytes[..left]).unwrap();
+                }
+            }
+            let next = edge(folder).await;
+            let two = origin(&next);
+            let mut client = next.connect().await;
+            let purged = point.starts_with("between");
+            for (page, expected) in [("/a", expected), ("/b", if purged { "MISS" } else { "HIT" })] {
+                let reply = client.get(page).await;
+                assert_eq!(word(&reply), expected, "killed {point}: {page}");
+                assert_eq!(
+                    reply.text(),
+                    format!("{page} - {}", "x".repeat(5000)),
+                    "killed {point}"
+                );
+            }
+            until(&next, |disk| disk["entries"] == 2).await;
+            assert_eq!(files(next.folder.path()).len(), 2, "killed {point}");
+            assert!(!next.folder.path().join("cache/unfinished/next").exists());
+            drop((two, client));
+            folder = end(next).await;
+        }
+    });
+}
+
 #[test]
 fn a_purge_outlives_the_process() {
     run(async {
