@@ -3,9 +3,10 @@
 
 use crate::source::Position;
 use crate::stream::Stream;
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{RecordBatch, new_null_array};
+use arrow_schema::{ArrowError, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -18,6 +19,7 @@ use parquet::schema::types::ColumnPath;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Rows of a batch on its way into a file.
 pub(crate) const BATCH_ROWS: usize = 8_192;
@@ -243,10 +245,20 @@ pub(crate) fn merge(
             .build()
             .map_err(&failed)?;
         for batch in reader {
+            let batch = batch.and_then(|batch| fitted(&batch, &stream.schema()));
             draft.write(&batch.map_err(|error| failed(error.into()))?)?;
         }
     }
     draft.finish(first.first, last.last, &last.positions()?).map(Some)
+}
+
+/// With the columns of today: what an older version wrote has fewer.
+fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) => column.clone(),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect())
 }
 
 pub(crate) fn failed(operation: &'static str, path: &Path) -> impl Fn(ParquetError) -> SegmentError + use<> {
@@ -280,4 +292,39 @@ fn properties() -> WriterProperties {
         properties = properties.set_column_dictionary_enabled(column(name), false);
     }
     properties.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::{Filter, evaluate};
+
+    /// As a version before some columns wrote it: found, and merged with what has them.
+    #[test]
+    fn segments_of_an_older_version_are_read_and_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut columns = Stream::Access.builder();
+        let line = br#"{"ts":"2026-11-27T14:41:51.112Z","path":"/a","status":200,"cache":"hit"}"#;
+        assert!(columns.push("edge/access.log", line));
+        let new = columns.finish().unwrap();
+        let old = new.project(&(0..22).collect::<Vec<_>>()).unwrap();
+        assert!(old.column_by_name("cache").is_none() && old.column_by_name("blame").is_some());
+        for (filter, of_new, of_old) in [("cache=hit", 1, 0), ("cache!=hit", 0, 1), ("cache!=miss", 1, 1)] {
+            let filter = Filter::parse(filter, Stream::Access).unwrap();
+            let count = |batch: &RecordBatch| evaluate(&filter.root, batch).count_set_bits();
+            assert_eq!((count(&new), count(&old)), (of_new, of_old));
+        }
+        // An older version's file.
+        let path = folder.path().join("old.parquet");
+        let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), old.schema(), None).unwrap();
+        writer.write(&old).unwrap();
+        writer.close().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
+        let read = reader.build().unwrap().next().unwrap().unwrap();
+        let fitted = fitted(&read, &Stream::Access.schema()).unwrap();
+        let mut draft = Draft::begin(folder.path(), Stream::Access).unwrap();
+        draft.write(&fitted).unwrap();
+        draft.write(&new).unwrap();
+        assert_eq!(draft.finish(1, 2, &Positions::new()).unwrap().rows().unwrap(), 2);
+    }
 }

@@ -29,6 +29,8 @@ pub(crate) fn evaluate(condition: &Condition, batch: &RecordBatch) -> BooleanBuf
             value,
         } => match batch.column_by_name(column) {
             Some(column) => compared(column, *compare, value),
+            // An older version wrote it without: as where a record does not have it.
+            None if matches!(compare, Compare::Unequal | Compare::Lacks) => BooleanBuffer::new_set(rows),
             None => BooleanBuffer::new_unset(rows),
         },
         Condition::Grep(text, columns) => {

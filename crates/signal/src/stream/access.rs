@@ -54,6 +54,14 @@ struct Line<'a> {
     error_reason: Option<Cow<'a, str>>,
     #[serde(borrow)]
     blame: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    cache: Option<Cow<'a, str>>,
+    connect_us: Option<u64>,
+    retries: Option<u16>,
+    #[serde(borrow)]
+    tls_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    tls_cipher: Option<Cow<'a, str>>,
 }
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -82,6 +90,11 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("error", words()),
         field("error_reason", words()),
         field("blame", words()),
+        field("cache", words()),
+        field("connect_us", DataType::UInt64),
+        field("retries", DataType::UInt16),
+        field("tls_version", words()),
+        field("tls_cipher", words()),
     ]))
 });
 
@@ -116,6 +129,11 @@ pub(crate) struct Columns {
     error: Words,
     error_reason: Words,
     blame: Words,
+    cache: Words,
+    connect_us: UInt64Builder,
+    retries: UInt16Builder,
+    tls_version: Words,
+    tls_cipher: Words,
 }
 
 impl Default for Columns {
@@ -144,6 +162,11 @@ impl Default for Columns {
             error: Words::new(),
             error_reason: Words::new(),
             blame: Words::new(),
+            cache: Words::new(),
+            connect_us: UInt64Builder::new(),
+            retries: UInt16Builder::new(),
+            tls_version: Words::new(),
+            tls_cipher: Words::new(),
         }
     }
 }
@@ -184,6 +207,11 @@ impl Columns {
         self.error.append_option(line.error);
         self.error_reason.append_option(line.error_reason);
         self.blame.append_option(line.blame);
+        self.cache.append_option(line.cache);
+        self.connect_us.append_option(line.connect_us);
+        self.retries.append_option(line.retries);
+        self.tls_version.append_option(line.tls_version);
+        self.tls_cipher.append_option(line.tls_cipher);
         true
     }
 
@@ -212,6 +240,11 @@ impl Columns {
             Arc::new(self.error.finish()),
             Arc::new(self.error_reason.finish()),
             Arc::new(self.blame.finish()),
+            Arc::new(self.cache.finish()),
+            Arc::new(self.connect_us.finish()),
+            Arc::new(self.retries.finish()),
+            Arc::new(self.tls_version.finish()),
+            Arc::new(self.tls_cipher.finish()),
         ];
         RecordBatch::try_new(schema(), columns)
     }

@@ -20,10 +20,12 @@ pub(crate) fn access(number: u64) -> String {
     } else {
         "production"
     };
+    let cache = if number.is_multiple_of(7) { "hit" } else { "miss" };
     format!(
-        r#"{{"ts":"{ts}","request_id":"{}","environment":"{environment}","deployment":"d-1","host":"app.localhost","method":"GET","path":"/api/items/{number}","query":null,"status":{status},"bytes_in":0,"bytes_out":{number},"duration_us":{},"upstream_us":900,"client_ip":"192.0.2.7","user_agent":"curl/8","referer":null,"route":"worker:api","protocol":"HTTP/1.1","upgraded":false,"error":null,"error_reason":null,"blame":null}}"#,
+        r#"{{"ts":"{ts}","request_id":"{}","environment":"{environment}","deployment":"d-1","host":"app.localhost","method":"GET","path":"/api/items/{number}","query":null,"status":{status},"bytes_in":0,"bytes_out":{number},"duration_us":{},"upstream_us":900,"client_ip":"192.0.2.7","user_agent":"curl/8","referer":null,"route":"worker:api","protocol":"HTTP/1.1","upgraded":false,"error":null,"error_reason":null,"blame":null,"cache":"{cache}","connect_us":{number},"retries":{},"tls_version":"1.3","tls_cipher":"TLS13_AES_256_GCM_SHA384"}}"#,
         id(number),
-        1_000 + number
+        1_000 + number,
+        number / 200,
     )
 }
 

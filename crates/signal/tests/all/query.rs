@@ -53,6 +53,12 @@ fn every_condition_selects_what_a_look_at_each_record_selects() {
         ("query=x", vec![]),
         ("query!=x and bytes_out=7", vec![7]),
         ("referer!~x and bytes_out=7", vec![7]),
+        ("cache=hit", expect(&|n| n % 7 == 0)),
+        (
+            "retries>0 and connect<=230us",
+            expect(&|n| (200..=230).contains(&n)),
+        ),
+        ("tls=1.3 and cipher~AES_128", vec![]),
         ("upgraded=true", vec![]),
         ("bytes_out=4294967296", vec![]),
     ] {
