@@ -14,6 +14,7 @@ mod field;
 mod function;
 mod lex;
 mod list;
+mod literal;
 mod parse;
 mod rule;
 mod subject;
