@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::Program;
-use super::chains::Chains;
+use super::chains::{ChainId, Chains};
 use super::draft::{Chain, Drafts, Item, Link, Matcher};
 use super::gate::{Bit, GateBuilder};
 use super::names::Names;
@@ -269,6 +269,12 @@ impl Lowering<'_> {
             .chains
             .intern(&transformations)
             .ok_or_else(|| Wrong::new("too many different chains of transformations"))?;
+        let multi_match = actions.contains(&Action::MultiMatch);
+        let steps: Box<[ChainId]> = if multi_match {
+            self.chains.steps(transformations_id).into()
+        } else {
+            Box::default()
+        };
         let head = is_head
             .then(|| self.head(chain, link).map(Box::new))
             .transpose()?;
@@ -278,8 +284,9 @@ impl Lowering<'_> {
             targets,
             exclusions,
             chain: transformations_id,
-            multi_match: actions.contains(&Action::MultiMatch),
+            multi_match,
             capture: actions.contains(&Action::Capture),
+            steps,
             effects: effects.into(),
             next: None,
             head,
@@ -549,6 +556,7 @@ impl Rule {
             chain: 0,
             multi_match: false,
             capture: false,
+            steps: Box::default(),
             effects: Box::default(),
             next: None,
             head: None,

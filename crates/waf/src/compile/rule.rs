@@ -23,6 +23,8 @@ pub(crate) struct Rule {
     pub(crate) chain: ChainId,
     pub(crate) multi_match: bool,
     pub(crate) capture: bool,
+    /// The steps of its chain, where it looks at each.
+    pub(crate) steps: Box<[ChainId]>,
     /// What each match does.
     pub(crate) effects: Box<[Effect]>,
     /// The next link.
@@ -82,6 +84,16 @@ pub(crate) enum Test {
     Country,
     /// A pattern with macros: compiled when its text is known.
     Expanded(Value),
+}
+
+impl Test {
+    /// What a text must have; none where the test asks for nothing beforehand.
+    pub(crate) fn gate(&self) -> Option<&Gated> {
+        match self {
+            Self::Pattern(_, _, gated) | Self::Phrases(gated) | Self::Verify(_, _, _, gated) => Some(gated),
+            _ => None,
+        }
+    }
 }
 
 /// What a text must have before a pattern is tried.

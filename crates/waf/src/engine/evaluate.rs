@@ -6,7 +6,7 @@ use super::subject::Subject;
 use super::test::Argument;
 use super::texts::{Side, TextId};
 use super::{Beyond, Interruption, Stop, Transaction};
-use crate::compile::rule::{Disruption, Head, Rule, RuleId, Test};
+use crate::compile::rule::{Disruption, Gated, Head, Rule, RuleId, Test};
 use crate::compile::target::{Pick, Target};
 use crate::compile::value::Value;
 use crate::seclang::{Allow, Collection, Kind, Mode};
@@ -172,6 +172,7 @@ impl<'t> Transaction<'t> {
         let mut looking = Looking {
             rule,
             argument,
+            gate: rule.test.gate().filter(|_| !rule.negated && !rule.multi_match),
             selective,
             matched: false,
         };
@@ -243,6 +244,13 @@ impl<'t> Transaction<'t> {
             } else {
                 item.value
             };
+            // Nearly all rules and values are through with each other here.
+            if let Some(gate) = looking.gate {
+                let text = self.texts.chained(node, looking.rule.chain);
+                if !self.may_match(gate, text) {
+                    continue;
+                }
+            }
             let name = Name::Member(target.collection, item.name);
             self.look(looking, target.collection, other, name, Subject::Node(node));
         }
@@ -297,13 +305,13 @@ impl<'t> Transaction<'t> {
         if looking.selective && self.is_excluded(looking, collection, other, name) {
             return;
         }
-        let program = self.program;
+        let rule = looking.rule;
         let mut last: Option<TextId> = None;
         let base = match subject {
             Subject::Node(node) => self.texts.base(node),
             subject => self.as_text(subject),
         };
-        for step in program.chains.steps(looking.rule.chain) {
+        for &step in &rule.steps {
             let text = match subject {
                 Subject::Node(node) => self.texts.chained(node, step),
                 _ => self.texts.transformed(base, step),
@@ -382,6 +390,8 @@ impl<'t> Transaction<'t> {
 struct Looking<'t, 'a> {
     rule: &'t Rule,
     argument: Argument<'a>,
+    /// What a text must have to match, where that decides.
+    gate: Option<&'t Gated>,
     /// Whether some members are not looked at.
     selective: bool,
     matched: bool,

@@ -79,7 +79,7 @@ impl<'t> Transaction<'t> {
 
     /// What a text must have before the pattern itself is tried.
     #[inline]
-    fn may_match(&mut self, gated: &Gated, text: TextId) -> bool {
+    pub(super) fn may_match(&mut self, gated: &Gated, text: TextId) -> bool {
         let set = self.texts.set(text);
         if !gated.bytes.iter().all(|needed| needed.meets(set)) {
             return false;
