@@ -8,6 +8,9 @@ mod need;
 mod pattern;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -75,6 +75,11 @@ pub fn run(program: &Program, case: &Case) -> Verdict {
 
 /// Sends a request through the rules: the status of the answer, and what matched if it got as far as the rules.
 pub fn send(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
+    send_within(program, bytes, Limits::default())
+}
+
+/// As [`send`], within limits of one's own.
+pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Option<Report>) {
     let Ok(read) = wire::read(bytes) else {
         return (400, None);
     };
@@ -97,7 +102,7 @@ pub fn send(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
         .iter()
         .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
         .collect();
-    let mut transaction = program.begin(request, None, Limits::default());
+    let mut transaction = program.begin(request, None, limits);
     transaction.request_headers();
     transaction.request_body(&read.body, false);
     let stopped = transaction.interruption().map(|one| one.status);
