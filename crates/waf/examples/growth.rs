@@ -75,6 +75,13 @@ const PIECES: &[&str] = &[
     "not ",
     "1,",
     "binary ",
+    "a.",
+    "or.",
+    "`or",
+    "a`",
+    "$.",
+    "e!",
+    "on--",
 ];
 
 const LIMITS: Limits = Limits {

@@ -91,6 +91,27 @@ fn handlers_are_known_by_their_beginning() {
     );
 }
 
+/// Each of these took quadratic time, seconds for 20 KB, in the port; the first of them in C too.
+#[test]
+fn words_of_many_dots_take_linear_time() {
+    let start = std::time::Instant::now();
+    for piece in ["or.", "`or", "a`", "`not", "$.", "a.", "`\u{e9}"] {
+        sqli(format!("1' {}", piece.repeat(60_000 / piece.len())).as_bytes());
+    }
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    // What stands behind them is seen all the same.
+    let attack = format!("{}x' or 1=1 -- ", "a.".repeat(40));
+    assert!(sqli(attack.as_bytes()).is_some());
+    assert_eq!(
+        sqli(b"see www.example.com, or wait........................ and then 3.5"),
+        None
+    );
+}
+
 /// What lets [`sqli`] pass over single words and numbers: all that a word or a number can be.
 #[test]
 fn no_single_token_is_an_attack() {
