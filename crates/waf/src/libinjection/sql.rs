@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use libinjectionrs::sqli::{TokenType, sqli_data};
 use libinjectionrs::{SqliFlags, SqliState};
 
 /// The shape of an attack, as SQL tokens: `s&1c`. At most five of them.
@@ -28,14 +29,26 @@ pub fn sqli(input: &[u8]) -> Option<Fingerprint> {
     state.detect().then_some(Fingerprint(state.fingerprint))
 }
 
-/// Whether the input is one word or one number: no single token is an attack (a test asks the port for each kind).
-fn is_one_token(input: &[u8]) -> bool {
+/// Whether the input is one word or one number: no single token is an attack (tests ask the port for each kind). Names of
+/// JSON arguments are such words, dots and all, unless what is before the first dot means something to SQL.
+pub(super) fn is_one_token(input: &[u8]) -> bool {
     match input {
         [] => true,
-        [b'0'..=b'9', ..] => input.iter().all(u8::is_ascii_digit),
-        [b'a'..=b'z' | b'A'..=b'Z' | b'_', ..] => input
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'),
+        [b'0'..=b'9', ..] => {
+            let whole = input.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            match &input[whole..] {
+                [b'.', part @ ..] => part.iter().all(u8::is_ascii_digit),
+                rest => rest.is_empty(),
+            }
+        }
+        [b'a'..=b'z' | b'A'..=b'Z' | b'_', ..] => {
+            let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+            input.iter().all(word)
+                && memchr::memchr(b'.', input).is_none_or(|dot| {
+                    let first = std::str::from_utf8(&input[..dot]).unwrap_or_default();
+                    sqli_data::lookup_word(first) == TokenType::Bareword
+                })
+        }
         _ => false,
     }
 }
