@@ -82,6 +82,10 @@ fn handlers_are_known_by_their_beginning() {
     ] {
         assert!(xss(text.as_bytes()), "{text}");
     }
+    assert!(
+        xss(b"<o\0onclickx=1>") && xss(b"<a on\0click=1>"),
+        "a NUL byte ends a name, or is none of it"
+    );
     for text in ["<a onclic=x>", "one=1&only=2", "onclick", "a=b", "x < y = onz"] {
         assert!(!xss(text.as_bytes()), "{text}");
     }

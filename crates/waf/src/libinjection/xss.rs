@@ -23,7 +23,19 @@ pub fn xss(input: &[u8]) -> bool {
     if memchr::memchr2(b'<', b'=', input).is_none() {
         return false;
     }
+    is_found(input) || memchr::memchr(0, input).is_some() && is_found(&with_spaces(input))
+}
+
+fn is_found(input: &[u8]) -> bool {
     detect_xss(input).is_injection() || has_handler(input)
+}
+
+/// To C a NUL byte ends an attribute's name, to the port it is within it. Browsers have done either: both are asked about.
+fn with_spaces(input: &[u8]) -> Vec<u8> {
+    input
+        .iter()
+        .map(|byte| if *byte == 0 { b' ' } else { *byte })
+        .collect()
 }
 
 /// Whether an attribute's name begins with an event handler's: C takes `onclick!` and `onclickx` too, the port only
