@@ -60,7 +60,8 @@ impl<'t> Transaction<'t> {
     }
 
     fn takes_too_much(&mut self) -> bool {
-        let too_much = self.work > self.limits.work || self.texts.exhausted || self.tx.exhausted;
+        let too_much =
+            self.work + self.texts.work > self.limits.work || self.texts.exhausted || self.tx.exhausted;
         if too_much && !self.exceeded {
             self.exceeded = true;
             if let (Beyond::Stop(status), Mode::On) = (self.limits.beyond, self.mode)

@@ -79,7 +79,7 @@ pub struct Response<'t> {
 /// How much one transaction may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that patterns and searches look at; a measure of time that is the same on every machine.
+    /// Bytes that patterns, searches and transformations look at; a measure of time that is the same on every machine.
     pub work: u64,
     /// Bytes that transformed values take.
     pub text: usize,

@@ -97,7 +97,7 @@ impl Transaction<'_> {
             left_out: self.matches_left_out,
             interruption: self.interruption.take(),
             exceeded: self.exceeded,
-            work: self.work,
+            work: self.work + self.texts.work,
         }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Texts<'t> {
     limit: usize,
     /// Whether texts were not made because there were too many bytes of them.
     pub(super) exhausted: bool,
+    /// Bytes that transformations and searches looked at.
+    pub(super) work: u64,
 }
 
 impl<'t> Texts<'t> {
@@ -85,6 +87,7 @@ impl<'t> Texts<'t> {
             buffers,
             limit,
             exhausted: false,
+            work: 0,
         }
     }
 
@@ -196,6 +199,7 @@ impl<'t> Texts<'t> {
         let mut output = std::mem::take(&mut self.buffers.output);
         output.clear();
         let input = bytes(source, &self.buffers.owned);
+        self.work += input.len() as u64;
         let changed =
             apply_with(chain.last, input, &mut output, self.unicode_map) && output.as_slice() != input;
         let result = if !changed {
@@ -227,6 +231,7 @@ impl<'t> Texts<'t> {
             let start = self.buffers.bits.len();
             self.buffers.bits.resize(start + gate.width, 0);
             let text_bytes = bytes(entry, &self.buffers.owned);
+            self.work += text_bytes.len() as u64;
             gate.search(text_bytes, &mut self.buffers.bits[start..]);
             self.texts[text as usize].bits[side] = number(start);
             start
