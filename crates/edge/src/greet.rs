@@ -11,7 +11,6 @@ use crate::tls;
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -21,8 +20,8 @@ use tokio_rustls::server::TlsStream;
 /// How long a connection that was accepted before a drain may take to say something.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
 
-/// Handshakes of TLS at once: each holds memory for somebody who has shown nothing yet.
-const MAX_HANDSHAKES: usize = 2_048;
+/// Handshakes of TLS at once: each holds memory for somebody who has shown nothing yet. One more waits for its turn.
+pub(crate) const MAX_HANDSHAKES: usize = 2_048;
 /// From so many on a handshake has less time: those that stall make room for those that do not.
 const HURRY_FROM: usize = 512;
 const HURRIED: Duration = Duration::from_secs(2);
@@ -104,11 +103,17 @@ async fn secure(edge: &Arc<Edge>, stream: TcpStream, client: Arc<Client>) {
 }
 
 async fn handshake(edge: &Edge, stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
-    let Some((_under_way, many)) = UnderWay::begin(&edge.handshakes) else {
+    let patience = ms(edge.limits.header_timeout_ms);
+    // Whoever waits for a place holds a socket and no more.
+    let place = tokio::select! {
+        place = tokio::time::timeout(patience, edge.handshakes.acquire()) => place,
+        () = edge.draining.cancelled() => return None,
+    };
+    let Ok(Ok(_place)) = place else {
         edge.turned_away();
         return None;
     };
-    let patience = ms(edge.limits.header_timeout_ms);
+    let many = edge.handshakes.available_permits() < MAX_HANDSHAKES - HURRY_FROM;
     let patience = if many { patience.min(HURRIED) } else { patience };
     let handshake = Box::pin(TlsAcceptor::from(edge.tls.tcp()).accept(stream));
     let done = tokio::select! {
@@ -121,24 +126,6 @@ async fn handshake(edge: &Edge, stream: TcpStream, client: &Client) -> Option<Tl
         Err(_) => tracing::debug!(client = %client.address.ip(), "the handshake took too long"),
     }
     None
-}
-
-/// A handshake that is under way, of all threads' together.
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    /// And whether they are many; `None` when they are too many.
-    fn begin(all: &'a AtomicUsize) -> Option<(Self, bool)> {
-        let one = Self(all);
-        let before = all.fetch_add(1, Ordering::AcqRel);
-        (before < MAX_HANDSHAKES).then_some((one, before >= HURRY_FROM))
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.3), which is no request of HTTP/1.1 that anybody

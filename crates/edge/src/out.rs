@@ -11,6 +11,8 @@ use tokio::io::AsyncWrite;
 
 /// Pieces of one write.
 const PIECES: usize = 16;
+/// Pieces that are no more than so much together are copied: that costs less than to tell the system of each.
+const COPIED_BYTES: usize = 2 << 10;
 /// No more is taken from a body while so much waits.
 const HIGH_WATER: usize = 64 << 10;
 /// Blocks that heads and chunk sizes are written into.
@@ -93,7 +95,15 @@ impl Out {
             return Poll::Ready(Ok(false));
         }
         while !self.pieces.is_empty() {
-            let written = if io.is_write_vectored() && self.pieces.len() > 1 {
+            let written = if self.pieces.len() > 1 && self.bytes <= COPIED_BYTES {
+                let mut copied = [0; COPIED_BYTES];
+                let mut count = 0;
+                for piece in &self.pieces {
+                    copied[count..count + piece.len()].copy_from_slice(piece);
+                    count += piece.len();
+                }
+                ready!(io.as_mut().poll_write(cx, &copied[..count]))?
+            } else if io.is_write_vectored() && self.pieces.len() > 1 {
                 let mut slices = [IoSlice::new(&[]); PIECES];
                 let mut count = 0;
                 for (slice, piece) in slices.iter_mut().zip(&self.pieces) {

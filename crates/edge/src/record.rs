@@ -181,9 +181,10 @@ impl Access {
     ) -> Self {
         counters.requests_total.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let request_id = crate::forward::request_id();
+        let ts = SystemTime::now();
+        let request_id = crate::forward::request_id(ts);
         let inner = Inner {
-            ts: SystemTime::now(),
+            ts,
             begun: Instant::now(),
             request_id,
             asked: AskedFor::of(request),

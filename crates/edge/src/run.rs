@@ -18,7 +18,7 @@ use http::HeaderValue;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +82,7 @@ pub(crate) struct Edge {
     pub(crate) clients: Arc<Clients>,
     pub(crate) memory: Arc<Memory>,
     /// Handshakes of TLS over TCP that are under way, of all threads.
-    pub(crate) handshakes: Arc<AtomicUsize>,
+    pub(crate) handshakes: Arc<tokio::sync::Semaphore>,
     /// What answers over TLS say of HTTP/3, where it is served (RFC 7838).
     pub(crate) alt_svc: Option<HeaderValue>,
     pub(crate) turning_away: Arc<tokio::sync::Semaphore>,
@@ -177,7 +177,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         tasks: TaskTracker::new(),
         clients,
         memory,
-        handshakes: Arc::default(),
+        handshakes: Arc::new(tokio::sync::Semaphore::new(crate::greet::MAX_HANDSHAKES)),
         alt_svc: alt_svc(&quic),
         turning_away: accept::turning_away(),
         draining: CancellationToken::new(),

@@ -279,3 +279,29 @@ fn handshakes_that_stall_make_room_for_those_that_do_not() {
         assert!(begun.elapsed().as_millis() < 5_000, "{:?}", begun.elapsed());
     });
 }
+
+#[test]
+fn one_handshake_too_many_waits_for_its_turn() {
+    run(async {
+        let limits = astraler_edge::Limits {
+            max_connections_per_client: 0,
+            ..astraler_edge::Limits::default()
+        };
+        let secured = Secured::served(limits).await;
+        let mut stalled = Vec::new();
+        for _ in 0..2_060 {
+            stalled.push(TcpStream::connect(secured.edge.https).await.unwrap());
+        }
+        while secured.edge.status().await["connections"] != 2_060 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // A place is free once those that stall have had their two seconds.
+        let begun = Instant::now();
+        let mut stream = secured.connect(&secured.usual(), "worker.test").await.unwrap();
+        let waited = begun.elapsed();
+        let answer = get(&mut stream, "worker.test", "/echo").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(waited.as_millis() < 8_000, "{waited:?}");
+        drop(stalled);
+    });
+}

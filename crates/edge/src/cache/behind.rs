@@ -54,7 +54,7 @@ pub(super) fn behind(call: &Call<'_>, rules: &Arc<Rules>, parts: &Parts, key: Ke
             let call = Cached {
                 call: &call,
                 edge: &edge,
-                request_id: &crate::forward::request_id(),
+                request_id: &crate::forward::request_id(std::time::SystemTime::now()),
                 interim: &crate::client::Interim::none(),
                 rules: &rules,
                 key: &key,

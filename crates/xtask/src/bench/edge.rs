@@ -58,8 +58,9 @@ pub(super) fn run(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
         true => QUICK_ROUNDS,
         false => ROUNDS,
     };
-    let servers = Servers::start(root, profile, folder.path(), THREADS)?;
+    let start = || Servers::start(root, profile, folder.path(), THREADS);
     if !arguments.contains(&"connections") {
+        let servers = start()?;
         println!(
             "\nRequests per CPU second of the server, median of {rounds} rounds; the slowest hundredth at {RATE_PER_S} requests/s\n"
         );
@@ -79,7 +80,7 @@ pub(super) fn run(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
             }
         }
     }
-    connections::run(&servers)
+    connections::run(&start)
 }
 
 fn compare(
@@ -162,10 +163,7 @@ fn h2load(server: &Server, protocol: Protocol, path: &str) -> Command {
     if protocol == Protocol::Tls2 {
         command.args(["-m", "8"]);
     }
-    let port = match protocol {
-        Protocol::Http1 => server.http,
-        Protocol::Tls1 | Protocol::Tls2 => server.https,
-    };
+    let port = server.port(protocol);
     command.arg(format!("--connect-to=127.0.0.1:{port}"));
     command.arg(format!("{scheme}://bench.test:{port}{path}"));
     command

@@ -15,27 +15,31 @@ const RATE_SECONDS: u32 = 20;
 /// In which all connections are made and have had one answer.
 const OPENING: Duration = Duration::from_secs(25);
 
-pub(super) fn run(servers: &Servers) -> Result<(), Failure> {
+/// `start`: new servers for each measurement, whose memory nothing has used before.
+pub(super) fn run(start: &dyn Fn() -> Result<Servers, Failure>) -> Result<(), Failure> {
     println!("\n{CONNECTIONS} idle keep-alive connections, bytes of each\n");
     for (protocol, words, goal_kb) in [
         (Protocol::Http1, "plaintext", 12.0),
         (Protocol::Tls1, "TLS", 25.0),
     ] {
+        let servers = start()?;
         let nginx = idle(&servers.nginx, protocol)?;
         let ours = idle(&servers.ours, protocol)?;
         println!("{words}: nginx {nginx:.1} KB, ours {ours:.1} KB (goal {goal_kb})");
         servers.alive()?;
     }
     println!("\n{RATE_PER_S:.0} requests/s from {CONNECTIONS} open connections, {RATE_SECONDS} s\n");
+    let servers = start()?;
     for server in [&servers.nginx, &servers.ours] {
         let log = servers.folder.join("h2load.log");
-        let mut load = many(
-            server,
-            Protocol::Http1,
-            RATE_PER_S / f64::from(CONNECTIONS),
-            RATE_SECONDS,
-        );
-        load.arg(format!("--log-file={}", log.display()))
+        let each = RATE_PER_S / f64::from(CONNECTIONS);
+        let mut load = h2load(server, Protocol::Http1, "/10k.css");
+        load.args(["-c", &CONNECTIONS.to_string(), "--rps", &each.to_string()])
+            // Opened one after the other for as long as each then waits: so requests come evenly, not all at once.
+            .args(["-r", &(RATE_PER_S / 100.0).to_string()])
+            .args(["--rate-period", "10ms"])
+            .args(["-n", &(RATE_PER_S * f64::from(RATE_SECONDS)).to_string()])
+            .arg(format!("--log-file={}", log.display()))
             .stdout(Stdio::null());
         let ended = load
             .status()
@@ -59,13 +63,32 @@ fn idle(server: &Server, protocol: Protocol) -> Result<f64, Failure> {
         .spawn()
         .map_err(|error| format!("cannot start h2load: {error}"))?;
     std::thread::sleep(OPENING);
-    let after = server.resident();
+    let (after, open) = (server.resident(), established(server, protocol));
     let _ = running.kill();
     let _ = running.wait();
     settle();
+    if open < CONNECTIONS as usize {
+        return Err(format!(
+            "{}: only {open} of {CONNECTIONS} connections are open",
+            server.name
+        ));
+    }
     #[expect(clippy::cast_precision_loss, reason = "megabytes")]
     let added = after.saturating_sub(before) as f64;
     Ok(added / f64::from(CONNECTIONS) / 1000.0)
+}
+
+/// Connections to the server's port, as the system lists them.
+fn established(server: &Server, protocol: Protocol) -> usize {
+    let port = format!(":{:04X}", server.port(protocol));
+    let listed = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let own = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        let local = columns.next().is_some_and(|local| local.ends_with(&port));
+        // 01: established.
+        local && columns.nth(1) == Some("01")
+    };
+    listed.lines().filter(own).count()
 }
 
 fn many(server: &Server, protocol: Protocol, rate_per_s: f64, seconds: u32) -> Command {

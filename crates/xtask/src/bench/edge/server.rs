@@ -5,6 +5,7 @@
     reason = "a bench waits on a thread of its own; its files are not for keeps"
 )]
 
+use super::Protocol;
 use crate::{Failure, output};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -45,8 +46,10 @@ impl Servers {
         output(Command::new("chmod").args(["-R", "a+rX"]).arg(folder))?;
         certificate(folder)?;
 
-        let origin = Server::nginx("origin", folder, include_str!("origin.conf"), &[], threads)?;
         let socket = folder.join("origin.sock");
+        // Of servers before these.
+        let _ = fs::remove_file(&socket);
+        let origin = Server::nginx("origin", folder, include_str!("origin.conf"), &[], threads)?;
         until(|| socket.exists(), "the origin")?;
         let nginx = Server::nginx(
             "nginx",
@@ -139,6 +142,13 @@ impl Server {
             https,
             child: spawn(&mut command, "astraler edge")?,
         })
+    }
+
+    pub(super) fn port(&self, protocol: Protocol) -> u16 {
+        match protocol {
+            Protocol::Http1 => self.http,
+            Protocol::Tls1 | Protocol::Tls2 => self.https,
+        }
     }
 
     /// What its threads, and those of its children, have used so far.
