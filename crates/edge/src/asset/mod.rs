@@ -73,9 +73,8 @@ impl Assets {
     }
 
     async fn resolve(&self, path: &str) -> Result<Arc<Resolution>, Fault> {
-        let asked = path.to_owned();
-        self.known(path, move |shared| {
-            resolve::resolve(&shared.folder, &shared.config, &asked)
+        self.known(path, |shared, path| {
+            resolve::resolve(&shared.folder, &shared.config, path)
         })
         .await
     }
@@ -84,7 +83,7 @@ impl Assets {
     async fn known(
         &self,
         path: &str,
-        look: impl FnOnce(&Shared) -> io::Result<Resolution> + Send + 'static,
+        look: impl FnOnce(&Shared, &str) -> io::Result<Resolution> + Send + 'static,
     ) -> Result<Arc<Resolution>, Fault> {
         let known = self
             .paths
@@ -96,8 +95,8 @@ impl Assets {
         {
             return Ok(resolution);
         }
-        let shared = self.shared.clone();
-        let resolution = tokio::task::spawn_blocking(move || look(&shared))
+        let (shared, asked) = (self.shared.clone(), path.to_owned());
+        let resolution = tokio::task::spawn_blocking(move || look(&shared, &asked))
         .await
         .map_err(|_| Kind::AssetUnreadable.because("reading the file failed"))?
         .map_err(|error| {
@@ -136,7 +135,7 @@ pub(crate) async fn page(assets: &Assets, path: &str) -> Option<(Bytes, HeaderVa
     let name = path.trim_start_matches('/').to_owned();
     // Paths of requests begin with a slash: this is none of them.
     let key = format!("page {path}");
-    let resolution = assets.known(&key, move |shared| {
+    let resolution = assets.known(&key, move |shared, _| {
         Ok(match shared.folder.find(&name)? {
             Some(found) => Resolution::File {
                 found: Box::new(found),
@@ -179,6 +178,8 @@ async fn answer(
         Answer::Whole
     };
     let mut response = Response::new(body::empty());
+    // Room for what the rules add, too.
+    *response.headers_mut() = HeaderMap::with_capacity(16);
     let fields = response.headers_mut();
     fields.insert(header::CACHE_CONTROL, CACHE_CONTROL);
     if status == StatusCode::OK {
