@@ -1,6 +1,6 @@
 //! What transactions cost: CPU time for each kind, time to compile, memory.
 //!
-//! `measure CRS-FOLDER [KIND]`: the folder holds `crs-setup.conf.example` and `rules`.
+//! `measure CRS-FOLDER [KIND]` (a line's name, or `growth` for inputs of growing size): the folder holds `crs-setup.conf.example` and `rules`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -143,11 +143,57 @@ fn main() {
             );
         }
     }
+    if only.as_deref() == Some("growth") {
+        growth(&program);
+    }
     println!(
         "RSS       {} KB, caches {} KB",
         resident(),
         program.scratch_bytes() / 1024
     );
+}
+
+/// One argument of growing size, made of what rules look for: nanoseconds a byte, which must not grow with the size.
+fn growth(program: &Program) {
+    for piece in [
+        "a' or 1=1 -- ",
+        "<a b=c ",
+        "../",
+        "%25",
+        "${a:-",
+        "select (",
+        "\\u0061",
+        "aaaaaaa ",
+        ";cat /etc/",
+        "\"'`",
+    ] {
+        let mut line = format!("{piece:14}");
+        for size in [1_000, 10_000, 100_000] {
+            let value = piece
+                .repeat(size / piece.len())
+                .replace('%', "%25")
+                .replace('&', "%26");
+            let request = format!(
+                "POST /a HTTP/1.1\r\nHost: a.example\r\nUser-Agent: a\r\nAccept: */*\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\na={value}",
+                value.len() + 2
+            );
+            let times = 2_000_000 / size;
+            let begun = cpu();
+            for _ in 1..times {
+                suite::send(program, request.as_bytes());
+            }
+            let report = suite::send(program, request.as_bytes()).1.unwrap();
+            let spent = cpu() - begun;
+            line.push_str(&format!(
+                " {:8.0} ns/byte (work {}x{})",
+                spent.as_nanos() as f64 / (size * times) as f64,
+                report.work / size as u64,
+                if report.exceeded { ", exceeded" } else { "" }
+            ));
+        }
+        println!("{line}");
+    }
 }
 
 /// What this thread has run.
