@@ -26,6 +26,15 @@ const MAX_INTERIM: usize = 8;
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) scheme: Scheme,
+    /// What was agreed on, where the connection is encrypted.
+    pub(crate) tls: Option<Agreed>,
+}
+
+/// Version and cipher of TLS. The cipher is not told of QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) version: &'static str,
+    pub(crate) cipher: Option<&'static str>,
 }
 
 /// What the client's URL begins with: whether the connection is encrypted.

@@ -47,9 +47,13 @@ pub(crate) async fn greet(
     } else {
         (peer, None)
     };
-    let client = Arc::new(Client { address, scheme });
+    let client = Client {
+        address,
+        scheme,
+        tls: None,
+    };
     match scheme {
-        Scheme::Http => plain(edge, stream, client).await,
+        Scheme::Http => plain(edge, stream, Arc::new(client)).await,
         Scheme::Https => secure(edge, stream, client).await,
     }
 }
@@ -91,10 +95,12 @@ async fn is_late(edge: &Edge) {
 }
 
 /// The handshake, within the time of a head; then what ALPN has chosen (RFC 7301).
-async fn secure(edge: &Arc<Edge>, stream: TcpStream, client: Arc<Client>) {
+async fn secure(edge: &Arc<Edge>, stream: TcpStream, mut client: Client) {
     let Some(stream) = handshake(edge, stream, &client).await else {
         return;
     };
+    client.tls = tls::agreed(stream.get_ref().1);
+    let client = Arc::new(client);
     match stream.get_ref().1.alpn_protocol() {
         protocol if tls::is_challenge(protocol) => {}
         Some(b"h2") => Box::pin(http2::connection(edge, stream, BytesMut::new(), client)).await,

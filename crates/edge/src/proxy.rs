@@ -8,6 +8,7 @@ use crate::record::Access;
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade};
 use crate::tunnel;
+use crate::upstream::Effort;
 use astraler_model::WorkerRoute;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -49,8 +50,13 @@ pub(crate) async fn forward(
 
     access.goes_upstream(request.headers());
     let begun = Instant::now();
-    let answer = edge.upstream.send_with(&worker.origin, request, interim).await;
+    let effort = Effort::default();
+    let answer = edge
+        .upstream
+        .send_with(&worker.origin, request, interim, &effort)
+        .await;
     access.upstream_took(begun);
+    access.effort(&effort);
     let mut response = answer.map_err(|error| {
         // What the client did to its own body explains more than what the worker made of it.
         let fault = upload.fault.get().copied().unwrap_or_else(|| error.fault());
@@ -87,14 +93,17 @@ pub(crate) async fn fetch(
     client: &Client,
     request_id: &str,
     head: (Method, HeaderMap),
-    interim: &Interim,
+    (interim, effort): (&Interim, &Effort),
     checked: &Checked,
     worker: &WorkerRoute,
 ) -> Result<Response<Body>, Fault> {
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.headers) = head;
     let request = outgoing(parts, body::empty(), checked, client, request_id, false);
-    let answer = edge.upstream.send_with(&worker.origin, request, interim).await;
+    let answer = edge
+        .upstream
+        .send_with(&worker.origin, request, interim, effort)
+        .await;
     let response = answer.map_err(|error| {
         tracing::debug!(
             worker = worker.worker,

@@ -3,12 +3,14 @@
 
 use crate::activity::InFlight;
 use crate::body::{Body, BoxError, Upload};
+use crate::client::{Agreed, Client};
 use crate::fault::{Fault, Kind};
 use crate::forward::RequestId;
 use crate::host::HostName;
 use crate::log::AccessLog;
 use crate::route::Site;
 use crate::run::Counters;
+use crate::upstream::Effort;
 use astraler_model::{Environment, WorkerRoute};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -79,6 +81,16 @@ struct Record<'a> {
     /// Until the head of the answer was ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_us: Option<u64>,
+    /// Connecting to the worker, where no open connection was at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_us: Option<u64>,
+    /// How often the request was sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cipher: Option<&'static str>,
 }
 
 /// Where a request went.
@@ -143,6 +155,9 @@ struct Inner {
     traceparent: Option<HeaderValue>,
     wait_us: Option<u64>,
     first_byte_us: Option<u64>,
+    connect_us: Option<u64>,
+    retries: Option<u32>,
+    tls: Option<Agreed>,
     log: AccessLog,
     counters: Arc<Counters>,
     in_flight: Option<InFlight>,
@@ -175,7 +190,7 @@ impl Inner {
 impl Access {
     pub(crate) fn begin<B>(
         request: &Request<B>,
-        client_ip: IpAddr,
+        client: &Client,
         log: &AccessLog,
         counters: &Arc<Counters>,
     ) -> Self {
@@ -195,7 +210,7 @@ impl Access {
             upload: Arc::default(),
             bytes_out: 0,
             upstream_us: None,
-            client_ip: client_ip.to_canonical(),
+            client_ip: client.address.ip().to_canonical(),
             peer_ip: None,
             route: Route::None,
             upgraded: false,
@@ -207,6 +222,9 @@ impl Access {
             traceparent: None,
             wait_us: None,
             first_byte_us: None,
+            connect_us: None,
+            retries: None,
+            tls: client.tls,
             log: log.clone(),
             counters: counters.clone(),
             in_flight: None,
@@ -307,6 +325,16 @@ impl Access {
     pub(crate) fn upstream_took(&mut self, begun: Instant) {
         let took = micros(begun);
         self.edit(|inner| inner.upstream_us = Some(took));
+    }
+
+    /// What it took to reach the worker, besides time.
+    pub(crate) fn effort(&mut self, effort: &Effort) {
+        let some = |number: u64| (number > 0).then_some(number);
+        self.edit(|inner| {
+            inner.connect_us = some(effort.connect_us.load(Ordering::Relaxed));
+            let retries = effort.retries.load(Ordering::Relaxed);
+            inner.retries = (retries > 0).then_some(retries);
+        });
     }
 
     pub(crate) fn fault(&mut self, fault: Fault) {
@@ -414,6 +442,10 @@ impl Inner {
             trace_id: self.traceparent.as_ref().map(trace_id),
             wait_us: self.wait_us,
             first_byte_us: self.first_byte_us,
+            connect_us: self.connect_us,
+            retries: self.retries,
+            tls_version: self.tls.map(|tls| tls.version),
+            tls_cipher: self.tls.and_then(|tls| tls.cipher),
         }
     }
 }

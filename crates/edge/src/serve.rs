@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     request: Request<Body>,
     interim: Interim,
 ) -> Response<Body> {
-    let mut access = Access::begin(&request, client.address.ip(), &edge.log, &edge.counters);
+    let mut access = Access::begin(&request, &client, &edge.log, &edge.counters);
     let routes = edge.routes.load_full();
     let json = page::wants_json(request.headers());
     let mut asked = Asked::default();
@@ -72,7 +72,7 @@ pub(crate) fn refuse(
     fault: Fault,
     first_line: &str,
 ) -> Response<Body> {
-    let mut access = Access::begin(request, client.address.ip(), &edge.log, &edge.counters);
+    let mut access = Access::begin(request, client, &edge.log, &edge.counters);
     access.refused(first_line);
     access.fault(fault);
     let id = access.request_id();

@@ -36,6 +36,7 @@ use request::Outgoing;
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -107,6 +108,15 @@ impl UpstreamError {
     }
 }
 
+/// What it took to reach an upstream, for the record.
+#[derive(Debug, Default)]
+pub(crate) struct Effort {
+    /// Connecting, where no unused connection was there.
+    pub(crate) connect_us: AtomicU64,
+    /// How often the request was sent again.
+    pub(crate) retries: AtomicU32,
+}
+
 /// A pool of connections to upstreams; clones share it.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -137,22 +147,24 @@ impl Upstream {
         origin: &Origin,
         request: Request<Body>,
     ) -> Result<Response<Body>, UpstreamError> {
-        self.send_with(origin, request, &Interim::none()).await
+        self.send_with(origin, request, &Interim::none(), &Effort::default())
+            .await
     }
 
-    /// The same, with a place for early hints.
+    /// The same, with places for interim answers and for what it took.
     pub(crate) async fn send_with(
         &self,
         origin: &Origin,
         request: Request<Body>,
         interim: &Interim,
+        effort: &Effort,
     ) -> Result<Response<Body>, UpstreamError> {
         let mut outgoing = Outgoing::new(request);
         let begun = Instant::now();
         let window = ms(self.limits.upstream_retry_ms);
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let failure = match self.attempt(origin, outgoing, interim).await {
+            let failure = match self.attempt(origin, outgoing, interim, effort).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
@@ -161,6 +173,7 @@ impl Upstream {
                 Some(again) if may_retry => outgoing = *again,
                 _ => return Err(failure.error),
             }
+            effort.retries.store(attempt, Ordering::Relaxed);
             // A dead pooled connection says nothing about the upstream: go on at once.
             if !failure.pooled {
                 tokio::time::sleep(pause).await;
@@ -190,10 +203,11 @@ impl Upstream {
         origin: &Origin,
         outgoing: Outgoing,
         interim: &Interim,
+        effort: &Effort,
     ) -> Result<Response<Body>, Failure> {
         let (lease, pooled) = match self.pool.checkout(origin) {
             Some(lease) => (lease, true),
-            None => match self.connect(origin).await {
+            None => match self.connect(origin, effort).await {
                 Ok(lease) => (lease, false),
                 Err(source) => {
                     return Err(Failure {
@@ -229,9 +243,13 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self, origin: &Origin) -> io::Result<Lease> {
+    async fn connect(&self, origin: &Origin, effort: &Effort) -> io::Result<Lease> {
         let limit = ms(self.limits.upstream_connect_timeout_ms);
-        let stream = stream::connect(origin, limit).await?;
+        let begun = Instant::now();
+        let stream = stream::connect(origin, limit).await;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        effort.connect_us.fetch_add(took.max(1), Ordering::Relaxed);
+        let stream = stream?;
         Ok(self.pool.lease(origin, stream))
     }
 }

@@ -149,6 +149,8 @@ fn requests_and_answers_pass_both_ways() {
         connection.abort();
         drop(session);
         let lines = secured.edge.stop().await;
+        let over_quic = lines.iter().find(|line| line["protocol"] == "HTTP/3").unwrap();
+        assert_eq!(over_quic["tls_version"], "1.3");
         assert_eq!(
             lines.iter().filter(|line| line["protocol"] == "HTTP/3").count(),
             56

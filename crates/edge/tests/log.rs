@@ -2,6 +2,7 @@
 
 use crate::support::{TestEdge, Worker, route, run};
 use astraler_edge::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
 fn a_line_says_all_there_is_to_say() {
@@ -45,6 +46,7 @@ fn a_line_says_all_there_is_to_say() {
                 "trace_id",
                 "wait_us",
                 "first_byte_us",
+                "connect_us",
             ]
         );
         for (key, value) in [
@@ -210,5 +212,33 @@ fn a_disk_that_hangs_costs_records_and_nothing_else() {
         let ended = tokio::time::timeout(std::time::Duration::from_secs(10), &mut edge.task).await;
         ended.expect("the end waits for the disk").unwrap().unwrap();
         drop(reader);
+    });
+}
+
+#[test]
+fn the_record_tells_what_it_took_to_reach_the_worker() {
+    run(async {
+        let edge = TestEdge::start(Limits::default(), |folder| {
+            vec![route("worker.test", vec![("/", folder.join("w.sock"))])]
+        })
+        .await;
+        let listener = tokio::net::UnixListener::bind(edge.folder.path().join("w.sock")).unwrap();
+        tokio::spawn(async move {
+            // The first one ends before it has answered.
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 4096];
+            while stream.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let mut client = edge.connect().await;
+        assert_eq!(client.get("/again").await.status, 200);
+        assert_eq!(client.get("/at-hand").await.status, 200);
+        let lines = edge.stop().await;
+        assert_eq!(lines[0]["retries"], 1);
+        assert!(lines[0]["connect_us"].as_u64() >= Some(1));
+        assert!(lines[1].get("retries").is_none() && lines[1].get("connect_us").is_none());
     });
 }

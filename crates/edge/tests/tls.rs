@@ -78,6 +78,28 @@ fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
                 .unwrap()
                 .ends_with("proto=https")
         );
+        let old = secured.client(&[&rustls::version::TLS12], &[]);
+        let mut stream = secured.connect(&old, "worker.test").await.unwrap();
+        get(&mut stream, "worker.test", "/old").await;
+        drop(stream);
+        plain(&secured.edge, "GET", "worker.test", "/plain").await;
+        let lines = secured.edge.stop().await;
+        let of = |path: &str| lines.iter().find(|line| line["path"] == path).unwrap();
+        assert_eq!(of("/echo")["tls_version"], "1.3");
+        assert!(
+            of("/echo")["tls_cipher"]
+                .as_str()
+                .unwrap()
+                .starts_with("TLS13_AES_")
+        );
+        assert_eq!(of("/old")["tls_version"], "1.2");
+        assert!(
+            of("/old")["tls_cipher"]
+                .as_str()
+                .unwrap()
+                .starts_with("TLS_ECDHE_")
+        );
+        assert!(of("/plain").get("tls_version").is_none());
     });
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn ask(
             call.call.client,
             call.request_id,
             (asked.method.clone(), headers),
-            call.interim,
+            (call.interim, call.effort),
             call.call.checked,
             call.call.worker,
         )

@@ -56,6 +56,7 @@ pub(super) fn behind(call: &Call<'_>, rules: &Arc<Rules>, parts: &Parts, key: Ke
                 edge: &edge,
                 request_id: &crate::forward::request_id(std::time::SystemTime::now()),
                 interim: &crate::client::Interim::none(),
+                effort: &crate::upstream::Effort::default(),
                 rules: &rules,
                 key: &key,
             };

@@ -12,6 +12,7 @@ use crate::fault::{Fault, Kind};
 use crate::proxy;
 use crate::record::Access;
 use crate::serve::Interim;
+use crate::upstream::Effort;
 use astraler_http_cache::{Asked, Forward, Grant, Outcome, Reason, Reuse, decide, invalidated};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -37,11 +38,13 @@ pub(crate) async fn serve(
         (Lookup::Fetch(key), Some(rules)) => {
             let (parts, _) = request.into_parts();
             let request_id = access.request_id();
+            let effort = Effort::default();
             let cached = Cached {
                 call: &call,
                 edge: call.edge,
                 request_id: &request_id,
                 interim,
+                effort: &effort,
                 rules,
                 key: &key,
             };
@@ -185,6 +188,7 @@ async fn fetch(call: &Cached<'_>, parts: &Parts, access: &mut Access) -> Result<
         let begun = Instant::now();
         let got = ask(call, &asked, chosen, why, lead).await;
         access.upstream_took(begun);
+        access.effort(call.effort);
         return Ok(finish(call, &asked, got?, access));
     }
 }

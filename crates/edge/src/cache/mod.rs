@@ -30,6 +30,7 @@ use crate::checks::Checked;
 use crate::record::Access;
 use crate::run::Edge;
 use crate::serve::Client;
+use crate::upstream::Effort;
 use astraler_http_cache::{Asked, Consult, Forward, Grant, Key, PassOn, Reuse, Target, decide};
 use astraler_model::{CacheBounds, CacheStanding, Purge, Purged, WorkerRoute};
 use disk::Disk;
@@ -113,6 +114,7 @@ struct Cached<'a> {
     request_id: &'a str,
     /// For early hints of what the client waits for.
     interim: &'a crate::client::Interim,
+    effort: &'a Effort,
     rules: &'a Arc<Rules>,
     key: &'a Key,
 }

@@ -12,6 +12,7 @@
 mod body;
 mod exchange;
 
+use crate::client::Agreed;
 use crate::config::{Limits, ms};
 use crate::run::Edge;
 use crate::serve::{Client, Scheme};
@@ -160,6 +161,10 @@ fn admit(edge: &Arc<Edge>, incoming: Incoming, handshakes: &Arc<()>) {
         let client = Arc::new(Client {
             address,
             scheme: Scheme::Https,
+            tls: Some(Agreed {
+                version: "1.3",
+                cipher: None,
+            }),
         });
         Box::pin(serve_connection(&edge, connection, client)).await;
     });

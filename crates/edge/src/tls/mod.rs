@@ -11,9 +11,11 @@ mod tests;
 
 pub(crate) use http::{answer, promise};
 
+use crate::client::Agreed;
 use arc_swap::ArcSwap;
 use astraler_model::{TlsCertificate, TlsSnapshot, TlsVersion};
 use resolver::Resolver;
+use rustls::ProtocolVersion;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::server::{ProducesTickets, ServerConfig, ServerSessionMemoryCache, StoresServerSessions};
@@ -104,6 +106,17 @@ impl Tls {
     fn certificate(&self, host: &str) -> Option<Arc<TlsCertificate>> {
         self.now.load().names.find(host).cloned()
     }
+}
+
+/// What a handshake has agreed on.
+pub(crate) fn agreed(connection: &rustls::ServerConnection) -> Option<Agreed> {
+    let version = match connection.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => "1.2",
+        ProtocolVersion::TLSv1_3 => "1.3",
+        _ => return None,
+    };
+    let cipher = connection.negotiated_cipher_suite()?.suite().as_str();
+    Some(Agreed { version, cipher })
 }
 
 /// Whether a connection was for a challenge only: nothing is said on it (RFC 8737 section 3).
