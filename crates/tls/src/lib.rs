@@ -16,4 +16,4 @@ pub use acme::{Acme, AcmeConfig, AcmeError, Challenge, Order, Proof};
 pub use authority::{Authority, AuthorityError, Issued, LEAF_LIFETIME};
 pub use inspect::{Facts, InspectError, inspect};
 pub use name::{Kind, classify};
-pub use schedule::{Standing, Timing, due_ms, next_try_ms, standing};
+pub use schedule::{Standing, Timing, due_ms, next_try_ms, standing, waits};

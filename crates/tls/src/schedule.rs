@@ -8,6 +8,8 @@ const DAY_MS: u64 = 86_400_000;
 /// for each name); two a day are few enough for weeks.
 const FIRST_PAUSE_MS: u64 = 5 * MINUTE_MS;
 const LONGEST_PAUSE_MS: u64 = 12 * 60 * MINUTE_MS;
+/// A CA may ask for so much, and no more.
+const LONGEST_WAIT_MS: u64 = 7 * DAY_MS;
 /// Renewals of one day are spread over this share of the lifetime.
 const JITTER: u64 = 20;
 /// So little time is left that a person must look now.
@@ -55,7 +57,13 @@ pub fn next_try_ms(failures: u32, tried_ms: u64, retry_after_ms: Option<u64>, di
     let doubled = FIRST_PAUSE_MS << failures.saturating_sub(1).min(16);
     let pause = doubled.min(LONGEST_PAUSE_MS);
     let own = tried_ms + pause + dice % (pause / 4).max(1);
-    own.max(retry_after_ms.unwrap_or(0).min(tried_ms + 7 * DAY_MS))
+    own.max(retry_after_ms.unwrap_or(0).min(tried_ms + LONGEST_WAIT_MS))
+}
+
+/// Whether a next try that was noted is still to be waited for. One that is further away than any pause was noted by a
+/// clock that was ahead: it would put the certificate off for as long as that clock was wrong.
+pub fn waits(next_try_ms: Option<u64>, now_ms: u64) -> bool {
+    next_try_ms.is_some_and(|next| next > now_ms && next - now_ms <= LONGEST_WAIT_MS)
 }
 
 /// How it stands with one that is to be renewed.
@@ -116,6 +124,25 @@ mod tests {
             "nobody is put off for ever"
         );
         assert!(next_try_ms(u32::MAX, 0, None, u64::MAX) <= LONGEST_PAUSE_MS / 4 * 5);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_neither_floods_nor_puts_off() {
+        let now = 1_000 * DAY_MS;
+        for (next, waited_for) in [
+            (None, false),
+            (Some(now - 1), false),
+            (Some(now), false),
+            (Some(next_try_ms(1, now, None, 0)), true),
+            (Some(next_try_ms(99, now, None, u64::MAX)), true),
+            (Some(next_try_ms(1, now, Some(u64::MAX), 0)), true),
+            // Noted while the clock was a year ahead.
+            (Some(next_try_ms(1, now + 365 * DAY_MS, None, 0)), false),
+        ] {
+            assert_eq!(waits(next, now), waited_for, "{next:?}");
+        }
+        // Set back by an hour: what was just tried is not tried at once again.
+        assert!(waits(Some(next_try_ms(1, now, None, 0)), now - DAY_MS / 24));
     }
 
     #[test]

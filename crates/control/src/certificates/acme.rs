@@ -72,13 +72,13 @@ pub(super) async fn turn(platform: &Platform, now: u64) -> Result<(), Certificat
 }
 
 fn is_due(platform: &Platform, wanted: &Wanted, record: &Record, now: u64) -> bool {
-    let waits = record.next_try_ms.is_some_and(|next| next > now);
+    let waits = record.waits(now);
     let folder = platform.installation.layout.certificates();
     let missing = record
         .current
         .as_ref()
         .is_none_or(|current| !folder.join(&current.file).exists());
-    !waits && (missing || record.order.is_some() || record.due_ms(&wanted.subject) <= now)
+    !waits && (missing || record.order.is_some() || record.due_ms(&wanted.subject, now) <= now)
 }
 
 type Failure = (CertificatesError, Option<u64>);

@@ -43,10 +43,10 @@ pub(super) fn is_due(platform: &Platform, now: u64) -> Result<bool, Certificates
 
 fn needs(platform: &Platform, wanted: &Wanted, record: Option<&Record>, now: u64) -> bool {
     let Some(record) = record else { return true };
-    if record.due_ms(&wanted.subject) <= now {
+    if record.due_ms(&wanted.subject, now) <= now {
         return true;
     }
-    let waits = record.next_try_ms.is_some_and(|next| next > now);
+    let waits = record.waits(now);
     let fits = record.current.as_ref().is_some_and(|current| {
         let folder = platform.installation.layout.certificates();
         wanted.names.iter().all(|name| current.covers(name)) && folder.join(&current.file).exists()

@@ -71,14 +71,19 @@ impl Record {
         })
     }
 
+    /// Whether the last attempt failed so shortly ago that the next one waits.
+    pub(super) fn waits(&self, now: u64) -> bool {
+        astraler_tls::waits(self.next_try_ms, now)
+    }
+
     /// When the next one is to be asked for, as far as time decides.
-    pub(super) fn due_ms(&self, subject: &str) -> u64 {
+    pub(super) fn due_ms(&self, subject: &str, now: u64) -> u64 {
         let due = self.timing().map_or(0, |timing| {
             let file = self.current.as_ref().map_or("", |current| &current.file);
             astraler_tls::due_ms(&timing, dice(&[subject, file]))
         });
         let due = if self.asked { 0 } else { due };
-        due.max(self.next_try_ms.unwrap_or(0))
+        due.max(self.next_try_ms.filter(|_| self.waits(now)).unwrap_or(0))
     }
 
     /// Its files in the folder of certificates.

@@ -2,7 +2,7 @@
 
 use super::wanted::Issuer;
 use super::{CertificatesError, local, record, wanted};
-use crate::platform::Platform;
+use crate::platform::{Platform, now_ms};
 use astraler_model::Environment;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ pub(super) fn report(platform: &Platform) -> Result<TlsReport, CertificatesError
             }),
             issuer: current.map(|current| current.facts.issuer.clone()),
             not_after_ms: current.map(|current| current.facts.not_after_ms),
-            renewal_ms: Some(record.due_ms(&wanted.subject)).filter(|due| *due > 0),
+            renewal_ms: Some(record.due_ms(&wanted.subject, now_ms())).filter(|due| *due > 0),
             failures: record.failures,
             error: record.error,
             names: wanted.names,

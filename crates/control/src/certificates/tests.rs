@@ -173,6 +173,40 @@ async fn weeks_of_failing_renewals_are_heard_of_and_served_through_and_end_well(
     assert_eq!((seen.accounts, seen.certificates, seen.orders_open), (1, 2, 0));
 }
 
+/// The clock is years ahead, then right again: what was noted meanwhile keeps nothing from going on.
+#[tokio::test]
+async fn a_clock_that_goes_there_and_back_puts_no_certificate_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = AcmeServer::start(Behaviour::default()).unwrap();
+    let daemon = daemon(folder.path());
+    let http = edge(&daemon.platform).await;
+    let begun = now_ms();
+    server.behave(|server| (server.http, server.now_ms) = (http, Some(begun)));
+    deployed(&daemon, folder.path(), &server);
+    let mut told = tell::Told::default();
+    look(&daemon, &mut told, begun).await.unwrap();
+    let first = in_force(&daemon).unwrap();
+
+    server.behave(|server| server.down = true);
+    let ahead = begun + 1_000 * DAY_MS;
+    look(&daemon, &mut told, ahead).await.unwrap();
+    let right = begun + 62 * DAY_MS;
+    server.behave(|server| (server.down, server.now_ms) = (false, Some(right)));
+    look(&daemon, &mut told, right).await.unwrap();
+    assert!(
+        in_force(&daemon).unwrap().not_after_ms > first.not_after_ms,
+        "renewed in its turn"
+    );
+    // Back to before all that: nothing is asked for over and over.
+    let seen = server.seen().certificates;
+    for minute in 0..20 {
+        look(&daemon, &mut told, begun - DAY_MS + minute * 60_000)
+            .await
+            .unwrap();
+    }
+    assert_eq!(server.seen().certificates, seen);
+}
+
 #[tokio::test]
 async fn a_daemon_that_dies_at_any_moment_of_an_order_leaves_none_behind() {
     let folder = tempfile::tempdir().unwrap();

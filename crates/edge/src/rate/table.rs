@@ -208,6 +208,25 @@ mod tests {
         assert!(passes(&table, 2, &rate, S));
     }
 
+    /// The clock only goes forward, and threads read it in any order: a reading from before gives nothing away.
+    #[test]
+    fn a_time_from_before_gives_nothing_back() {
+        let table = Table::new(64);
+        let rate = rate(10, 10 * S, 3);
+        for _ in 0..3 {
+            assert!(passes(&table, 1, &rate, 20 * S));
+        }
+        for now in [19 * S, S, 0, 20 * S] {
+            assert!(!passes(&table, 1, &rate, now), "{now}");
+        }
+        assert!(passes(&table, 1, &rate, 21 * S));
+        // Far ahead, as after a sleep of the machine: a burst, and no more than that.
+        let later = (0..10)
+            .filter(|_| passes(&table, 1, &rate, 1_000_000 * S))
+            .count();
+        assert_eq!(later, 3);
+    }
+
     #[test]
     fn mitigation_blocks_on() {
         let table = Table::new(64);

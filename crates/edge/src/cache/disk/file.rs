@@ -209,6 +209,26 @@ mod tests {
         bytes
     }
 
+    /// Set back, ahead, and while the machine slept: an age only grows.
+    #[test]
+    fn a_clock_that_jumps_makes_nothing_young() {
+        let entry = entry();
+        let hour = std::time::Duration::from_secs(3_600);
+        let at = |wall, lived| {
+            let steady = entry.anchor.steady + lived;
+            entry
+                .time(Now { wall, steady })
+                .duration_since(entry.anchor.wall)
+                .unwrap()
+        };
+        let began = entry.anchor.wall;
+        assert_eq!(at(began + hour, hour), hour);
+        assert_eq!(at(began - 24 * hour, hour), hour, "set back");
+        assert_eq!(at(began - 24 * hour, 2 * hour), 2 * hour, "and it goes on");
+        assert_eq!(at(began + 24 * hour, hour), 24 * hour, "set ahead, or asleep");
+        assert_eq!(at(began + 2 * hour, 2 * hour), 2 * hour, "and right again");
+    }
+
     #[test]
     fn what_was_written_is_read() {
         let entry = entry();
