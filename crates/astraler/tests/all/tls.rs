@@ -330,4 +330,55 @@ fn a_public_name_gets_a_certificate_from_its_ca_and_a_killed_daemon_goes_on() {
     assert_eq!(one["issuer"], "Strict Test CA");
     let (moved, _) = plain(&platform, "app.small-shop.com", "/");
     assert!(moved.starts_with("HTTP/1.1 308 "), "{moved}");
+
+    proven_by_dns(&platform, &server);
+}
+
+/// The next one by DNS-01: the CA asks our own name server, and nothing else of us.
+fn proven_by_dns(platform: &Platform, server: &AcmeServer) {
+    let free = |port: &u16| {
+        std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()
+            && std::net::UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+    };
+    let port = (23_053..25_053).find(free).unwrap();
+    let manifest = platform.application().join("astraler.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let text = text.replace("tls-alpn-01", "dns-01") + &format!("[edge.dns]\nport = {port}\n");
+    std::fs::File::create(&manifest)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    platform.up(&["--env", "production"]).unwrap().ok();
+    let nowhere = Behaviour::default().tls;
+    server.behave(|server| {
+        server.tls = nowhere;
+        server.dns = Some(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+        server.issue_takes = Duration::ZERO;
+    });
+    run(platform, "tls renew app.small-shop.com").ok();
+    eventually("the CA is convinced by DNS", PATIENCE, || {
+        server.seen().certificates == 2
+    });
+    assert_eq!(server.seen().validated, 2);
+    let proof = || {
+        let port = port.to_string();
+        let output = Command::new("dig")
+            .args([
+                "@127.0.0.1",
+                "-p",
+                &port,
+                "+short",
+                "TXT",
+                "_acme-challenge.app.small-shop.com",
+            ])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    eventually("the proof is taken away", PATIENCE, || proof().is_empty());
+    eventually("the next one is in force", PATIENCE, || {
+        let all = list(platform);
+        let one = all.iter().find(|one| one["source"] == "acme").unwrap();
+        one["error"].is_null() && one["failures"] == 0
+    });
 }
