@@ -383,7 +383,15 @@ fn a_client_has_so_many_connections_and_the_process_so_much_memory() {
     };
     let edge = start("max_connections_per_client = 2");
     let held: Vec<_> = (0..2)
-        .map(|_| TcpStream::connect(edge.address).unwrap())
+        .map(|_| {
+            let mut stream = TcpStream::connect(edge.address).unwrap();
+            write!(stream, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+            // Answered, so it has been let in: each thread accepts for itself.
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200");
+            stream
+        })
         .collect();
     eventually("a third one is refused", PATIENCE, || {
         get(edge.address, "a.test").is_ok_and(|answer| answer.starts_with("HTTP/1.1 503"))
