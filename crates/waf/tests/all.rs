@@ -3,6 +3,7 @@
 
 mod crs;
 mod engine;
+mod ruleset;
 mod seclang;
 mod settings;
 mod with;
