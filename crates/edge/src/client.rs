@@ -1,10 +1,5 @@
 //! The other end of a connection, in whatever protocol, and what it can take besides an answer.
 
-#![allow(
-    dead_code,
-    reason = "our own server of HTTP/1.1 and the TLS listener, which use the rest, come next"
-)]
-
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};

@@ -98,7 +98,8 @@ pub(crate) fn resident() -> u64 {
     pages.unwrap_or(0) * page
 }
 
-/// Free memory goes back to the system, where the allocator would keep it.
+/// Free memory goes back to the system, where glibc's allocator would keep it. That of the program (mimalloc) gives it back
+/// by itself after a moment.
 fn give_back() {
     #[cfg(target_env = "gnu")]
     {

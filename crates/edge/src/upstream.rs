@@ -16,8 +16,8 @@
 //! # What is believed of an answer
 //!
 //! Its head is read as strictly as a request's ([`crate::wire::head::parse_answer`]). A body that ends before its length,
-//! or without its last chunk, is an error; bytes behind an answer's end cost the connection. Interim answers: 103 goes to
-//! the client, others are dropped, and there may be only a few.
+//! or without its last chunk, is an error; bytes behind an answer's end cost the connection. Interim answers but
+//! 100 go to the client, and there may be only a few.
 
 mod exchange;
 mod pool;
