@@ -47,7 +47,7 @@ impl Peer {
         let crs = crs
             .canonicalize()
             .map_err(|error| format!("{}: {error}", crs.display()))?;
-        let rules = folder.join("modsecurity.conf");
+        let rules = folder.join("rules.conf");
         let (name, level) = match with {
             With::ModSecurity => ("modsecurity", "error"),
             With::ModSecurityAndLog => ("judge", "info"),

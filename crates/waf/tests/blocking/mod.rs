@@ -55,6 +55,17 @@ fn what_modsecurity_decides() {
             *counts
                 .entry((file, format!("{theirs:?}"), format!("{ours:?}")))
                 .or_insert(0_usize) += 1;
+            if let Some(report) = &report {
+                let silent = |id: &u64| !matches!(id, 980_000..990_000);
+                let mut a: Vec<u64> = report.matches.iter().map(|one| one.rule).filter(silent).collect();
+                let mut b: Vec<u64> = rules.split(',').filter_map(|id| id.parse().ok()).filter(silent).collect();
+                a.sort(); a.dedup(); b.sort(); b.dedup();
+                if a != b {
+                    let only_a: Vec<_> = a.iter().filter(|x| !b.contains(x)).collect();
+                    let only_b: Vec<_> = b.iter().filter(|x| !a.contains(x)).collect();
+                    eprintln!("DIFF {} {} ours only {only_a:?} theirs only {only_b:?}", asked.id, asked.kind);
+                }
+            }
             let is_listed = listed.contains_key(asked.id.as_str());
             if (ours == *theirs) == is_listed {
                 let matched = report.map_or_else(Vec::new, |report| {

@@ -44,8 +44,12 @@ fn declared_entities_are_seen_and_not_expanded() {
         "<!DOCTYPE a [<!ENTITY f SYSTEM \"file:///etc/passwd\"><!-- ] > -->]><a b='&f;'>&f;</a>",
         &[
             "attribute &f;",
-            "text <!DOCTYPE a [<!ENTITY f SYSTEM \\\"file:///etc/passwd\\\"><!-- ] > -->]>&f;",
+            "text <!ENTITY f SYSTEM \\\"file:///etc/passwd\\\">\\n&f;",
         ],
+    );
+    check(
+        "<!DOCTYPE svg PUBLIC \"-//W3C\" 'svg.dtd' [<!ENTITY a \"b > ]\"><!ENTITY % e SYSTEM 'x>'>%e;]><a>&a;</a>",
+        &["text -//W3C\\nsvg.dtd\\n<!ENTITY % e SYSTEM \\'x>\\'>\\n&a;"],
     );
 }
 

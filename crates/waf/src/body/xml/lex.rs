@@ -85,6 +85,65 @@ pub(super) fn document_type(text: &[u8]) -> Option<usize> {
     }
 }
 
+/// What a document type, which has its end, names outside of the document: the identifiers of its own subset, and whole
+/// declarations in brackets.
+pub(super) fn outside(text: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    let mut inner = false;
+    while let Some(next) = text[at..]
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\'' | b'[' | b']' | b'<'))
+    {
+        at += next;
+        let rest = &text[at..];
+        at += match rest[0] {
+            quote @ (b'"' | b'\'') => {
+                let length = memchr::memchr(quote, &rest[1..]).unwrap_or(rest.len() - 1);
+                if !inner {
+                    pieces.push(&rest[1..=length]);
+                }
+                (length + 2).min(rest.len())
+            }
+            b'<' if rest.starts_with(b"<!--") => {
+                memchr::memmem::find(&rest[4..], b"-->").map_or(rest.len(), |end| end + 7)
+            }
+            b'<' if inner => {
+                let length = declaration(rest);
+                let names = |word: &[u8]| memchr::memmem::find(&rest[..length], word).is_some();
+                if names(b"SYSTEM") || names(b"PUBLIC") {
+                    pieces.push(&rest[..length]);
+                }
+                length
+            }
+            bracket => {
+                if bracket != b'<' {
+                    inner = bracket == b'[';
+                }
+                1
+            }
+        };
+    }
+    pieces
+}
+
+/// How long the declaration at the beginning is; all of the text where it has no end.
+fn declaration(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(next) = text[at..].iter().position(|byte| matches!(byte, b'"' | b'\'' | b'>')) {
+        at += next;
+        let quote = text[at];
+        if quote == b'>' {
+            return at + 1;
+        }
+        match memchr::memchr(quote, &text[at + 1..]) {
+            Some(length) => at += length + 2,
+            None => break,
+        }
+    }
+    text.len()
+}
+
 /// What an XML declaration says of its encoding.
 pub(super) fn encoding(declaration: &[u8]) -> Option<&[u8]> {
     let at = memchr::memmem::find(declaration, b"encoding")?;

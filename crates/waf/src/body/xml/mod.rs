@@ -318,7 +318,8 @@ impl<'b> Reader<'_, 'b> {
         self.skip_past(b"?>", "an instruction has no end")
     }
 
-    /// `<!DOCTYPE … [ … ]>`. What is declared there is text to rules.
+    /// `<!DOCTYPE … [ … ]>`. What it names outside of the document is text to rules; all else stands in every ordinary
+    /// document of its type (property lists, drawings) and looks like markup in a place where none should be.
     fn document_type(&mut self) -> Result<(), BodyError> {
         let start = self.at;
         let Some(length) = lex::document_type(self.rest()) else {
@@ -326,7 +327,10 @@ impl<'b> Reader<'_, 'b> {
         };
         self.at += length;
         self.declares = true;
-        self.found.push(&self.text[start..self.at]);
+        for piece in lex::outside(&self.text[start..self.at]) {
+            self.found.push(piece);
+            self.found.push(b"\n");
+        }
         Ok(())
     }
 
