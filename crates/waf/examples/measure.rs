@@ -60,11 +60,7 @@ fn main() {
     for (name, request, times) in [
         ("GET", GET.to_owned(), 500),
         ("JSON 900", post(&orders(4)), 200),
-        (
-            "JSON 64K",
-            large(),
-            5,
-        ),
+        ("JSON 64K", large(), 5),
     ] {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;

@@ -1,6 +1,11 @@
 //! `cargo xtask waf-verdicts`: asks ModSecurity 3, in nginx, about each request of the blocking suite and writes down what
 //! it said: `verdicts CRS-FOLDER`.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 #[path = "../benches/waf/peer.rs"]
 mod peer;

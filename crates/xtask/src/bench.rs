@@ -8,6 +8,7 @@ mod logs;
 mod push;
 mod recover;
 mod up;
+mod waf;
 
 use crate::platform::Platform;
 use crate::{Failure, cargo, run as run_command};
@@ -53,7 +54,14 @@ const BENCHES: &[(&str, &str, Bench)] = &[
         "what storing 5,000 records a second takes, bytes of a record, seconds of a question to an hour of them",
         logs::run,
     ),
+    (
+        "waf",
+        "CPU of a transaction through the firewall beside nginx with ModSecurity, with the same rules",
+        waf::run,
+    ),
 ];
+
+pub(crate) use waf::verdicts;
 
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), Failure> {
     let known: Vec<String> = BENCHES

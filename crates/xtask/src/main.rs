@@ -32,6 +32,7 @@ const USAGE: &str = "Usage: cargo xtask TASK
   deny              licences, bans and sources of dependencies; advisories where they can be reached
   smoke             the built binary: up, a request, up again, down, nothing left behind
   bench NAME        measure; the figures go to docs/benchmarks.md
+  waf-verdicts      ask ModSecurity about the requests of the firewall's blocking suite, and write down what it says
   scenario NAME     play a story against a running platform";
 
 fn main() -> ExitCode {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["deny"] => deny::run(&root),
         ["smoke"] => smoke::run(&root),
         ["bench", ref rest @ ..] => bench::run(&root, rest),
+        ["waf-verdicts", ref rest @ ..] => bench::verdicts(&root, rest),
         ["scenario", ref rest @ ..] => scenario::run(&root, rest),
         _ => Err(USAGE.to_owned()),
     };

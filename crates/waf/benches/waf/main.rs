@@ -158,5 +158,6 @@ fn own_cpu() -> Result<Duration, String> {
 
 fn open(folder: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+        .map_err(|error| error.to_string())
 }

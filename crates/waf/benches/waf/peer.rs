@@ -17,6 +17,7 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum With {
     /// ModSecurity, which writes nothing but what stops it.
+    #[allow(dead_code, reason = "verdicts want the log")]
     ModSecurity,
     /// ModSecurity, which writes each match to the log.
     #[allow(dead_code, reason = "the bench wants no log")]

@@ -130,7 +130,10 @@ pub(super) fn outside(text: &[u8]) -> Vec<&[u8]> {
 /// How long the declaration at the beginning is; all of the text where it has no end.
 fn declaration(text: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(next) = text[at..].iter().position(|byte| matches!(byte, b'"' | b'\'' | b'>')) {
+    while let Some(next) = text[at..]
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\'' | b'>'))
+    {
         at += next;
         let quote = text[at];
         if quote == b'>' {
