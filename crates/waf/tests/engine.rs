@@ -300,6 +300,26 @@ fn a_transaction_that_takes_too_much_is_stopped_and_says_so() {
     assert!(!report.exceeded);
 }
 
+/// Two rules of the Core Rule Set make a variable for each argument, and a request may have a thousand.
+#[test]
+fn a_variable_for_each_argument_is_not_too_much_but_their_names_are_bounded() {
+    let program = rules(
+        r#"
+        SecRule ARGS_NAMES "@rx ." "id:1,phase:1,pass,setvar:tx.a_%{matched_var_name}=+1,setvar:tx.b_%{matched_var_name}=+1"
+        SecRule &TX:/^a_/ "@eq 900" "id:2,phase:1,pass"
+        "#,
+    );
+    let query = |name: &str| {
+        let words: Vec<String> = (0..900).map(|number| format!("{name}{number}=1")).collect();
+        format!("/?{}", words.join("&"))
+    };
+    let report = Sent::get(&query("name")).through(&program);
+    assert!(!report.exceeded);
+    assert!(ids(&report).contains(&2));
+    let report = Sent::get(&query(&"n".repeat(2_000))).through(&program);
+    assert!(report.exceeded);
+}
+
 #[test]
 fn bodies_longer_than_their_limit_are_refused_or_cut() {
     let text = "SecRequestBodyLimit 10\nSecRule REQUEST_BODY \"@contains end\" \"id:1,phase:2,pass\"\n\

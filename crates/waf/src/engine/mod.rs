@@ -85,7 +85,7 @@ pub struct Limits {
     pub text: usize,
     /// Matches that are recorded.
     pub matches: usize,
-    /// Variables that rules make under names of their own.
+    /// Variables that rules make under names of their own: two rules of the Core Rule Set make one for each argument.
     pub variables: usize,
     /// What happens beyond any of them.
     pub beyond: Beyond,
@@ -106,7 +106,7 @@ impl Default for Limits {
             work: 512 << 20,
             text: 32 << 20,
             matches: 512,
-            variables: 256,
+            variables: 4096,
             beyond: Beyond::Stop(503),
         }
     }

@@ -1,6 +1,12 @@
 //! `TX`: the variables of a transaction.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::compile::names::{Names, Slot};
+
+/// What the names of variables may take, for each that there may be.
+const NAME_BYTES: usize = 256;
 
 /// A value.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +47,10 @@ impl TxValue<'_> {
 pub(super) struct Tx<'t> {
     pub(super) names: &'t Names,
     slots: Vec<TxValue<'t>>,
-    named: Vec<(Box<str>, TxValue<'t>)>,
+    named: Vec<(Arc<str>, TxValue<'t>)>,
+    /// Where in `named` one is: rules make one for each argument, under names that clients choose.
+    places: HashMap<Arc<str>, usize>,
+    name_bytes: usize,
     limit: usize,
     pub(super) exhausted: bool,
 }
@@ -52,6 +61,8 @@ impl<'t> Tx<'t> {
             names,
             slots: vec![TxValue::Unset; names.len()],
             named: Vec::new(),
+            places: HashMap::new(),
+            name_bytes: 0,
             limit,
             exhausted: false,
         }
@@ -71,9 +82,9 @@ impl<'t> Tx<'t> {
         if let Some(slot) = self.names.find(&name) {
             return self.get(slot);
         }
-        self.named
-            .iter()
-            .find(|(own, _)| **own == *name)
+        self.places
+            .get(&*name)
+            .and_then(|place| self.named.get(*place))
             .map_or(UNSET, |(_, value)| value)
     }
 
@@ -82,12 +93,23 @@ impl<'t> Tx<'t> {
         if let Some(slot) = self.names.find(&name) {
             return self.set(slot, value);
         }
-        let full = self.named.len() >= self.limit;
-        match self.named.iter_mut().find(|(own, _)| **own == *name) {
-            Some((_, own)) => *own = value,
-            None if !full => self.named.push((name.into(), value)),
-            None => self.exhausted = true,
+        if let Some((_, own)) = self
+            .places
+            .get(&*name)
+            .and_then(|place| self.named.get_mut(*place))
+        {
+            *own = value;
+            return;
         }
+        let bytes = self.name_bytes + name.len();
+        if self.named.len() >= self.limit || bytes > self.limit.saturating_mul(NAME_BYTES) {
+            self.exhausted = true;
+            return;
+        }
+        self.name_bytes = bytes;
+        let name: Arc<str> = name.into();
+        self.places.insert(Arc::clone(&name), self.named.len());
+        self.named.push((name, value));
     }
 
     /// All that are set, with their names.
