@@ -12,6 +12,7 @@ pub mod engine;
 pub mod expression;
 pub mod libinjection;
 pub mod operator;
+pub mod ruleset;
 pub mod seclang;
 pub mod suite;
 pub mod transform;

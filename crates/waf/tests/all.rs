@@ -4,6 +4,7 @@
 mod blocking;
 mod crs;
 mod engine;
+mod ruleset;
 mod seclang;
 mod settings;
 mod with;

@@ -12,6 +12,7 @@ mod items;
 mod name;
 mod report;
 mod scratch;
+mod secret;
 mod single;
 mod store;
 mod subject;

@@ -73,6 +73,37 @@ pub fn run(program: &Program, case: &Case) -> Verdict {
     Verdict::Passed
 }
 
+/// Why a server would refuse these bytes before any rule sees them.
+pub fn refusal(bytes: &[u8]) -> Option<&'static str> {
+    wire::read(bytes).err()
+}
+
+/// What a status says of a test, where a server is asked over the wire and its log is not seen: it must have refused what
+/// rules are expected to match, and nothing else. Such a server blocks, at paranoia level 4.
+pub fn judge(expected: &Expected, status: u16) -> Verdict {
+    const REFUSED: u16 = 403;
+    if let Some(wanted) = expected.status {
+        return match status == wanted {
+            true => Verdict::Passed,
+            false => Verdict::Failed(format!("status {status} instead of {wanted}")),
+        };
+    }
+    let is_refused = status == REFUSED;
+    if !expected.ids.is_empty() || expected.line.is_some() {
+        match is_refused {
+            true => Verdict::Passed,
+            false => Verdict::Failed(format!("status {status}: it was not refused")),
+        }
+    } else if !expected.no_ids.is_empty() || expected.no_line.is_some() {
+        match is_refused {
+            false => Verdict::Passed,
+            true => Verdict::Failed(format!("status {status}: it was refused")),
+        }
+    } else {
+        Verdict::Skipped("nothing is expected that a status could show".to_owned())
+    }
+}
+
 /// Sends a request through the rules: the status of the answer, and what matched if it got as far as the rules.
 pub fn send(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
     send_within(program, bytes, Limits::default())

@@ -1,0 +1,154 @@
+//! A rule set in folders: which files belong to it, and what is set for it between its setup and its rules.
+//!
+//! Three layouts are known: the Core Rule Set as it is released (`rules/` beside `crs-setup.conf`), as Debian installs it
+//! (rules under `/usr/share`, setup under `/etc`), and a folder of rule files.
+
+use std::path::{Path, PathBuf};
+
+use crate::compile::Program;
+use crate::seclang::{self, LoadError, Mode, Problem};
+
+/// Where Debian and Ubuntu install the Core Rule Set (`apt install modsecurity-crs`).
+pub const INSTALLED: &str = "/usr/share/modsecurity-crs";
+/// Where the same package has its setup.
+const INSTALLED_SETUP: &str = "/etc/modsecurity/crs";
+/// The setup by its names; an example is one that nobody has changed.
+const SETUPS: [&str; 2] = ["crs-setup.conf", "crs-setup.conf.example"];
+
+/// The files of a rule set, in the order in which they are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// What the rules are set up with.
+    pub setup: Vec<PathBuf>,
+    /// The rules, by their names.
+    pub rules: Vec<PathBuf>,
+}
+
+/// What is set for a rule set. Nothing said leaves what its own setup says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether it blocks.
+    pub mode: Option<Mode>,
+    /// The Core Rule Set's paranoia level, from 1 to 4.
+    pub paranoia_level: Option<u8>,
+    /// From which score on a request is refused.
+    pub inbound_threshold: Option<u32>,
+    /// From which score on a response is.
+    pub outbound_threshold: Option<u32>,
+    /// How much of a request's body is looked at. There may be more of it: it is not refused for its size.
+    pub request_body_limit_bytes: Option<u64>,
+    /// More rules, behind the setup and before the rules of the set: exceptions, for one.
+    pub more: String,
+}
+
+impl Files {
+    /// The files of a folder.
+    pub fn find(folder: &Path) -> Result<Self, LoadError> {
+        let inner = folder.join("rules");
+        let (within, beside) = if inner.is_dir() {
+            (inner.as_path(), Some(folder))
+        } else {
+            (folder, folder.parent().filter(|_| folder.ends_with("rules")))
+        };
+        let mut rules = crate::suite::rule_files(within);
+        rules.retain(|file| file.file_name().is_none_or(|name| name != SETUPS[0]));
+        if rules.is_empty() {
+            return Err(LoadError {
+                problems: vec![Problem {
+                    file: folder.to_path_buf(),
+                    line: 0,
+                    message: "there are no rule files (*.conf) here, nor in rules/".to_owned(),
+                    hint: Some(format!(
+                        "`apt install modsecurity-crs` installs the Core Rule Set into {INSTALLED}"
+                    )),
+                }],
+            });
+        }
+        let places = [Some(within), beside].into_iter().flatten();
+        let mut setup: Vec<PathBuf> = places
+            .flat_map(|place| SETUPS.map(|name| place.join(name)))
+            .find(|file| file.is_file())
+            .into_iter()
+            .collect();
+        let is_installed = folder.starts_with(INSTALLED);
+        if is_installed && setup.is_empty() {
+            let own = Path::new(INSTALLED_SETUP);
+            let before = ["crs-setup.conf", "REQUEST-900-EXCLUSION-RULES-BEFORE-CRS.conf"];
+            setup.extend(
+                before
+                    .map(|name| own.join(name))
+                    .into_iter()
+                    .filter(|file| file.is_file()),
+            );
+            let after = own.join("RESPONSE-999-EXCLUSION-RULES-AFTER-CRS.conf");
+            rules.extend(after.is_file().then_some(after));
+        }
+        Ok(Self { setup, rules })
+    }
+
+    /// Reads and compiles them.
+    pub fn compile(&self, options: &Options) -> Result<Program, LoadError> {
+        let mut directives = seclang::read_text(crate::BASE, Path::new("base.conf"))?;
+        directives.extend(seclang::read_files(&self.setup)?);
+        directives.extend(seclang::read_text(
+            &options.text(self.setup.is_empty()),
+            Path::new("options.conf"),
+        )?);
+        directives.extend(seclang::read_text(&options.more, Path::new("exceptions.conf"))?);
+        directives.extend(seclang::read_files(&self.rules)?);
+        Program::new(&directives)
+    }
+}
+
+/// The id of the action that sets what the options say: beside those of [`crate::BASE`].
+const SETTINGS_ID: u64 = 200_010;
+/// What the Core Rule Set is told where nobody has set it up: that it was.
+const SETUP_VERSION: u32 = 400;
+
+impl Options {
+    /// As rules. The names are those of the Core Rule Set 4 and of 3; either set looks at its own.
+    fn text(&self, is_not_set_up: bool) -> String {
+        let mut text = String::new();
+        if let Some(mode) = self.mode {
+            let word = match mode {
+                Mode::On => "On",
+                Mode::DetectionOnly => "DetectionOnly",
+                Mode::Off => "Off",
+            };
+            text.push_str(&format!("SecRuleEngine {word}\n"));
+        }
+        if let Some(limit) = self.request_body_limit_bytes {
+            text.push_str(&format!(
+                "SecRequestBodyLimit {limit}\nSecRequestBodyNoFilesLimit {limit}\nSecRequestBodyLimitAction ProcessPartial\n"
+            ));
+        }
+        let mut set: Vec<String> = Vec::new();
+        if is_not_set_up {
+            set.push(format!("crs_setup_version={SETUP_VERSION}"));
+        }
+        if let Some(level) = self.paranoia_level {
+            for name in [
+                "blocking_paranoia_level",
+                "detection_paranoia_level",
+                "paranoia_level",
+                "executing_paranoia_level",
+            ] {
+                set.push(format!("{name}={level}"));
+            }
+        }
+        if let Some(threshold) = self.inbound_threshold {
+            set.push(format!("inbound_anomaly_score_threshold={threshold}"));
+        }
+        if let Some(threshold) = self.outbound_threshold {
+            set.push(format!("outbound_anomaly_score_threshold={threshold}"));
+        }
+        if !set.is_empty() {
+            let set: Vec<String> = set.iter().map(|one| format!("setvar:tx.{one}")).collect();
+            text.push_str(&format!(
+                "SecAction \"id:{SETTINGS_ID},phase:1,nolog,pass,t:none,{}\"\n",
+                set.join(",")
+            ));
+        }
+        text
+    }
+}
