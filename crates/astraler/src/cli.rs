@@ -10,6 +10,7 @@ mod recovery;
 mod secrets;
 mod switches;
 mod tls;
+mod waf;
 
 pub(crate) use alerts::AlertsCommand;
 pub(crate) use audit::AuditCommand;
@@ -23,6 +24,9 @@ pub(crate) use secrets::{
 };
 pub(crate) use switches::{AttackCommand, MaintenanceCommand};
 pub(crate) use tls::TlsCommand;
+pub(crate) use waf::{
+    ExplainArguments as WafExplainArguments, TestArguments as WafTestArguments, WafCommand,
+};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -224,6 +228,9 @@ Production takes what has passed the gates of its manifest; exit code 15 says th
     /// Certificates: which hosts have one, how to trust the local CA, renew.
     #[command(subcommand)]
     Tls(TlsCommand),
+    /// The web application firewall's rules: compile them, run their tests, explain what they make of a request.
+    #[command(subcommand)]
+    Waf(WafCommand),
     /// Let others push, deploy or look: tokens with scopes.
     #[command(subcommand)]
     Token(TokenCommand),

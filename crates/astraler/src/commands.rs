@@ -34,6 +34,7 @@ mod switches;
 mod tls;
 mod token;
 mod up;
+mod waf;
 
 use crate::cli::{Arguments, Command};
 use crate::failure::Outcome;
@@ -87,6 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Maintenance(command) => switches::maintenance(arguments, command),
         Command::AttackMode(command) => switches::attack(arguments, command),
         Command::Tls(command) => tls::run(arguments, command),
+        Command::Waf(command) => waf::run(command),
         Command::Backup(command) => backup::run(arguments, command),
         Command::Recover(command) => recover::run(arguments, command),
         Command::Drill(given) => recover::drill(arguments, given),

@@ -30,6 +30,7 @@ fn every_public_command_has_help_with_what_it_does() {
         "pipeline",
         "audit",
         "env",
+        "waf",
         "completions",
     ] {
         let (code, out, _) = run(&[command, "--help"]);

@@ -37,4 +37,5 @@ mod support;
 mod tls;
 mod to_production;
 mod tokens;
+mod waf;
 mod watch;

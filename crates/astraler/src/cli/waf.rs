@@ -1,0 +1,75 @@
+//! `astraler waf …`.
+
+use super::Json;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `waf …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WafCommand {
+    /// Compile a folder of rules, and tell everything that is wrong with it.
+    #[command(after_help = "Examples:
+  astraler waf check
+  astraler waf check ~/coreruleset-4.7.0
+  astraler waf check rules --json
+
+The Core Rule Set as it is released, as Debian installs it, or a folder of *.conf files with a crs-setup.conf.")]
+    Check {
+        /// The folder; by default, where the distribution installs the Core Rule Set.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Run regression files of the Core Rule Set's format against rules in this process, or against a server.
+    #[command(after_help = "Examples:
+  astraler waf test --rules coreruleset/rules --setup coreruleset/crs-setup.conf.example --tests coreruleset/tests/regression/tests
+  astraler waf test --tests tests --target http://127.0.0.1:8080
+
+The last line says N passed, N failed, N skipped; exit code 1 when a test has failed. The rules run at paranoia level 4 and
+only detect. A server's log is not seen: it must refuse with 403 what rules are expected to match, and nothing else.")]
+    Test(TestArguments),
+    /// Show which rules a request matches, in what, with which score, and whether it would be refused.
+    #[command(after_help = "Examples:
+  astraler waf explain request.txt
+  printf 'GET /?q=<script> HTTP/1.1\\nHost: a.example\\n\\n' | astraler waf explain - --paranoia 2
+
+The file is a request as it goes over the wire: request line, fields, an empty line, body. What may be a credential is not
+shown.")]
+    Explain(ExplainArguments),
+}
+
+/// `waf test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestArguments {
+    /// Folder of the rules; by default, where the distribution installs the Core Rule Set.
+    #[arg(long, value_name = "DIR", conflicts_with = "target")]
+    pub(crate) rules: Option<PathBuf>,
+    /// What the rules are set up with; by default, what lies beside them.
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    pub(crate) setup: Option<PathBuf>,
+    /// Folder of the tests: YAML files, in folders or not.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tests: PathBuf,
+    /// Ask this server instead: http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// `waf explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// File with the request; `-` is standard input.
+    #[arg(value_name = "REQUEST-FILE")]
+    pub(crate) request: PathBuf,
+    /// Folder of the rules; by default, where the distribution installs the Core Rule Set.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Paranoia level, instead of the setup's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub(crate) paranoia: Option<u8>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
