@@ -335,3 +335,28 @@ fn bodies_longer_than_their_limit_are_refused_or_cut() {
     let report = sent.through(&rules(&partial));
     assert_eq!((ids(&report), report.interruption), (vec![2], None));
 }
+
+#[test]
+fn a_server_decides_the_mode_and_which_rules_are_not_for_a_request() {
+    use astraler_waf::seclang::Mode;
+    let program = rules(
+        "SecRule ARGS \"@contains a\" \"id:1,phase:2,pass,log,tag:'one'\"\n\
+         SecRule ARGS \"@contains a\" \"id:2,phase:2,pass,log,tag:'two'\"\n\
+         SecRule ARGS \"@contains a\" \"id:3,phase:2,deny,log\"",
+    );
+    let sent = Sent::get("/?q=a");
+    let through = |mode: Mode, left_out: &dyn Fn(u64, &[Box<str>]) -> bool| {
+        let mut transaction = program.begin(sent.request(), None, Limits::default());
+        transaction.set_mode(mode);
+        transaction.leave_out(left_out);
+        transaction.request_headers();
+        transaction.request_body(b"", false);
+        transaction.finish()
+    };
+    let report = through(Mode::DetectionOnly, &|id, _| id == 1);
+    assert_eq!((ids(&report), report.interruption), (vec![2, 3], None));
+    let by_tag = through(Mode::On, &|_, tags| tags.iter().any(|tag| &**tag == "two"));
+    assert_eq!(ids(&by_tag), [1, 3]);
+    assert_eq!(by_tag.interruption.unwrap().rule, 3);
+    assert!(ids(&through(Mode::Off, &|_, _| false)).is_empty());
+}

@@ -8,6 +8,7 @@
 mod body;
 mod effects;
 mod evaluate;
+mod given;
 mod items;
 mod name;
 mod report;
