@@ -39,6 +39,8 @@ pub enum Kind {
     VersionNotSupported,
     /// An allow-list does not have the client.
     Forbidden,
+    /// The firewall refuses the request.
+    Blocked,
     /// A rate rule blocks the client.
     TooManyRequests,
     /// The environment is closed.
@@ -92,7 +94,7 @@ impl Kind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::Blocked => StatusCode::FORBIDDEN,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -154,6 +156,7 @@ impl Kind {
             Self::ExpectationFailed => "expectation_failed",
             Self::VersionNotSupported => "version_not_supported",
             Self::Forbidden => "forbidden",
+            Self::Blocked => "blocked",
             Self::TooManyRequests => "too_many_requests",
             Self::Maintenance => "maintenance",
             Self::UnknownHost => "unknown_host",

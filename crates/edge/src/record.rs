@@ -32,6 +32,8 @@ const MAX_TEXT: usize = 1024;
 const MAX_SHORT: usize = 256;
 /// Decisions of rules that one record tells.
 const MAX_RULES: usize = 32;
+/// Characters of a variable: part of its name is the client's.
+const MAX_VARIABLE: usize = 80;
 
 /// One line of the access log, made when the request has ended: until then what it says is kept as it came.
 #[derive(Debug, Serialize)]
@@ -121,6 +123,12 @@ impl Serialize for Route {
 struct Decided {
     rule: String,
     action: &'static str,
+    /// In which variable a rule of the firewall matched. Never what it held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variable: Option<String>,
+    /// What it added; of the rule that refuses the request, the sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<i64>,
 }
 
 /// A request in flight. Dropping it writes the record, so none is lost, whatever happens to the request.
@@ -290,10 +298,28 @@ impl Access {
 
     /// What a rule led to.
     pub(crate) fn decided(&mut self, rule: &str, action: &'static str) {
-        let rule = rule.to_owned();
+        self.note(Decided {
+            rule: rule.to_owned(),
+            action,
+            variable: None,
+            score: None,
+        });
+    }
+
+    /// What a managed rule of the firewall found.
+    pub(crate) fn inspected(&mut self, rule: u64, action: &'static str, variable: Option<&str>, score: i64) {
+        self.note(Decided {
+            rule: rule.to_string(),
+            action,
+            variable: variable.map(|variable| variable.chars().take(MAX_VARIABLE).collect()),
+            score: Some(score),
+        });
+    }
+
+    fn note(&mut self, decided: Decided) {
         self.edit(|inner| {
             if inner.rules.len() < MAX_RULES {
-                inner.rules.push(Decided { rule, action });
+                inner.rules.push(decided);
             }
         });
     }

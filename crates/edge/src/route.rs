@@ -8,6 +8,7 @@ use crate::config::Limits;
 use crate::host::HostName;
 use crate::policy::{Deadline, Policy};
 use crate::rate::Rates;
+use crate::waf::{Programs, Waf};
 use crate::wake::Wake;
 use astraler_model::{Environment, Network, Origin, UnderAttack, WorkerRoute, any_contains};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -41,12 +42,19 @@ pub(crate) struct Site {
     /// While the workers sleep.
     pub(crate) wake: Option<Wake>,
     pub(crate) policy: Policy,
+    /// Off when absent.
+    pub(crate) waf: Option<Waf>,
     /// How answers of the workers are cached; not at all when absent.
     pub(crate) cache: Option<Arc<cache::Rules>>,
 }
 
 impl Routes {
-    pub(crate) fn of(snapshot: &EdgeSnapshot, activities: &Activities, rates: &Rates) -> Self {
+    pub(crate) fn of(
+        snapshot: &EdgeSnapshot,
+        activities: &Activities,
+        rates: &Rates,
+        programs: &Programs,
+    ) -> Self {
         let mut hosts = HashMap::new();
         let mut any = None;
         for route in &snapshot.routes {
@@ -67,6 +75,7 @@ impl Routes {
                     turn: Mutex::new(()),
                 }),
                 policy: Policy::of(&route.policy, route.environment, rates),
+                waf: (route.policy.waf.as_ref()).map(|config| programs.waf(config, route.environment)),
             });
             for host in &route.hosts {
                 if host == "*" {

@@ -12,6 +12,7 @@ use crate::route::Routes;
 use crate::serve::Scheme;
 use crate::tls::Tls;
 use crate::upstream::Upstream;
+use crate::waf::Programs;
 use crate::{EdgeSnapshot, accept, control, threads};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -68,6 +69,8 @@ pub(crate) struct Edge {
     pub(crate) waker: Upstream,
     pub(crate) activities: Arc<Activities>,
     pub(crate) rates: Arc<Rates>,
+    /// The firewall's rules, compiled.
+    pub(crate) programs: Arc<Programs>,
     /// Of answers that are being compressed.
     pub(crate) compressing: Places,
     pub(crate) cache: Arc<Cache>,
@@ -158,7 +161,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tls.take(&first.tls);
     let cache = Cache::new(&first.cache, cache_folder).map_err(|source| EdgeError::Thread { source })?;
     let rates = Arc::new(Rates::default());
-    let first = Routes::of(&first, &activities, &rates);
+    let programs = Arc::new(Programs::default());
+    programs.prepare(&first).await;
+    let first = Routes::of(&first, &activities, &rates, &programs);
     let clients = Clients::new();
     let memory = Arc::new(Memory::new(limits.max_memory_bytes));
     let edge = Edge {
@@ -168,6 +173,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         activities,
         tls: Arc::new(tls),
         rates,
+        programs,
         compressing: Places::default(),
         cache: Arc::new(cache),
         limits: Arc::new(limits),
@@ -219,7 +225,8 @@ async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeS
         let new = snapshot.borrow_and_update().clone();
         let Some(edge) = edges.first() else { return };
         edge.tls.take(&new.tls);
-        let routes = Routes::of(&new, &edge.activities, &edge.rates);
+        edge.programs.prepare(&new).await;
+        let routes = Routes::of(&new, &edge.activities, &edge.rates, &edge.programs);
         let origins = routes.origins();
         tracing::info!(
             version = routes.version,

@@ -20,7 +20,7 @@ use crate::policy::Asked;
 use crate::record::{Access, Route};
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::{asset, cache, checks, rate, rules, tls, wake};
+use crate::{asset, cache, checks, rate, rules, tls, waf, wake};
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use std::sync::Arc;
@@ -99,7 +99,7 @@ async fn phases(
     }
 
     // Checks: one meaning.
-    let (parts, incoming) = request.into_parts();
+    let (parts, mut incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
     access.host(&checked.host);
 
@@ -139,6 +139,16 @@ async fn phases(
     policy.rates.count(&edge.rates, request, asked, access).await?;
     if checked.asterisk {
         return Ok(about_the_server());
+    }
+
+    // WAF: whether the request is what it seems to be.
+    if let Some(waf) = &site.waf {
+        let call = waf::Call {
+            client,
+            checked: &checked,
+            parts: &parts,
+        };
+        incoming = Box::pin(waf.inspect(&call, incoming, access)).await?;
     }
 
     // Cache: what is stored wakes nobody.

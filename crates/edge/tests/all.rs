@@ -25,4 +25,5 @@ mod secured;
 mod support;
 mod tls;
 mod upstream;
+mod waf;
 mod websocket;

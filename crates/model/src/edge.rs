@@ -1,7 +1,7 @@
 //! What the edge does with requests and answers of an environment, besides routing them: who a client is, who may come,
 //! how often, and what answers carry. The words are the manifest's; a snapshot and a standalone edge say the same.
 
-use crate::{EnvironmentKind, Network};
+use crate::{EnvironmentKind, Network, WafConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub struct EdgePolicy {
     pub access: Vec<AccessRule>,
     /// How often.
     pub rate_rules: Vec<RateRule>,
+    /// The firewall, where there is one.
+    pub waf: Option<WafConfig>,
     /// What is different under attack.
     pub under_attack: UnderAttack,
     /// How answers are compressed.

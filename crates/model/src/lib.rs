@@ -13,6 +13,7 @@ mod principal;
 mod snapshot;
 mod tls;
 mod unit;
+mod waf;
 
 pub use cache::{CacheBounds, CacheQuery, CacheRules, CacheStanding, DiskStanding, Purge, PurgeWhat, Purged};
 pub use dns::{
@@ -40,3 +41,4 @@ pub use unit::{
     Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,
     RestartPolicy, StopPolicy, UnitName, UnitNameError, UnitPhase, UnitSpec, UnitStatus,
 };
+pub use waf::{WafAction, WafConfig, WafException, WafMode, WafRule};

@@ -1,0 +1,196 @@
+//! Programs of managed rules: compiled off the path of requests, once for all environments that want the same, and again
+//! when their files have changed. Rules that cannot be used replace none that can.
+
+use super::Waf;
+use crate::EdgeSnapshot;
+use astraler_model::{Environment, WafConfig, WafMode};
+use astraler_waf::compile::Program;
+use astraler_waf::engine::Stores;
+use astraler_waf::ruleset::{Files, Options};
+use astraler_waf::seclang::LoadError;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+/// Clients and sessions that the rules of one environment remember.
+const REMEMBERED: usize = 10_000;
+
+/// What makes one program differ from another. Whether it blocks is each transaction's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    rules: PathBuf,
+    paranoia_level: u8,
+    thresholds: [u32; 2],
+    body_limit_bytes: u64,
+}
+
+/// Size and time of each file.
+type Stamp = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+/// A program, and of which files it was made.
+#[derive(Debug, Clone)]
+struct Compiled {
+    program: Arc<Program>,
+    stamp: Stamp,
+}
+
+/// All that are in use.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    compiled: HashMap<Key, Compiled>,
+    of: HashMap<Environment, Standing>,
+}
+
+/// What an environment has.
+#[derive(Debug)]
+struct Standing {
+    program: Option<Arc<Program>>,
+    stores: Arc<Stores>,
+}
+
+impl Programs {
+    /// Compiles what a snapshot wants and is not there. It takes its time; requests go on with what they have.
+    pub(crate) async fn prepare(self: &Arc<Self>, snapshot: &Arc<EdgeSnapshot>) {
+        let wants_any = snapshot.routes.iter().any(|route| route.policy.waf.is_some());
+        let (own, snapshot) = (self.clone(), snapshot.clone());
+        if !wants_any {
+            own.take(&snapshot);
+        } else if let Err(error) = tokio::task::spawn_blocking(move || own.take(&snapshot)).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the firewall's rules were not compiled"
+            );
+        }
+    }
+
+    /// What an environment goes by; as of the last snapshot that was prepared.
+    pub(crate) fn waf(&self, config: &WafConfig, environment: Environment) -> Waf {
+        let mut inner = self.lock();
+        let standing = inner.of.entry(environment).or_insert_with(Standing::new);
+        Waf::of(config, standing.program.clone(), standing.stores.clone())
+    }
+
+    fn take(&self, snapshot: &EdgeSnapshot) {
+        let mut known = std::mem::take(&mut self.lock().compiled);
+        let mut compiled: HashMap<Key, Compiled> = HashMap::new();
+        let mut of: HashMap<Environment, Option<Arc<Program>>> = HashMap::new();
+        for route in &snapshot.routes {
+            let Some(config) = &route.policy.waf else { continue };
+            let Some(key) = Key::of(config) else {
+                of.insert(route.environment, None);
+                continue;
+            };
+            if !compiled.contains_key(&key) {
+                match compile(&key, known.remove(&key)) {
+                    Ok(one) => {
+                        compiled.insert(key.clone(), one);
+                    }
+                    Err(error) => tracing::error!(
+                        rules = %key.rules.display(),
+                        error = &error as &dyn std::error::Error,
+                        "rules of the firewall cannot be used; what was there before stays in force"
+                    ),
+                }
+            }
+            if let Some(one) = compiled.get(&key) {
+                of.insert(route.environment, Some(one.program.clone()));
+            }
+        }
+        let mut inner = self.lock();
+        inner.compiled = compiled;
+        let served: Vec<Environment> = snapshot.routes.iter().map(|route| route.environment).collect();
+        inner.of.retain(|environment, _| served.contains(environment));
+        for (environment, program) in of {
+            inner.of.entry(environment).or_insert_with(Standing::new).program = program;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Standing {
+    fn new() -> Self {
+        Self {
+            program: None,
+            stores: Arc::new(Stores::new(REMEMBERED)),
+        }
+    }
+}
+
+impl Key {
+    fn of(config: &WafConfig) -> Option<Self> {
+        let rules = config.rules.clone().filter(|_| config.mode != WafMode::Off)?;
+        Some(Self {
+            rules,
+            paranoia_level: config.paranoia_level,
+            thresholds: [config.inbound_threshold, config.outbound_threshold],
+            body_limit_bytes: config.body_limit_bytes,
+        })
+    }
+}
+
+fn compile(key: &Key, known: Option<Compiled>) -> Result<Compiled, LoadError> {
+    let found = Files::find(&key.rules).map(|files| {
+        let stamp = stamp(&files);
+        (files, stamp)
+    });
+    let (files, stamp) = match (found, known) {
+        (Ok((_, stamp)), Some(known)) if known.stamp == stamp => return Ok(known),
+        (Ok(found), _) => found,
+        (Err(error), _) => return Err(error),
+    };
+    let begun = Instant::now();
+    let program = files.compile(&Options {
+        mode: None,
+        paranoia_level: Some(key.paranoia_level),
+        inbound_threshold: Some(key.thresholds[0]),
+        outbound_threshold: Some(key.thresholds[1]),
+        request_body_limit_bytes: Some(key.body_limit_bytes),
+        more: String::new(),
+    })?;
+    for warning in program.warnings() {
+        tracing::warn!(%warning, "a rule of the firewall");
+    }
+    tracing::info!(
+        rules = program.rules().count(),
+        folder = %key.rules.display(),
+        took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "rules of the firewall compiled"
+    );
+    Ok(Compiled {
+        program: Arc::new(program),
+        stamp,
+    })
+}
+
+/// A list that a rule names lies beside it, so its folder is looked at as well.
+fn stamp(files: &Files) -> Stamp {
+    let named = files.setup.iter().chain(&files.rules);
+    let mut folders: Vec<PathBuf> = named
+        .clone()
+        .filter_map(|file| Some(file.parent()?.to_owned()))
+        .collect();
+    folders.sort();
+    folders.dedup();
+    let lists = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
+    let mut paths: Vec<PathBuf> = lists.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .filter_map(|path| {
+            let about = std::fs::metadata(&path).ok()?;
+            let is_file = about.is_file();
+            is_file.then(|| (path, about.len(), about.modified().ok()))
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+//! The firewall of an environment, in the manifest's words.
+
+use crate::RuleName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What a decision of the firewall leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WafMode {
+    /// The request is refused.
+    #[default]
+    Block,
+    /// It is written to the log, and goes on.
+    Detect,
+    /// Nothing is looked at.
+    Off,
+}
+
+/// The firewall of one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WafConfig {
+    /// What decisions lead to.
+    pub mode: WafMode,
+    /// The managed rules: a folder in a layout that the firewall knows. None: custom rules only.
+    pub rules: Option<PathBuf>,
+    /// The Core Rule Set's paranoia level, from 1 to 4.
+    pub paranoia_level: u8,
+    /// From which score on a request is refused.
+    pub inbound_threshold: u32,
+    /// From which score on a response is.
+    pub outbound_threshold: u32,
+    /// How much of a request's body is looked at; what is beyond it passes.
+    pub body_limit_bytes: u64,
+    /// Asked before the managed rules, in their order.
+    #[serde(default)]
+    pub custom_rules: Vec<WafRule>,
+    /// Managed rules that some requests are not looked at with.
+    #[serde(default)]
+    pub exceptions: Vec<WafException>,
+}
+
+impl Default for WafConfig {
+    fn default() -> Self {
+        Self {
+            mode: WafMode::Block,
+            rules: None,
+            paranoia_level: 1,
+            inbound_threshold: 5,
+            outbound_threshold: 4,
+            body_limit_bytes: 128 << 10,
+            custom_rules: Vec::new(),
+            exceptions: Vec::new(),
+        }
+    }
+}
+
+/// What a custom rule does with a request that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WafAction {
+    /// It is refused.
+    Block,
+    /// It is written to the log, and goes on.
+    Log,
+    /// It passes over the custom rules behind this one, and over all managed rules.
+    Skip,
+    /// It is not looked at with the managed rules that the rule names; with none where it names none.
+    Exception,
+}
+
+/// A custom rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WafRule {
+    /// Its name, for the access record.
+    pub name: RuleName,
+    /// When it applies, in Cloudflare's rules language.
+    pub expression: String,
+    /// What happens then.
+    pub action: WafAction,
+    /// Managed rules that an exception is about, by id.
+    #[serde(default)]
+    pub rules: Vec<u64>,
+    /// Managed rules that an exception is about, by tag.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// Managed rules that requests to some paths are not looked at with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WafException {
+    /// Rules by id.
+    #[serde(default)]
+    pub rules: Vec<u64>,
+    /// Rules by tag.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Hosts; `*` stands for any characters. All when absent.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Paths: each and what is below it; `*` stands for any characters. All when absent.
+    #[serde(default)]
+    pub paths: Vec<String>,
+}
