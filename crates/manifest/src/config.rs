@@ -15,6 +15,7 @@ mod secrets;
 mod signals;
 mod storage;
 mod tls;
+mod waf;
 
 pub use alerts::{
     AlertChannel, AlertSeverity, Alerts, EmailSettings, MailTls, PagerDutySettings, SlackSettings,
@@ -30,6 +31,7 @@ pub use secrets::{RequiredSecret, Secrets};
 pub use signals::Signals;
 pub(crate) use storage::Storage;
 pub use tls::{AcmeChallenge, HttpsOnly, Tls};
+pub(crate) use waf::Waf;
 
 pub use astraler_model::EnvironmentKind;
 use astraler_model::{
@@ -303,7 +305,6 @@ pub struct Edge {
     /// The cache (RFC 9111).
     pub cache: Cache,
     /// The web application firewall.
-    #[schemars(extend("x-astraler-status" = "planned"))]
     pub waf: Waf,
     /// Networks whose machines stand in front of the edge and may say who the client is.
     pub trusted_proxies: Vec<Network>,

@@ -207,6 +207,7 @@ fn document(
         addresses::check(source, root, errors);
         dns::check(source, root, errors);
         rules::check(source, root, errors);
+        rules::check_waf(source, root, errors);
         rules::check_platform(source, root, errors);
         more(root, errors);
     })

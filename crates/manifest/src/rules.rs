@@ -5,6 +5,7 @@ use crate::diagnostics::{Diagnostic, Source};
 use astraler_model::{
     Characteristic, ErrorStatus, FieldName, FieldValue, Network, PagePath, RuleName, WordError,
 };
+use astraler_waf::expression::{Expression, Lists};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -140,6 +141,59 @@ pub(crate) fn check(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diag
                 |text| PagePath::try_from(text.to_owned()).map(drop),
                 &mut wrong,
             );
+        }
+    }
+}
+
+/// Checks what `[edge.waf]` says beyond its types: expressions are compiled, as the edge will.
+pub(crate) fn check_waf(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+    let edge = root.get("edge").and_then(Item::as_table_like);
+    let Some(waf) = edge
+        .and_then(|edge| edge.get("waf"))
+        .and_then(Item::as_table_like)
+    else {
+        return;
+    };
+    let mut wrong = |(message, span): (String, Range<usize>), help: Option<String>| {
+        errors.push(source.error(span, "wrong-value", message, help));
+    };
+    if let Some((rules, span)) = text(waf, "rules")
+        && !rules.starts_with('/')
+    {
+        let help = "write the absolute path of a folder that the edge's user can read";
+        wrong(
+            (format!("\"{rules}\" is not absolute"), span),
+            Some(help.to_owned()),
+        );
+    }
+    let mut names = BTreeSet::new();
+    for rule in tables(waf, "custom_rules") {
+        if let Some((name, span)) = text(rule, "name") {
+            if let Err(error) = RuleName::try_from(name.clone()) {
+                wrong((error.to_string(), span), None);
+            } else if !names.insert(name.clone()) {
+                wrong((format!("there is another rule named \"{name}\""), span), None);
+            }
+        }
+        let Some((expression, span)) = text(rule, "expression") else {
+            continue;
+        };
+        match Expression::compile(&expression, &Lists::default()) {
+            Err(error) => wrong((error.to_string(), span), None),
+            Ok(compiled) if compiled.needs().response => {
+                let help = "write a rule about the request";
+                wrong(
+                    ("rules about responses are not supported yet".to_owned(), span),
+                    Some(help.to_owned()),
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+    for (path, span) in tables(waf, "exceptions").flat_map(|rule| texts(rule, "paths")) {
+        if !path.starts_with(['/', '*']) {
+            let help = "it begins with `/`, or with `*` for any beginning";
+            wrong((format!("\"{path}\" is no path"), span), Some(help.to_owned()));
         }
     }
 }

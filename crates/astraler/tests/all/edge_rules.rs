@@ -35,6 +35,21 @@ admin_hosts = ["intern.*"]
 allow_list = ["198.51.100.0/24"]
 compression = ["gzip"]
 compression_min_bytes = 100
+[edge.waf]
+mode = "detect"
+modes = { development = "block", preview = "off", staging = "block", production = "detect" }
+rules = "RULES"
+paranoia_level = 2
+inbound_threshold = 7
+outbound_threshold = 8
+body_limit_bytes = 2048
+[[edge.waf.custom_rules]]
+name = "no-dotfiles"
+expression = 'http.request.uri.path contains "/.git"'
+action = "block"
+[[edge.waf.exceptions]]
+rules = [1000]
+paths = ["/api/editor"]
 [edge.headers]
 X-Frame-Options = "DENY"
 [edge.error_pages]
@@ -99,14 +114,33 @@ fn introduced(port: u16, first: &str) -> String {
     answer
 }
 
+/// Rules in a folder that the edge's user can read: a request is refused at a score of 7, at paranoia level 2.
+fn managed_rules() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let rules = r#"
+SecAction "id:900,phase:1,pass,nolog,setvar:tx.score=0"
+SecRule TX:blocking_paranoia_level "@lt 2" "id:901,phase:2,pass,nolog,skipAfter:END"
+SecRule ARGS "@contains evil" "id:1000,phase:2,pass,log,msg:'Evil',setvar:tx.score=+7"
+SecRule ARGS "@contains bad" "id:1001,phase:2,pass,log,msg:'Bad',setvar:tx.score=+3"
+SecRule TX:score "@ge %{tx.inbound_anomaly_score_threshold}" "id:949110,phase:2,deny,status:403,msg:'Score'"
+SecMarker END
+"#;
+    std::fs::write(folder.path().join("rules.conf"), rules).unwrap();
+    folder
+}
+
 #[test]
 fn rules_and_switches_hold_on_a_platform() {
+    let rules = managed_rules();
+    let manifest = MANIFEST.replace("RULES", &rules.path().display().to_string());
     let platform = Platform::new(PROGRAM, |folder| {
         std::fs::create_dir_all(folder.join("some"))?;
         std::fs::create_dir_all(folder.join("web"))?;
         std::fs::create_dir_all(folder.join("migrations"))?;
         std::fs::write(folder.join("migrations/0001_empty.sql"), "SELECT 1;\n")?;
-        std::fs::write(folder.join("astraler.toml"), MANIFEST)?;
+        std::fs::write(folder.join("astraler.toml"), &manifest)?;
         std::fs::write(folder.join("web/lost.html"), "our own page")?;
         std::fs::write(folder.join("some/index.js"), WORKER)?;
         std::fs::write(
@@ -150,6 +184,17 @@ fn rules_and_switches_hold_on_a_platform() {
     assert_eq!(get("/api/office", "192.0.2.9").0, 200);
     let intern = |client| ask(port, "intern.some.example", "/api/x", client, "").0;
     assert_eq!((intern("203.0.113.9"), intern("198.51.100.9")), (403, 200));
+
+    // The firewall.
+    for (path, status) in [
+        ("/api/x?a=evil", 403),
+        ("/api/x?a=bad", 200),
+        ("/api/x?a=bad&b=bad", 200),
+        ("/api/editor?a=evil", 200),
+        ("/api/x/.git/config", 403),
+    ] {
+        assert_eq!(get(path, "203.0.113.9").0, status, "{path}");
+    }
 
     // Rates: 3 in this environment, and the rule of another one does not count.
     let statuses: Vec<u16> = (0..4).map(|_| get("/api/login", "203.0.113.10").0).collect();
@@ -210,6 +255,14 @@ fn rules_and_switches_hold_on_a_platform() {
         .find_map(|file| std::fs::read(file).ok())
         .unwrap();
     let published: Value = serde_json::from_slice(&published).unwrap();
+    let waf = &published["routes"][0]["policy"]["waf"];
+    let numbers = [
+        "paranoia_level",
+        "inbound_threshold",
+        "outbound_threshold",
+        "body_limit_bytes",
+    ];
+    assert_eq!(numbers.map(|key| waf[key].as_u64()), [2, 7, 8, 2048].map(Some));
     assert_eq!(
         published["routes"][0]["policy"]["under_attack"],
         json!({ "requests_per_s": 2, "rate_divisor": 2, "header_timeout_ms": 400, "idle_timeout_ms": 700,

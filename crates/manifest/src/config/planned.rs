@@ -14,49 +14,6 @@ pub enum Target {
     Cloud,
 }
 
-/// What a decision of the firewall leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum WafMode {
-    /// The request is denied.
-    Block,
-    /// It is written to the log.
-    Log,
-    /// Nothing is inspected.
-    Off,
-}
-
-/// The web application firewall.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Waf {
-    /// What a decision leads to.
-    pub mode: WafMode,
-    /// OWASP paranoia level, 1 to 4.
-    pub paranoia_level: u8,
-    /// Anomaly score from which a request is denied.
-    pub inbound_threshold: u32,
-    /// Folder of a Core Rule Set; the distribution's when absent.
-    pub rules: Option<String>,
-    /// Rules in Cloudflare's language.
-    pub custom_rules: Vec<String>,
-    /// Rules that are off, with paths.
-    pub exceptions: Vec<String>,
-}
-
-impl Default for Waf {
-    fn default() -> Self {
-        Self {
-            mode: WafMode::Block,
-            paranoia_level: 1,
-            inbound_threshold: 5,
-            rules: None,
-            custom_rules: vec![],
-            exceptions: vec![],
-        }
-    }
-}
-
 /// How far things grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -35,7 +35,7 @@ impl Edge {
             client_ip_header: self.client_ip_header,
             access: admin.into_iter().chain(access.cloned()).collect(),
             rate_rules: rates.cloned().collect(),
-            waf: None,
+            waf: self.waf.of(kind),
             under_attack: self.under_attack.clone(),
             compression: Compression {
                 codings: self.compression.clone(),

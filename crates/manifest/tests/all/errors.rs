@@ -230,3 +230,60 @@ remove = ["Transfer-Encoding"]
     assert_eq!(production.access[0].allow[0].to_string(), "192.0.2.0/24");
     assert_eq!(production.header_rules.len(), 1);
 }
+
+#[test]
+fn the_firewalls_rules_are_compiled_before_anything_is_done() {
+    let text = r#"name = "shop"
+domain = "shop.example"
+[edge.waf]
+mode = "detect"
+modes = { production = "block", development = "off" }
+rules = "coreruleset"
+paranoia_level = 5
+[[edge.waf.custom_rules]]
+name = "admin"
+expression = 'http.request.uri.pth contains "/admin"'
+action = "block"
+[[edge.waf.custom_rules]]
+name = "admin"
+expression = 'http.response.code eq 200'
+action = "drop"
+[[edge.waf.exceptions]]
+rules = [942100]
+paths = ["editor"]
+"#;
+    let errors = parse("astraler.toml", text).unwrap_err();
+    let mut found: Vec<(usize, &str)> = errors.iter().map(|error| (error.line, error.code)).collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            (6, "wrong-value"),
+            (7, "out-of-range"),
+            (10, "wrong-value"),
+            (13, "wrong-value"),
+            (14, "wrong-value"),
+            (15, "wrong-value"),
+            (18, "wrong-value"),
+        ]
+    );
+    let rendered = errors.render(false, 200);
+    assert!(rendered.contains("http.request.uri.path"), "{rendered}");
+
+    let good = "name = \"a\"\ndomain = \"a.example\"\n[edge.waf]\nmode = \"detect\"\n\
+                modes = { production = \"block\", development = \"off\" }\n";
+    let config = parse("astraler.toml", good).unwrap();
+    let mode = |environment| config.edge.policy(environment).waf.map(|waf| waf.mode);
+    use astraler_model::{Environment, WafMode};
+    assert_eq!(mode(Environment::Production), Some(WafMode::Block));
+    assert_eq!(mode(Environment::Staging), Some(WafMode::Detect));
+    assert_eq!(mode(Environment::Development), None);
+    let waf = config.edge.policy(Environment::Production).waf.unwrap();
+    assert!(waf.rules.unwrap().is_absolute(), "the distribution's by default");
+    let none = parse("astraler.toml", "name = \"a\"\ndomain = \"a.example\"\n").unwrap();
+    assert_eq!(
+        none.edge.policy(Environment::Production).waf,
+        None,
+        "off until it is asked for"
+    );
+}

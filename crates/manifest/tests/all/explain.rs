@@ -22,7 +22,7 @@ fn below_a_name_of_ones_own_and_for_what_is_planned_too() {
         explain("backups.destination").map_or("not supported yet", |found| found.status),
         "not supported yet"
     );
-    assert_eq!(explain("edge.waf").unwrap().status, "not supported yet");
+    assert_eq!(explain("scaling").unwrap().status, "not supported yet");
 }
 
 #[test]
@@ -31,11 +31,12 @@ fn a_table_says_what_it_holds() {
     let shown = redis.to_string();
     assert!(shown.contains("redis.maxmemory_bytes"), "{shown}");
     assert!(redis.keys.iter().all(|(_, about)| !about.is_empty()), "{shown}");
-    let edge = explain("edge").unwrap().to_string();
+    let staging = explain("environments.staging").unwrap().to_string();
     assert!(
-        edge.lines()
-            .any(|line| line.contains("edge.waf") && line.ends_with("(not supported yet)")),
-        "{edge}"
+        staging
+            .lines()
+            .any(|line| line.contains("environments.staging.target") && line.ends_with("(not supported yet)")),
+        "{staging}"
     );
     assert!(explain("edge.http_port").unwrap().keys.is_empty());
 }

@@ -1,0 +1,92 @@
+//! `[edge.waf]`.
+
+use astraler_model::{EnvironmentKind, WafConfig, WafException, WafMode, WafRule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The web application firewall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Waf {
+    /// What a decision leads to, where `modes` says nothing of an environment.
+    pub mode: WafMode,
+    /// What a decision leads to, by environment.
+    pub modes: WafModes,
+    /// The Core Rule Set's paranoia level: the higher, the more it refuses, attacks and others.
+    #[schemars(range(min = 1, max = 4))]
+    pub paranoia_level: u8,
+    /// Anomaly score from which a request is refused; a critical rule adds 5.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub inbound_threshold: u32,
+    /// Anomaly score from which a response is refused.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub outbound_threshold: u32,
+    /// How much of a request's body is looked at; what is beyond it passes.
+    #[schemars(range(max = 16_777_216))]
+    pub body_limit_bytes: u64,
+    /// Folder of the managed rules, as an absolute path that the edge can read; where the distribution installs the Core
+    /// Rule Set when absent.
+    pub rules: Option<PathBuf>,
+    /// Rules in Cloudflare's rules language. They come before the managed rules.
+    pub custom_rules: Vec<WafRule>,
+    /// Managed rules that some requests are not looked at with.
+    pub exceptions: Vec<WafException>,
+}
+
+/// Modes of single environments.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WafModes {
+    /// Of development.
+    pub development: Option<WafMode>,
+    /// Of every preview.
+    pub preview: Option<WafMode>,
+    /// Of staging.
+    pub staging: Option<WafMode>,
+    /// Of production.
+    pub production: Option<WafMode>,
+}
+
+/// Where the distribution's package has the Core Rule Set.
+const INSTALLED: &str = astraler_waf::ruleset::INSTALLED;
+
+impl Default for Waf {
+    fn default() -> Self {
+        let usual = WafConfig::default();
+        Self {
+            mode: WafMode::Off,
+            modes: WafModes::default(),
+            paranoia_level: usual.paranoia_level,
+            inbound_threshold: usual.inbound_threshold,
+            outbound_threshold: usual.outbound_threshold,
+            body_limit_bytes: usual.body_limit_bytes,
+            rules: None,
+            custom_rules: vec![],
+            exceptions: vec![],
+        }
+    }
+}
+
+impl Waf {
+    /// The firewall of an environment; none where it is off.
+    pub(super) fn of(&self, kind: EnvironmentKind) -> Option<WafConfig> {
+        let own = match kind {
+            EnvironmentKind::Development => self.modes.development,
+            EnvironmentKind::Preview => self.modes.preview,
+            EnvironmentKind::Staging => self.modes.staging,
+            EnvironmentKind::Production => self.modes.production,
+        };
+        let mode = own.unwrap_or(self.mode);
+        (mode != WafMode::Off).then(|| WafConfig {
+            mode,
+            rules: Some(self.rules.clone().unwrap_or_else(|| INSTALLED.into())),
+            paranoia_level: self.paranoia_level,
+            inbound_threshold: self.inbound_threshold,
+            outbound_threshold: self.outbound_threshold,
+            body_limit_bytes: self.body_limit_bytes,
+            custom_rules: self.custom_rules.clone(),
+            exceptions: self.exceptions.clone(),
+        })
+    }
+}
