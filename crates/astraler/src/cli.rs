@@ -25,7 +25,8 @@ pub(crate) use secrets::{
 pub(crate) use switches::{AttackCommand, MaintenanceCommand};
 pub(crate) use tls::TlsCommand;
 pub(crate) use waf::{
-    ExplainArguments as WafExplainArguments, TestArguments as WafTestArguments, WafCommand,
+    ExplainArguments as WafExplainArguments, TestArguments as WafTestArguments,
+    TopArguments as WafTopArguments, WafCommand,
 };
 
 use clap::{Args, Parser, Subcommand};

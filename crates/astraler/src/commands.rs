@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Command::Maintenance(command) => switches::maintenance(arguments, command),
         Command::AttackMode(command) => switches::attack(arguments, command),
         Command::Tls(command) => tls::run(arguments, command),
-        Command::Waf(command) => waf::run(command),
+        Command::Waf(command) => waf::run(arguments, command),
         Command::Backup(command) => backup::run(arguments, command),
         Command::Recover(command) => recover::run(arguments, command),
         Command::Drill(given) => recover::drill(arguments, given),

@@ -37,6 +37,36 @@ only detect. A server's log is not seen: it must refuse with 403 what rules are 
 The file is a request as it goes over the wire: request line, fields, an empty line, body. What may be a credential is not
 shown.")]
     Explain(ExplainArguments),
+    /// Show which managed rules match most, on which paths; write an exception for one.
+    #[command(after_help = "Examples:
+  astraler waf top
+  astraler waf top --env staging -n 5 --json
+  astraler waf top --except 942100 --path /editor
+
+It reads the access log. With `mode = \"detect\"` it shows what blocking would refuse.")]
+    Top(TopArguments),
+}
+
+/// `waf top`.
+#[derive(Debug, Args)]
+pub(crate) struct TopArguments {
+    /// Of one environment only.
+    #[arg(long = "env", value_name = "NAME")]
+    pub(crate) environment: Option<String>,
+    /// So many rules.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) lines: usize,
+    /// Another access log than the platform's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Write an exception for this rule into astraler.toml.
+    #[arg(long, value_name = "RULE")]
+    pub(crate) except: Option<u64>,
+    /// For this path and what is below it; may be said several times. Those that the log shows by default, if few.
+    #[arg(long, value_name = "PATH", requires = "except")]
+    pub(crate) path: Vec<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
 }
 
 /// `waf test`.

@@ -1,9 +1,10 @@
-//! `astraler waf`: rules by themselves. None of it needs a platform.
+//! `astraler waf`: rules by themselves, and what they did. None of it needs a platform that runs.
 
 mod explain;
 mod regression;
+mod top;
 
-use crate::cli::WafCommand;
+use crate::cli::{Arguments, WafCommand};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::progress::line;
 use crate::table;
@@ -13,11 +14,12 @@ use astraler_waf::seclang::{LoadError, Problem};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub(super) fn run(command: &WafCommand) -> Outcome {
+pub(super) fn run(arguments: &Arguments, command: &WafCommand) -> Outcome {
     match command {
         WafCommand::Check { folder, json } => check(&folder_or_installed(folder.as_ref()), json.json),
         WafCommand::Test(asked) => regression::run(asked),
         WafCommand::Explain(asked) => explain::run(asked),
+        WafCommand::Top(asked) => top::run(arguments, asked),
     }
 }
 

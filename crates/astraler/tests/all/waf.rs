@@ -249,3 +249,77 @@ fn the_installed_rules_are_checked_by_default() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.json()["rules"].as_u64().unwrap() > 400);
 }
+
+#[test]
+fn top_lists_what_matches_most_and_writes_an_exception_for_one() {
+    let set = Set::new();
+    set.write("astraler.toml", "name = \"shop\"\ndomain = \"shop.example\"\n");
+    let record = |environment: &str, path: &str, rules: &str| {
+        format!(
+            "{{\"environment\":\"{environment}\",\"path\":\"{path}\",\"status\":403,\"rules\":[{rules}]}}\n"
+        )
+    };
+    let block = r#"{"rule":"949110","action":"block","score":5}"#;
+    let one = r#"{"rule":"942100","action":"match","variable":"ARGS:q","score":5}"#;
+    let two = r#"{"rule":"941100","action":"match","variable":"ARGS:text","score":5}"#;
+    set.write(
+        "logs/access.log.1",
+        &record("staging", "/editor", &format!("{block},{one},{two}")),
+    );
+    let custom = r#"{"rule":"office","action":"deny"}"#;
+    let log = [
+        record("staging", "/editor", &format!("{block},{one}")),
+        record("production", "/search", one),
+        record("production", "/", custom),
+        "{\"environment\":\"prod".to_owned(),
+    ];
+    set.write("logs/access.log", &log.concat());
+    let (dir, log) = (set.path(""), set.path("logs/access.log"));
+    let said = waf(&["top", "--log", &log, "--json"], "").json();
+    assert_eq!(said.as_array().unwrap().len(), 2, "{said}");
+    assert_eq!(
+        (&said[0]["rule"], &said[0]["requests"], &said[0]["refused"]),
+        (&942_100.into(), &3.into(), &2.into())
+    );
+    assert_eq!(said[0]["paths"]["/editor"], 2);
+    let said = waf(&["top", "--log", &log, "--env", "production", "--json"], "").json();
+    assert_eq!(
+        (said.as_array().unwrap().len(), &said[0]["refused"]),
+        (1, &0.into()),
+        "{said}"
+    );
+
+    let ended = waf(&["top", "--log", &log, "--dir", &dir, "--except", "941100"], "");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let ended = waf(
+        &[
+            "top", "--log", &log, "--dir", &dir, "--except", "942100", "--path", "/a\"b",
+        ],
+        "",
+    );
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let text = std::fs::read_to_string(set.path("astraler.toml")).unwrap();
+    let written = astraler_manifest::parse("astraler.toml", &text).unwrap();
+    let written = serde_json::to_value(&written.edge).unwrap();
+    let exceptions = &written["waf"]["exceptions"];
+    assert_eq!(exceptions[0]["rules"][0], 941_100);
+    assert_eq!(exceptions[0]["paths"][0], "/editor");
+    assert_eq!(exceptions[1]["paths"][0], "/a\"b");
+    let wrong = waf(
+        &[
+            "top", "--log", &log, "--dir", &dir, "--except", "942100", "--path", "editor",
+        ],
+        "",
+    );
+    assert_ne!(wrong.code, 0, "not a path");
+    assert_eq!(
+        std::fs::read_to_string(set.path("astraler.toml")).unwrap(),
+        text,
+        "nothing is written then"
+    );
+    assert_eq!(
+        waf(&["top", "--log", &log, "--dir", &dir, "--except", "1"], "").code,
+        1,
+        "for which paths?"
+    );
+}
