@@ -51,7 +51,6 @@ impl Files {
             (folder, folder.parent().filter(|_| folder.ends_with("rules")))
         };
         let mut rules = crate::suite::rule_files(within);
-        rules.retain(|file| file.file_name().is_none_or(|name| name != SETUPS[0]));
         if rules.is_empty() {
             return Err(LoadError {
                 problems: vec![Problem {

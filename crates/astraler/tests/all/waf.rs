@@ -198,6 +198,15 @@ fn test_runs_regression_files_and_closes_with_a_tally() {
         1,
         "no tests"
     );
+    // A setup among the rules is the setup, and is read once.
+    set.write("rules/crs-setup.conf", "SecAction \"id:900,phase:1,pass,nolog\"");
+    let ended = waf(&["test", "--rules", &rules, "--tests", &tests], "");
+    assert_eq!(
+        ended.last_line(),
+        "2 passed, 0 failed, 0 skipped",
+        "{}",
+        ended.err
+    );
 }
 
 #[test]

@@ -50,13 +50,13 @@ pub fn program(rules: &Path, setup: Option<&Path>) -> Result<Program, LoadError>
     Program::new(&directives)
 }
 
-/// The rule files of a folder, in the order of their names.
+/// The rule files of a folder, in the order of their names, without its setup.
 pub fn rule_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "conf"))
+        .filter(|path| path.extension().is_some_and(|end| end == "conf") && !path.ends_with("crs-setup.conf"))
         .collect();
     files.sort();
     files
