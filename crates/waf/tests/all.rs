@@ -4,6 +4,7 @@
 mod blocking;
 mod crs;
 mod engine;
+mod pause;
 mod ruleset;
 mod seclang;
 mod settings;

@@ -9,6 +9,7 @@ use super::chains::{ChainId, Chains};
 use super::draft::{Chain, Drafts, Item, Link, Matcher};
 use super::gate::{Bit, GateBuilder};
 use super::names::Names;
+use super::reach::Reach;
 use super::rule::{Change, Disruption, Effect, Gated, Head, Rule, RuleId, Test};
 use super::target::{Exclusion, Target};
 use super::value::Value;
@@ -72,10 +73,12 @@ pub(super) fn program(drafts: Drafts) -> Result<Program, LoadError> {
             name.contains("anomaly_score_pl")
         })
         .collect();
+    let reach = Reach::of(&rules, &phases);
     Ok(Program {
         settings: drafts.settings,
         rules,
         phases,
+        reach,
         chains,
         names,
         scores,

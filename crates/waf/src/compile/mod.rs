@@ -7,6 +7,7 @@ mod draft;
 pub(crate) mod gate;
 mod lower;
 pub(crate) mod names;
+mod reach;
 pub(crate) mod rule;
 mod settings;
 pub(crate) mod target;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use chains::Chains;
 use gate::Gate;
 use names::Names;
+use reach::Reach;
 use rule::{Rule, RuleId, Step};
 pub use settings::Settings;
 
@@ -34,6 +36,8 @@ pub struct Program {
     pub(crate) rules: Vec<Rule>,
     /// The heads of each phase in their order.
     pub(crate) phases: [Vec<Step>; 5],
+    /// What those of the response look at.
+    pub(crate) reach: Reach,
     pub(crate) chains: Chains,
     pub(crate) names: Names,
     /// Variables whose growth is a score.
@@ -86,6 +90,17 @@ impl Program {
     /// What the rules set for all transactions.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether there are rules for responses. Without, a server need not show any.
+    pub fn looks_at_responses(&self) -> bool {
+        self.phases[2..4].iter().any(|steps| !steps.is_empty())
+    }
+
+    /// Whether rules of the response's phases look at the request's body: a server that pauses a transaction keeps it for
+    /// them.
+    pub fn looks_back_at_request_body(&self) -> bool {
+        self.reach.request_body
     }
 
     /// All rules in the order of their phases.

@@ -86,11 +86,7 @@ impl<'t> Transaction<'t> {
         }
         let settings = &self.program.settings;
         let processor = self.chosen_processor();
-        let mut limit = self.request_body_limit;
-        if processor.is_some_and(|one| one != Processor::Multipart) {
-            limit = limit.min(settings.request_body_no_files_limit);
-        }
-        let fits = bytes.len().min(limit);
+        let fits = bytes.len().min(self.most_of_body(processor));
         let cut = cut || fits < bytes.len();
         let bytes = &bytes[..fits];
         self.body_cut[0] = cut;
@@ -114,6 +110,28 @@ impl<'t> Transaction<'t> {
             }
             outcome.invalid_escapes += invalid;
             self.body = outcome;
+        }
+    }
+
+    /// What phase 2 has read, for rules that look back at it; what was wrong with it is known.
+    pub(super) fn read_body_again(&mut self, bytes: &'t [u8]) {
+        if bytes.is_empty() || !self.request_body_access || !self.program.reach.request_body {
+            return;
+        }
+        let processor = self.chosen_processor();
+        let bytes = &bytes[..bytes.len().min(self.most_of_body(processor))];
+        self.request_body = Some(bytes);
+        if let Some(processor) = processor {
+            self.read_body(processor, bytes);
+        }
+    }
+
+    fn most_of_body(&self, processor: Option<Processor>) -> usize {
+        match processor {
+            None | Some(Processor::Multipart) => self.request_body_limit,
+            Some(_) => self
+                .request_body_limit
+                .min(self.program.settings.request_body_no_files_limit),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a match does to its transaction.
 
+use std::sync::Arc;
+
 use super::subject::Subject;
 use super::tx::TxValue;
 use super::{Transaction, write};
@@ -73,7 +75,7 @@ impl<'t> Transaction<'t> {
             }
             Effect::RemoveTarget(set, exclusions) => {
                 let known = self.exceptions.iter().any(|(own, own_exclusions)| {
-                    std::ptr::eq(*own, &**set) && std::ptr::eq(*own_exclusions, &**exclusions)
+                    Arc::ptr_eq(own, set) && Arc::ptr_eq(own_exclusions, exclusions)
                 });
                 if !known {
                     self.exceptions.push((set, exclusions));

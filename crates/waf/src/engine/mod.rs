@@ -11,6 +11,7 @@ mod evaluate;
 mod given;
 mod items;
 mod name;
+mod pause;
 mod report;
 mod scratch;
 mod secret;
@@ -24,7 +25,9 @@ mod uri;
 mod write;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+pub use pause::{Known, Paused};
 pub use report::{Match, Report};
 pub use scratch::Scratch;
 pub use store::Stores;
@@ -138,6 +141,9 @@ pub enum Stop {
     Redirect(String),
 }
 
+/// Rules of a program, as bits by their numbers.
+type RuleSet = Arc<[u64]>;
+
 /// One request and its response on their way through the rules.
 #[derive(Debug)]
 pub struct Transaction<'t> {
@@ -159,7 +165,7 @@ pub struct Transaction<'t> {
     phase: u8,
     side: Side,
     removed: Vec<u64>,
-    exceptions: Vec<(&'t [u64], &'t [Exclusion])>,
+    exceptions: Vec<(&'t RuleSet, &'t Arc<[Exclusion]>)>,
     processor: Option<Processor>,
     force_request_body: bool,
     request_body_access: bool,
@@ -192,11 +198,25 @@ impl Program {
         stores: Option<&'t Stores>,
         limits: Limits,
     ) -> Transaction<'t> {
+        let mut transaction = self.blank(request, stores, limits);
+        if transaction.mode != Mode::Off {
+            transaction.read_head();
+        }
+        transaction
+    }
+
+    /// A transaction that has not looked at anything.
+    fn blank<'t>(
+        &'t self,
+        request: Request<'t>,
+        stores: Option<&'t Stores>,
+        limits: Limits,
+    ) -> Transaction<'t> {
         let mut scratch = self.take_scratch();
         let buffers = std::mem::take(&mut scratch.buffers);
         let settings = &self.settings;
         let texts = Texts::new(&self.chains, self.unicode_map.as_ref(), buffers, limits.text);
-        let mut transaction = Transaction {
+        Transaction {
             program: self,
             stores,
             request,
@@ -235,11 +255,7 @@ impl Program {
             work: 0,
             exceeded: false,
             limits,
-        };
-        if transaction.mode != Mode::Off {
-            transaction.read_head();
         }
-        transaction
     }
 }
 
@@ -281,6 +297,7 @@ impl<'t> Transaction<'t> {
     pub fn wanted_of_response_body(&self) -> usize {
         if self.mode == Mode::Off
             || !self.response_body_access
+            || !self.program.reach.response_body
             || self.interruption.is_some()
             || !self.response_type_is_looked_at()
         {
@@ -306,6 +323,11 @@ impl<'t> Transaction<'t> {
     pub fn finish(mut self) -> Report {
         self.run(5);
         self.report()
+    }
+
+    /// The rules that have matched so far and are logged, in their order.
+    pub fn matched_so_far(&self) -> &[Match] {
+        &self.matches
     }
 
     /// What stopped the transaction.

@@ -86,13 +86,24 @@ impl Transaction<'_> {
         });
     }
 
-    pub(super) fn report(&mut self) -> Report {
+    /// The request's score so far.
+    pub fn inbound_score(&self) -> i64 {
         let score = |name: &str| self.tx.get_named(name).number();
+        score("blocking_inbound_anomaly_score")
+            .max(score("anomaly_score"))
+            .max(score("inbound_anomaly_score"))
+    }
+
+    /// The response's score so far.
+    pub fn outbound_score(&self) -> i64 {
+        let score = |name: &str| self.tx.get_named(name).number();
+        score("blocking_outbound_anomaly_score").max(score("outbound_anomaly_score"))
+    }
+
+    pub(super) fn report(&mut self) -> Report {
         Report {
-            inbound_score: score("blocking_inbound_anomaly_score")
-                .max(score("anomaly_score"))
-                .max(score("inbound_anomaly_score")),
-            outbound_score: score("blocking_outbound_anomaly_score").max(score("outbound_anomaly_score")),
+            inbound_score: self.inbound_score(),
+            outbound_score: self.outbound_score(),
             matches: std::mem::take(&mut self.matches),
             left_out: self.matches_left_out,
             interruption: self.interruption.take(),

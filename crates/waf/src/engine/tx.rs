@@ -68,6 +68,39 @@ impl<'t> Tx<'t> {
         }
     }
 
+    /// All that is set, without what it borrows.
+    pub(super) fn keep(&mut self) -> Kept {
+        let mut kept = Kept::default();
+        for (slot, value) in (0..).zip(&self.slots) {
+            if value.is_set() {
+                let value = kept.hold(value);
+                kept.slots.push((slot, value));
+            }
+        }
+        for (name, value) in std::mem::take(&mut self.named) {
+            let value = kept.hold(&value);
+            kept.named.push((name, value));
+        }
+        kept.places = std::mem::take(&mut self.places);
+        kept.name_bytes = self.name_bytes;
+        kept.exhausted = self.exhausted;
+        kept
+    }
+
+    /// What was kept, into variables of which none is set.
+    pub(super) fn take_kept(&mut self, kept: &'t Kept) {
+        for (slot, held) in &kept.slots {
+            self.set(*slot, kept.value(*held));
+        }
+        let named = kept.named.iter();
+        self.named = named
+            .map(|(name, held)| (Arc::clone(name), kept.value(*held)))
+            .collect();
+        self.places.clone_from(&kept.places);
+        self.name_bytes = kept.name_bytes;
+        self.exhausted = kept.exhausted;
+    }
+
     pub(super) fn get(&self, slot: Slot) -> &TxValue<'t> {
         &self.slots[slot as usize]
     }
@@ -121,5 +154,49 @@ impl<'t> Tx<'t> {
             .map(|(slot, value)| (self.names.name(u32::try_from(slot).unwrap_or(0)), value));
         let named = self.named.iter().map(|(name, value)| (&**name, value));
         slots.chain(named).filter(|(_, value)| value.is_set())
+    }
+}
+
+/// Variables while a transaction pauses: texts in one piece.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    bytes: Vec<u8>,
+    slots: Vec<(Slot, Held)>,
+    named: Vec<(Arc<str>, Held)>,
+    places: HashMap<Arc<str>, usize>,
+    name_bytes: usize,
+    exhausted: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    Unset,
+    Number(i64),
+    Text { start: usize, end: usize, number: i64 },
+}
+
+impl Kept {
+    fn hold(&mut self, value: &TxValue<'_>) -> Held {
+        let text = match value {
+            TxValue::Unset => return Held::Unset,
+            TxValue::Number(number) => return Held::Number(*number),
+            TxValue::Literal(text, _) => text,
+            TxValue::Text(text) => &**text,
+        };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(text);
+        Held::Text {
+            start,
+            end: self.bytes.len(),
+            number: value.number(),
+        }
+    }
+
+    fn value(&self, held: Held) -> TxValue<'_> {
+        match held {
+            Held::Unset => TxValue::Unset,
+            Held::Number(number) => TxValue::Number(number),
+            Held::Text { start, end, number } => TxValue::Literal(&self.bytes[start..end], number),
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub use case::{Case, Expected, Stage, read};
 
 use crate::compile::Program;
-use crate::engine::{Limits, Report, Request, Response};
+use crate::engine::{Known, Limits, Report, Request, Response};
 use crate::seclang::{self, LoadError};
 
 /// What is set for the suite before the rules: what its files are written for.
@@ -114,7 +114,61 @@ pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Opt
     let Ok(read) = wire::read(bytes) else {
         return (400, None);
     };
-    let request = Request {
+    let request = request(&read);
+    let answer = answer(&read);
+    let headers = answer.fields();
+    let response = Response {
+        status: answer.status,
+        protocol: b"HTTP/1.1",
+        headers: &headers,
+    };
+    let mut transaction = program.begin(request, None, limits);
+    transaction.request_headers();
+    transaction.request_body(&read.body, false);
+    let stopped = transaction.interruption().map(|one| one.status);
+    transaction.response_headers(response);
+    transaction.response_body(&answer.body, false);
+    let report = transaction.finish();
+    (stopped.unwrap_or(answer.status), Some(report))
+}
+
+/// As [`send`], with a pause before each phase, as a server makes them that has to wait: the same comes of it.
+pub fn send_in_turns(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
+    let Ok(read) = wire::read(bytes) else {
+        return (400, None);
+    };
+    let request = request(&read);
+    let answer = answer(&read);
+    let headers = answer.fields();
+    let response = Response {
+        status: answer.status,
+        protocol: b"HTTP/1.1",
+        headers: &headers,
+    };
+    let known = |response| Known {
+        request: request.clone(),
+        request_body: &read.body,
+        response,
+    };
+    let mut first = program.begin(request.clone(), None, Limits::default());
+    first.request_headers();
+    let mut paused = first.pause();
+    let mut second = program.resume(&mut paused, known(None), None);
+    second.request_body(&read.body, false);
+    let stopped = second.interruption().map(|one| one.status);
+    let mut paused = second.pause();
+    let mut third = program.resume(&mut paused, known(None), None);
+    third.response_headers(response.clone());
+    let mut paused = third.pause();
+    let mut fourth = program.resume(&mut paused, known(Some(response.clone())), None);
+    fourth.response_body(&answer.body, false);
+    let mut paused = fourth.pause();
+    let report = program.resume(&mut paused, known(Some(response)), None).finish();
+    (stopped.unwrap_or(answer.status), Some(report))
+}
+
+fn request<'t>(read: &'t wire::Read<'t>) -> Request<'t> {
+    Request {
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         client_port: 40_000,
         server: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -126,31 +180,22 @@ pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Opt
         unique_id: "suite",
         now: 1_700_000_000,
         country: None,
-    };
-    let answer = answer(&read);
-    let headers: Vec<(&[u8], &[u8])> = answer
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-        .collect();
-    let mut transaction = program.begin(request, None, limits);
-    transaction.request_headers();
-    transaction.request_body(&read.body, false);
-    let stopped = transaction.interruption().map(|one| one.status);
-    transaction.response_headers(Response {
-        status: answer.status,
-        protocol: b"HTTP/1.1",
-        headers: &headers,
-    });
-    transaction.response_body(&answer.body, false);
-    let report = transaction.finish();
-    (stopped.unwrap_or(answer.status), Some(report))
+    }
 }
 
 struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+}
+
+impl Answer {
+    fn fields(&self) -> Vec<(&[u8], &[u8])> {
+        let headers = self.headers.iter();
+        headers
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect()
+    }
 }
 
 /// What the server behind the rules answers.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use astraler_waf::compile::Program;
+use astraler_waf::engine::Report;
 use astraler_waf::{BASE, seclang, suite};
 use read::Said;
 
@@ -90,6 +91,25 @@ fn what_modsecurity_decides() {
         count("attacks.jsonl", "Block", "Block") >= 500,
         "too few attacks are blocked"
     );
+}
+
+#[test]
+fn pauses_between_the_phases_change_nothing() {
+    let Some(program) = program() else { return };
+    for file in ["benign.jsonl", "attacks.jsonl"] {
+        for asked in read::requests(file).unwrap() {
+            let at_once = suite::send(&program, &asked.bytes);
+            let in_turns = suite::send_in_turns(&program, &asked.bytes);
+            let told = |(status, report): (u16, Option<Report>)| {
+                let report = report.map(|report| {
+                    let scores = (report.inbound_score, report.outbound_score);
+                    format!("{:?} {:?} {scores:?}", report.matches, report.interruption)
+                });
+                (status, report)
+            };
+            assert_eq!(told(in_turns), told(at_once), "{}", asked.id);
+        }
+    }
 }
 
 #[test]
