@@ -179,6 +179,9 @@ async fn write_release(
     if migrations.is_dir() {
         input.copies.push((migrations, "migrations".to_owned()));
     }
+    input
+        .copies
+        .extend(crate::managed_rules::copies(place, manifest)?);
     Ok(releases.build(&input)?)
 }
 

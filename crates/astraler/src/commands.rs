@@ -177,3 +177,20 @@ pub(crate) fn not_up(error: &astraler_control::ClientError) -> crate::failure::F
         _ => failure,
     }
 }
+
+/// The command of this machine's package manager.
+pub(crate) fn install(package: &str) -> String {
+    let sudo = if crate::place::is_root() { "" } else { "sudo " };
+    let known = [
+        ("apt-get", "apt-get install -y"),
+        ("dnf", "dnf install -y"),
+        ("pacman", "pacman -S --noconfirm"),
+    ];
+    let manager = known
+        .iter()
+        .find(|(program, _)| crate::assemble::find_program(program).is_some());
+    match manager {
+        Some((_, command)) => format!("{sudo}{command} {package}"),
+        None => format!("install {package} with your system's package manager"),
+    }
+}

@@ -5,6 +5,7 @@ mod assemble;
 mod cli;
 mod commands;
 mod failure;
+mod managed_rules;
 mod place;
 mod ports;
 mod processes;

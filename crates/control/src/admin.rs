@@ -18,6 +18,7 @@
 //! - `GET /metrics`, `GET /v1/metrics`: `read`; see [`crate::metrics`]
 //! - `/v1/alerts…`: `read` to look, `admin` for all else; see [`crate::alerts::api`]
 //! - `/v1/tls…`: `read` to look, `admin` to renew; see [`crate::certificates::api`]
+//! - `/v1/waf…`: `read` to look, `admin` to have rules read again; see [`crate::waf`]
 //! - `/v1/backups…`: `read`, but `admin` to make some; see [`crate::backups::api`]
 //! - `/v1/recover/…`, `/v1/drill`: `admin`; see [`crate::recover::api`]
 //! - plans, drift, destruction: `admin`; see [`crate::plan::api`]
@@ -76,6 +77,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .merge(crate::runs::router())
         .merge(crate::alerts::api::router())
         .merge(crate::cache::router())
+        .merge(crate::waf::router())
         .merge(crate::dns::api::router())
         .merge(crate::switches::router())
         .merge(crate::certificates::api::router())

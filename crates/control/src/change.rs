@@ -29,6 +29,8 @@ pub(crate) struct Change<'a> {
     /// The record, where it was made while the change waited. Without one, the live deployment stays when it is the
     /// same application.
     pub(crate) deployment: Option<Deployment>,
+    /// It brings back what has served before. A firewall whose rules cannot be used any more is no reason not to.
+    pub(crate) heals: bool,
 }
 
 /// What a change did.
@@ -260,8 +262,20 @@ async fn make(change: &Change<'_>, part: Part, name: &str, story: &mut Story) ->
             data_plane_services(platform, environment, application).await
         }
         Part::Edge => {
-            let _shared = platform.shared.lock().await;
-            edge(platform, environment, application).await
+            let (step, words) = {
+                let _shared = platform.shared.lock().await;
+                edge(platform, environment, application).await?
+            };
+            // Before anything else is touched: the edge runs now, and can say what it thinks of rules.
+            match crate::waf::ready(platform, environment, application).await {
+                Ok(None) => Ok((step, words)),
+                Ok(Some(rules)) => Ok((step, format!("{words}, {rules}"))),
+                Err(fault) if change.heals => {
+                    tracing::warn!(%environment, fault.message, "the firewall's rules");
+                    Ok((step, format!("{words}; {}", fault.message)))
+                }
+                Err(fault) => Err(fault),
+            }
         }
         Part::Cluster(cluster) => {
             let _shared = platform.shared.lock().await;

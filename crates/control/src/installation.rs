@@ -200,6 +200,10 @@ impl Layout {
     pub fn releases(&self) -> PathBuf {
         self.state.join("releases")
     }
+    /// Managed rules that `astraler waf update` brought: a folder each, and the link `current` to the one in force.
+    pub fn waf_rules(&self) -> PathBuf {
+        self.state.join("waf")
+    }
     /// Output of the units.
     pub fn logs(&self) -> PathBuf {
         self.state.join("logs")

@@ -52,6 +52,7 @@ mod switches;
 mod tokens;
 mod turns;
 mod upload;
+mod waf;
 mod wake;
 mod watch;
 mod words;
@@ -77,6 +78,7 @@ pub use runs::runner_tools;
 pub use secrets::{KeyRotation, ParsePlaceError, SecretGrantReport, SecretPlace, SecretReport, SecretSet};
 pub use services::{daemon_unit, socket_folders};
 pub use switches::{AttackRequest, MaintenanceRequest};
+pub use waf::WafReport;
 pub use words::{
     Action, Application, DeployRequest, DeploymentReport, EnvironmentReport, Event, Fault, NewTokenReport,
     NewTokenRequest, Origin, PartReport, PromoteRequest, PushRequest, PushTaken, PushVerdict, RefUpdate,

@@ -11,8 +11,8 @@ use astraler_host::snapshot;
 use astraler_manifest::{Alerts, Config, Edge, Signals};
 use astraler_model::{
     BindingGrant, BindingKind, BucketGrant, CacheBounds, DataEnvironment, DataSnapshot, DnsSnapshot,
-    EdgeSnapshot, Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess, ReplicationTarget,
-    Route, S3Credential, SignalSnapshot, TokenHash, WorkerRoute,
+    EdgePolicy, EdgeSnapshot, Environment, InternalHost, Origin, PostgresAccess, Probe, RedisAccess,
+    ReplicationTarget, Route, S3Credential, SignalSnapshot, TokenHash, WorkerRoute,
 };
 use astraler_store::{Deployment, DeploymentState};
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
                 .contains(&environment)
                 .then(|| platform.installation.layout.wake_socket()),
             cache: application.config.edge.cache.rules(),
-            policy: On::of(platform, environment)?.policy(&application.config, environment),
+            policy: policy(platform, environment, &application)?,
         });
     }
     Ok(EdgeSnapshot {
@@ -100,6 +100,18 @@ pub(crate) fn edge_snapshot(platform: &Platform) -> Result<EdgeSnapshot, crate::
             .map_or_else(CacheBounds::default, |edge| edge.cache.bounds()),
         proxy_protocol: shared.map(|edge| edge.proxy_protocol).unwrap_or_default(),
     })
+}
+
+fn policy(
+    platform: &Platform,
+    environment: Environment,
+    application: &Application,
+) -> Result<EdgePolicy, crate::platform::PlatformError> {
+    let mut policy = On::of(platform, environment)?.policy(&application.config, environment);
+    if let Some(waf) = &mut policy.waf {
+        crate::waf::locate(platform, application, waf);
+    }
+    Ok(policy)
 }
 
 /// Of the manifest that decides for what environments share.
@@ -116,8 +128,22 @@ pub(crate) async fn edge(platform: &Platform) -> Result<(), PublishError> {
     confirm(platform, "edge", version).await
 }
 
+/// The same although nothing in it has changed: what it names may have.
+pub(crate) async fn edge_anew(platform: &Platform) -> Result<(), PublishError> {
+    let version = write_edge_if(platform, |_, _| true).await?;
+    confirm(platform, "edge", version).await
+}
+
 /// Publishes routes to the edge; a reader that is not there yet will find them.
 pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError> {
+    write_edge_if(platform, |published, present| published != present).await
+}
+
+/// As [`write_edge`], where what is published and what should be, both of version 0, call for it.
+async fn write_edge_if(
+    platform: &Platform,
+    is_wanted: impl Fn(&EdgeSnapshot, &EdgeSnapshot) -> bool,
+) -> Result<u64, PublishError> {
     let _publishing = platform.publishing.lock().await;
     signal(platform, None)?;
     crate::certificates::ready(platform);
@@ -126,13 +152,15 @@ pub(crate) async fn write_edge(platform: &Platform) -> Result<u64, PublishError>
     let present = edge_snapshot(platform)?;
     let group = Installation::group(platform.installation.identities.edge.as_ref());
     let path = platform.installation.layout.snapshot("edge");
-    if let Some(published) = read::<EdgeSnapshot>(&path)
-        && (EdgeSnapshot {
+    if let Some(published) = read::<EdgeSnapshot>(&path) {
+        let version = published.version;
+        let published = EdgeSnapshot {
             version: 0,
-            ..published.clone()
-        }) == present
-    {
-        return Ok(published.version);
+            ..published
+        };
+        if !is_wanted(&published, &present) {
+            return Ok(version);
+        }
     }
     let version = platform.next_version();
     snapshot::publish(&path, &EdgeSnapshot { version, ..present }, 0o640, group)

@@ -54,6 +54,7 @@ impl Daemon {
                 origin: &origin,
                 events: &events,
                 deployment: None,
+                heals: false,
             };
             let changed = Box::pin(change::run(change)).await;
             self.after(environment, changed.as_ref().ok());
@@ -338,6 +339,8 @@ impl Daemon {
             Action::Rollback => "rollback",
             Action::Apply => "apply",
         };
+        // What follows from a manifest was asked about by its plan.
+        let heals = matches!(origin.action, Action::Rollback | Action::Apply);
         let change = Change {
             platform,
             kind,
@@ -347,6 +350,7 @@ impl Daemon {
             origin: &origin,
             events,
             deployment: Some(deployment),
+            heals,
         };
         let changed = Box::pin(change::run(change)).await;
         self.after(environment, changed.as_ref().ok());
@@ -437,6 +441,7 @@ pub(crate) async fn bring_back(
         origin: &origin_of(live),
         events: &events,
         deployment: None,
+        heals: true,
     };
     Ok(Box::pin(change::run(change)).await?.any)
 }

@@ -1,9 +1,9 @@
-//! `GET /status`, `GET /cache` and `POST /cache/purge` on a Unix socket, for the daemon and for people.
+//! `GET /status`, `GET /cache`, `POST /cache/purge` and `POST /waf/check` on a Unix socket, for the daemon and for people.
 
 use crate::activity::Seen;
 use crate::body::{self, Body};
 use crate::run::{Counters, Edge};
-use astraler_model::Purge;
+use astraler_model::{Purge, WafConfig};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -20,6 +20,8 @@ use tokio::net::UnixListener;
 
 /// The body of a purge.
 const MAX_PURGE_BYTES: usize = 1 << 20;
+/// A firewall that is asked about; its lists are the most of it.
+const MAX_WAF_BYTES: usize = 16 << 20;
 /// Askers at once.
 const MAX_CLIENTS: usize = 32;
 
@@ -78,7 +80,6 @@ pub(crate) async fn listen(edges: Arc<[Arc<Edge>]>, listener: UnixListener) {
 }
 
 async fn answer(edges: &[Arc<Edge>], request: Request<Incoming>) -> Response<Body> {
-    let refused = |status, why: &str| (status, format!(r#"{{"error":"{why}"}}"#));
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/status") => (
             StatusCode::OK,
@@ -92,9 +93,13 @@ async fn answer(edges: &[Arc<Edge>], request: Request<Incoming>) -> Response<Bod
                 .unwrap_or_default(),
         ),
         (&Method::POST, "/cache/purge") => purge(edges, request.into_body()).await,
+        (&Method::POST, "/waf/check") => check_waf(edges, request.into_body()).await,
         (_, "/status" | "/cache") => refused(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
-        (_, "/cache/purge") => refused(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
-        _ => refused(StatusCode::NOT_FOUND, "only /status, /cache and /cache/purge"),
+        (_, "/cache/purge" | "/waf/check") => refused(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+        _ => refused(
+            StatusCode::NOT_FOUND,
+            "only /status, /cache, /cache/purge and /waf/check",
+        ),
     };
     let mut response = Response::new(body::full(text));
     *response.status_mut() = status;
@@ -104,19 +109,42 @@ async fn answer(edges: &[Arc<Edge>], request: Request<Incoming>) -> Response<Bod
     response
 }
 
-async fn purge(edges: &[Arc<Edge>], body: Incoming) -> (StatusCode, String) {
-    let refused = |status, why: &str| (status, format!(r#"{{"error":"{why}"}}"#));
-    let Ok(body) = http_body_util::Limited::new(body, MAX_PURGE_BYTES)
-        .collect()
-        .await
-    else {
-        return refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the purge is too long, or ended early",
-        );
+fn refused(status: StatusCode, why: &str) -> (StatusCode, String) {
+    (status, format!(r#"{{"error":"{why}"}}"#))
+}
+
+async fn read<T: serde::de::DeserializeOwned>(
+    body: Incoming,
+    max_bytes: usize,
+) -> Result<T, (StatusCode, String)> {
+    let Ok(body) = http_body_util::Limited::new(body, max_bytes).collect().await else {
+        let why = "what is asked is too long, or ended early";
+        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, why));
     };
-    let Ok(purge) = serde_json::from_slice::<Purge>(&body.to_bytes()) else {
-        return refused(StatusCode::BAD_REQUEST, "not a purge");
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|_| refused(StatusCode::BAD_REQUEST, "that is not how this is asked"))
+}
+
+/// Whether the rules of a firewall can be used here: this process reads them, as the user that it is.
+async fn check_waf(edges: &[Arc<Edge>], body: Incoming) -> (StatusCode, String) {
+    let config: WafConfig = match read(body, MAX_WAF_BYTES).await {
+        Ok(config) => config,
+        Err(refused) => return refused,
+    };
+    let Some(edge) = edges.first() else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "the edge has no threads");
+    };
+    let programs = edge.programs.clone();
+    match tokio::task::spawn_blocking(move || programs.check(&config)).await {
+        Ok(found) => (StatusCode::OK, serde_json::to_string(&found).unwrap_or_default()),
+        Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the check was broken off"),
+    }
+}
+
+async fn purge(edges: &[Arc<Edge>], body: Incoming) -> (StatusCode, String) {
+    let purge: Purge = match read(body, MAX_PURGE_BYTES).await {
+        Ok(purge) => purge,
+        Err(refused) => return refused,
     };
     let Some(edge) = edges.first() else {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "the edge has no threads");

@@ -141,13 +141,16 @@ impl TestEdge {
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {
+        self.ask("GET /status HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
+            .await
+    }
+
+    /// What the daemon asks.
+    pub(crate) async fn ask(&self, request: &str) -> serde_json::Value {
         let mut stream = tokio::net::UnixStream::connect(self.folder.path().join("status.sock"))
             .await
             .unwrap();
-        stream
-            .write_all(b"GET /status HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()

@@ -365,3 +365,62 @@ fn the_installed_rules_tell_attacks_from_requests() {
         assert!(rules_of(&records[1]).contains(&"941100"), "{}", records[1]);
     });
 }
+
+#[test]
+fn rules_are_looked_at_before_anybody_goes_by_them() {
+    run(async {
+        let (edge, _worker) = edge_with(|_| {}).await;
+        let folder = edge.folder.path().join("others");
+        let ask = async |folder: &Path| {
+            let config = WafConfig {
+                rules: Some(folder.to_owned()),
+                ..WafConfig::default()
+            };
+            let body = serde_json::to_string(&config).unwrap();
+            let length = body.len();
+            let head = format!(
+                "POST /waf/check HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: {length}"
+            );
+            edge.ask(&format!("{head}\r\n\r\n{body}")).await
+        };
+        let absent = ask(&folder).await;
+        assert_eq!(
+            absent["problems"][0]["message"], "there is no such folder",
+            "{absent}"
+        );
+        write_rules(
+            &folder,
+            "SecRule ARGS \"@contains x\" \"id:1\"\nSecRule NOPE \"@contains x\" \"id:2\"\n",
+        );
+        let wrong = ask(&folder).await;
+        assert_eq!(
+            (&wrong["problems"][0]["line"], &wrong["rules"]),
+            (&json!(2), &json!(0)),
+            "{wrong}"
+        );
+        let many: String = (1..=60)
+            .map(|id| format!("SecRule NOPE \"@contains x\" \"id:{id}\"\n"))
+            .collect();
+        write_rules(&folder, &many);
+        let many = ask(&folder).await;
+        assert_eq!(
+            (many["problems"].as_array().unwrap().len(), &many["left_out"]),
+            (50, &json!(10))
+        );
+        write_rules(&folder, RULES);
+        let good = ask(&folder).await;
+        assert!(
+            good["problems"] == json!([]) && good["rules"].as_u64() > Some(4),
+            "{good}"
+        );
+        assert_eq!(
+            form(&edge, "a=evil").await.status,
+            403,
+            "nobody goes by others yet"
+        );
+        let refused = edge
+            .ask("POST /waf/check HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]")
+            .await;
+        assert!(refused["error"].is_string(), "{refused}");
+    });
+}

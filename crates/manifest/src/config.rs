@@ -31,6 +31,7 @@ pub use secrets::{RequiredSecret, Secrets};
 pub use signals::Signals;
 pub(crate) use storage::Storage;
 pub use tls::{AcmeChallenge, HttpsOnly, Tls};
+pub use waf::INSTALLED_RULES;
 pub(crate) use waf::Waf;
 
 pub use astraler_model::EnvironmentKind;

@@ -21,9 +21,9 @@ mod wrangler;
 pub use config::{
     AcmeChallenge, AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config,
     Database, Deploy, Dns, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings,
-    Environments, HTTPS_PORT, HttpsOnly, MailTls, MaxmemoryPolicy, PagerDutySettings, PreviewSettings, Redis,
-    RequiredSecret, Resolver, Runtime, Sandbox, Secondary, Secrets, Signals, SlackSettings, Tls,
-    WorkerSettings,
+    Environments, HTTPS_PORT, HttpsOnly, INSTALLED_RULES, MailTls, MaxmemoryPolicy, PagerDutySettings,
+    PreviewSettings, Redis, RequiredSecret, Resolver, Runtime, Sandbox, Secondary, Secrets, Signals,
+    SlackSettings, Tls, WorkerSettings,
 };
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use dns::mailbox;

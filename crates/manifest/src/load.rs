@@ -207,7 +207,7 @@ fn document(
         addresses::check(source, root, errors);
         dns::check(source, root, errors);
         rules::check(source, root, errors);
-        rules::check_waf(source, root, errors);
+        rules::check_waf(source, root, true, errors);
         rules::check_platform(source, root, errors);
         more(root, errors);
     })
@@ -298,13 +298,18 @@ fn check_names(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnosti
 }
 
 fn check_folders(dir: &Path, source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
-    let migrations = root
-        .get("database")
-        .and_then(Item::as_table_like)
-        .and_then(|table| text(table, "migrations"));
-    if let Some((folder, span)) = migrations
-        && !dir.join(folder).is_dir()
-    {
+    let table = |table: &'_ str| root.get(table).and_then(Item::as_table_like);
+    let migrations = table("database").and_then(|table| text(table, "migrations"));
+    let waf = table("edge")
+        .and_then(|edge| edge.get("waf"))
+        .and_then(Item::as_table_like);
+    let rules = waf.and_then(|waf| text(waf, "rules"));
+    // What is elsewhere on the machine is looked for when it is needed: the manifest may be checked on another one.
+    let rules = rules.filter(|(rules, _)| !rules.starts_with('/'));
+    for (folder, span) in migrations.into_iter().chain(rules) {
+        if dir.join(folder).is_dir() {
+            continue;
+        }
         errors.push(source.error(
             span,
             "missing-folder",

@@ -11,6 +11,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use toml_edit::{Item, TableLike, Value};
 
+/// A folder's path in the repository; it becomes one of a release.
+const MAX_PATH_BYTES: usize = 255;
+
 /// Names of rules that the edge makes itself.
 const TAKEN: [&str; 2] = [ADMIN_HOSTS, "under-attack"];
 
@@ -145,8 +148,14 @@ pub(crate) fn check(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diag
     }
 }
 
-/// Checks what `[edge.waf]` says beyond its types: expressions are compiled, as the edge will.
-pub(crate) fn check_waf(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+/// Checks what `[edge.waf]` says beyond its types: expressions are compiled, as the edge will. An edge that stands alone
+/// has no repository.
+pub(crate) fn check_waf(
+    source: &Source,
+    root: &dyn TableLike,
+    in_repository: bool,
+    errors: &mut Vec<Diagnostic>,
+) {
     let edge = root.get("edge").and_then(Item::as_table_like);
     let Some(waf) = edge
         .and_then(|edge| edge.get("waf"))
@@ -159,10 +168,16 @@ pub(crate) fn check_waf(source: &Source, root: &dyn TableLike, errors: &mut Vec<
     };
     if let Some((rules, span)) = text(waf, "rules")
         && !rules.starts_with('/')
+        && !(in_repository && is_inside(&rules))
     {
-        let help = "write the absolute path of a folder that the edge's user can read";
+        let help = match in_repository {
+            true => {
+                "write a path in this folder (nothing hidden, no `..`), or an absolute one that the edge's user can read"
+            }
+            false => "write the absolute path of a folder that the edge's user can read",
+        };
         wrong(
-            (format!("\"{rules}\" is not absolute"), span),
+            (format!("\"{rules}\" is no folder for rules"), span),
             Some(help.to_owned()),
         );
     }
@@ -196,6 +211,16 @@ pub(crate) fn check_waf(source: &Source, root: &dyn TableLike, errors: &mut Vec<
             wrong((format!("\"{path}\" is no path"), span), Some(help.to_owned()));
         }
     }
+}
+
+/// Whether a path leads into the folder that it is read from, and never out of it. It becomes one of a release.
+fn is_inside(path: &str) -> bool {
+    !path.is_empty()
+        && path.len() <= MAX_PATH_BYTES
+        && path
+            .trim_end_matches('/')
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']))
 }
 
 type Text = (String, Range<usize>);

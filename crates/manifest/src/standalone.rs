@@ -71,7 +71,7 @@ fn read(source: &Source) -> Result<Standalone, Diagnostics> {
     let read = load::toml(source, &mut errors, |root, errors| {
         validate::document(source, &standalone_schema(), root, errors);
         rules::check(source, root, errors);
-        rules::check_waf(source, root, errors);
+        rules::check_waf(source, root, false, errors);
         check_edge(source, root, errors);
         check_sites(source, root, errors);
     });

@@ -41,4 +41,4 @@ pub use unit::{
     Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,
     RestartPolicy, StopPolicy, UnitName, UnitNameError, UnitPhase, UnitSpec, UnitStatus,
 };
-pub use waf::{WafAction, WafConfig, WafException, WafMode, WafRule};
+pub use waf::{RuleProblem, RulesFound, WafAction, WafConfig, WafException, WafMode, WafRule};

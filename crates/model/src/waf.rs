@@ -106,3 +106,42 @@ pub struct WafException {
     #[serde(default)]
     pub paths: Vec<String>,
 }
+
+/// What the edge says of the managed rules that a firewall names, before it goes by them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesFound {
+    /// How many there are.
+    pub rules: usize,
+    /// Why they cannot be used; none where they can.
+    pub problems: Vec<RuleProblem>,
+    /// There are so many more problems.
+    #[serde(default)]
+    pub left_out: usize,
+}
+
+/// One thing that is wrong with rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleProblem {
+    /// The file, or the folder.
+    pub file: PathBuf,
+    /// The line, from 1; 0 where the whole file is meant.
+    pub line: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for RuleProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file.display(), self.message)?,
+            line => write!(f, "{}:{line}: {}", self.file.display(), self.message)?,
+        }
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -82,7 +82,7 @@ pub enum ManifestError {
 }
 
 /// Top folders of a release, in the order of their layers: what changes least comes first.
-pub(crate) const FOLDERS: &[&str] = &["migrations", "assets", "workers"];
+pub(crate) const FOLDERS: &[&str] = &["waf", "migrations", "assets", "workers"];
 
 impl ReleaseManifest {
     /// The version that this program writes and reads.
@@ -182,7 +182,7 @@ pub(crate) fn check_path(path: &str) -> Result<(), ManifestError> {
         path.strip_prefix(folder)
             .is_some_and(|rest| rest.starts_with('/'))
     }) {
-        "a release holds workers, assets and migrations"
+        "a release holds workers, assets, migrations and rules of a firewall"
     } else {
         return Ok(());
     };

@@ -52,16 +52,7 @@ impl Files {
         };
         let mut rules = crate::suite::rule_files(within);
         if rules.is_empty() {
-            return Err(LoadError {
-                problems: vec![Problem {
-                    file: folder.to_path_buf(),
-                    line: 0,
-                    message: "there are no rule files (*.conf) here, nor in rules/".to_owned(),
-                    hint: Some(format!(
-                        "`apt install modsecurity-crs` installs the Core Rule Set into {INSTALLED}"
-                    )),
-                }],
-            });
+            return Err(none(folder, within));
         }
         let places = [Some(within), beside].into_iter().flatten();
         let mut setup: Vec<PathBuf> = places
@@ -96,6 +87,35 @@ impl Files {
         directives.extend(seclang::read_text(&options.more, Path::new("exceptions.conf"))?);
         directives.extend(seclang::read_files(&self.rules)?);
         Program::new(&directives)
+    }
+}
+
+/// Why a folder has no rules: it is not there, it is closed, or there are none in it.
+fn none(folder: &Path, within: &Path) -> LoadError {
+    let install = format!("`apt install modsecurity-crs` installs the Core Rule Set into {INSTALLED}");
+    let (file, message, hint) = match std::fs::read_dir(within) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            (folder, "there is no such folder".to_owned(), install)
+        }
+        Err(error) => (
+            within,
+            format!("the folder cannot be read: {error}"),
+            "whoever compiles rules has to be able to read them, and to enter each folder above them"
+                .to_owned(),
+        ),
+        Ok(_) => (
+            folder,
+            "there are no rule files (*.conf) here, nor in rules/".to_owned(),
+            install,
+        ),
+    };
+    LoadError {
+        problems: vec![Problem {
+            file: file.to_path_buf(),
+            line: 0,
+            message,
+            hint: Some(hint),
+        }],
     }
 }
 

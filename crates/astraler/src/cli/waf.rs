@@ -15,7 +15,7 @@ pub(crate) enum WafCommand {
 
 The Core Rule Set as it is released, as Debian installs it, or a folder of *.conf files with a crs-setup.conf.")]
     Check {
-        /// The folder; by default, where the distribution installs the Core Rule Set.
+        /// The folder; by default that of the application here, else where the distribution installs the Core Rule Set.
         #[arg(value_name = "DIR")]
         folder: Option<PathBuf>,
         #[command(flatten)]
@@ -37,6 +37,15 @@ only detect. A server's log is not seen: it must refuse with 403 what rules are 
 The file is a request as it goes over the wire: request line, fields, an empty line, body. What may be a credential is not
 shown.")]
     Explain(ExplainArguments),
+    /// Have the edge read all rules again, after a package or a folder has changed in place.
+    #[command(after_help = "Examples:
+  sudo apt install --only-upgrade modsecurity-crs && astraler waf reload
+
+No request is dropped. Rules that cannot be used are told, and what was in force stays.")]
+    Reload {
+        #[command(flatten)]
+        json: Json,
+    },
     /// Show which managed rules match most, on which paths; write an exception for one.
     #[command(after_help = "Examples:
   astraler waf top
@@ -72,7 +81,7 @@ pub(crate) struct TopArguments {
 /// `waf test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestArguments {
-    /// Folder of the rules; by default, where the distribution installs the Core Rule Set.
+    /// Folder of the rules; by default that of the application here, else where the distribution installs the Core Rule Set.
     #[arg(long, value_name = "DIR", conflicts_with = "target")]
     pub(crate) rules: Option<PathBuf>,
     /// What the rules are set up with; by default, what lies beside them.
@@ -94,7 +103,7 @@ pub(crate) struct ExplainArguments {
     /// File with the request; `-` is standard input.
     #[arg(value_name = "REQUEST-FILE")]
     pub(crate) request: PathBuf,
-    /// Folder of the rules; by default, where the distribution installs the Core Rule Set.
+    /// Folder of the rules; by default that of the application here, else where the distribution installs the Core Rule Set.
     #[arg(long, value_name = "DIR")]
     pub(crate) rules: Option<PathBuf>,
     /// Paranoia level, instead of the setup's.

@@ -1,13 +1,26 @@
 //! `astraler doctor`: every requirement with its version and path, or the one command that mends it.
 
+use super::install;
 use crate::cli::Arguments;
 use crate::failure::{Failure, Kind, Outcome};
-use crate::place;
+use crate::managed_rules;
+use crate::place::{self, Place};
 use crate::progress::line;
 use crate::table;
+use astraler_control::AdminClient;
+use astraler_model::Environment;
+use astraler_waf::ruleset::Files;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::Command;
+
+/// One of each kind.
+const EVERY_KIND: [Environment; 4] = [
+    Environment::Development,
+    Environment::Preview(1),
+    Environment::Staging,
+    Environment::Production,
+];
 
 /// One requirement.
 #[derive(Debug, Serialize)]
@@ -76,7 +89,7 @@ fn checks(arguments: &Arguments) -> Vec<Check> {
         node(),
         program("npm", "npm", "npm", State::Missing),
         tools(arguments),
-        core_rules(),
+        core_rules(arguments),
         isolation(arguments),
         user(),
     ]
@@ -175,16 +188,57 @@ fn tools(arguments: &Arguments) -> Check {
     }
 }
 
-fn core_rules() -> Check {
-    let path = PathBuf::from("/usr/share/modsecurity-crs/rules");
-    if path.is_dir() {
-        return ok("OWASP Core Rule Set", path.display().to_string());
-    }
-    Check {
-        name: "OWASP Core Rule Set",
+/// Rules are needed where a firewall is on that has no others. The edge is asked where it runs: it reads them as the user
+/// that it is.
+fn core_rules(arguments: &Arguments) -> Check {
+    let name = "OWASP Core Rule Set";
+    let note = |found: String, mend: Option<String>| Check {
+        name,
         state: State::Note,
-        found: format!("no {}; the WAF that uses it is not there yet", path.display()),
-        mend: Some(install("modsecurity-crs")),
+        found,
+        mend,
+    };
+    let place = Place::find(arguments).ok();
+    let read = place
+        .as_ref()
+        .and_then(|place| Some((place, place::manifest(place).ok()?)));
+    let Some((place, manifest)) = read else {
+        let installed = PathBuf::from(astraler_manifest::INSTALLED_RULES);
+        return match Files::find(&installed) {
+            Ok(_) => ok(name, installed.display().to_string()),
+            Err(_) => note(
+                format!(
+                    "no rules in {}; the firewall is off until a manifest says otherwise",
+                    installed.display()
+                ),
+                Some(install("modsecurity-crs")),
+            ),
+        };
+    };
+    let Some(rules) = managed_rules::of_machine(&manifest.config, &place.layout, &EVERY_KIND) else {
+        return note("no firewall goes by rules of this machine".into(), None);
+    };
+    let broken = |problem: String| Check {
+        name,
+        state: State::Missing,
+        found: problem,
+        mend: Some(managed_rules::hint(&manifest.config.edge, &rules.folder)),
+    };
+    let program = match rules.compile() {
+        Ok(program) => program,
+        Err(error) => return broken(error.to_string()),
+    };
+    let client = AdminClient::new(place.layout.admin_socket());
+    let asked = super::block_on(async { Ok(client.waf().await.unwrap_or_default()) });
+    let reports = asked.unwrap_or_default().into_iter();
+    let found = reports.filter_map(|report| report.found);
+    let problem = found.flat_map(|found| found.problems).next();
+    match problem {
+        Some(problem) => broken(format!("the edge says: {problem}")),
+        None => ok(
+            name,
+            format!("{} rules in {}", program.rules().count(), rules.folder.display()),
+        ),
     }
 }
 
@@ -244,22 +298,5 @@ fn missing(name: &'static str, error: &dyn std::error::Error, mend: String) -> C
         state: State::Missing,
         found: error.to_string(),
         mend: Some(mend),
-    }
-}
-
-/// The command of this machine's package manager.
-fn install(package: &str) -> String {
-    let sudo = if crate::place::is_root() { "" } else { "sudo " };
-    let known = [
-        ("apt-get", "apt-get install -y"),
-        ("dnf", "dnf install -y"),
-        ("pacman", "pacman -S --noconfirm"),
-    ];
-    let manager = known
-        .iter()
-        .find(|(program, _)| crate::assemble::find_program(program).is_some());
-    match manager {
-        Some((_, command)) => format!("{sudo}{command} {package}"),
-        None => format!("install {package} with your system's package manager"),
     }
 }

@@ -8,6 +8,7 @@ mod sockets;
 
 use crate::cli::EdgeArguments;
 use crate::failure::{Failure, Kind, Outcome};
+use crate::managed_rules;
 use crate::processes;
 use crate::progress::line;
 use astraler_edge::{AccessLogConfig, EdgeSnapshot};
@@ -88,6 +89,16 @@ fn read(arguments: &EdgeArguments) -> Outcome<Standalone> {
     }
     if arguments.state_folder.is_some() {
         settings.state_folder.clone_from(&arguments.state_folder);
+    }
+    let policy = settings.edge.policy(Environment::Production);
+    if let Some((waf, rules)) = policy
+        .waf
+        .as_ref()
+        .and_then(|waf| Some((waf, waf.rules.as_ref()?)))
+    {
+        managed_rules::compile(rules, waf).map_err(|error| {
+            managed_rules::not_loaded(&error, None).hint(managed_rules::hint(&settings.edge, rules))
+        })?;
     }
     if settings.sites.is_empty() {
         return Err(Failure::new(Kind::General, "the edge has nothing to serve").hint(

@@ -3,6 +3,7 @@
 use crate::assemble;
 use crate::cli::{Arguments, UpArguments};
 use crate::failure::{Failure, Kind, Outcome};
+use crate::managed_rules;
 use crate::place::{self, Place};
 use crate::progress::{Progress, line};
 use crate::table;
@@ -24,6 +25,7 @@ pub(super) fn run(arguments: &Arguments, up: &UpArguments) -> Outcome {
     let place = Place::find(arguments)?;
     let manifest = place::manifest(&place)?;
     assemble::check_requirements()?;
+    managed_rules::check(&manifest.config, &place.layout, &environments)?;
     let began = Instant::now();
     astraler_host::file::make_dir(&place.layout.state, 0o755, None, None).map_err(|error| {
         Failure::of(&error)
@@ -201,7 +203,10 @@ pub(super) fn stopped() -> Failure {
 }
 
 pub(super) fn failed(fault: &Fault) -> Failure {
-    let mut failure = Failure::new(Kind::General, format!("{}: {}", fault.part, fault.message));
+    let mut lines = fault.message.lines();
+    let message = format!("{}: {}", fault.part, lines.next().unwrap_or_default());
+    let mut failure = Failure::new(Kind::General, message);
+    failure = failure.details(lines.map(str::to_owned).collect());
     if !fault.log.is_empty() {
         let mut details = vec!["its last log lines:".to_owned()];
         details.extend(fault.log.iter().map(|line| format!("  {line}")));

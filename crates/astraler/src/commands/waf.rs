@@ -1,30 +1,34 @@
-//! `astraler waf`: rules by themselves, and what they did. None of it needs a platform that runs.
+//! `astraler waf`: rules by themselves, and what they did; none of that needs a platform that runs. And rules taken up anew
+//! by one that does.
 
 mod explain;
 mod regression;
+mod reload;
 mod top;
 
 use crate::cli::{Arguments, WafCommand};
 use crate::failure::{Failure, Kind, Outcome};
+use crate::managed_rules::{self, not_loaded};
 use crate::progress::line;
 use crate::table;
 use astraler_waf::compile::Program;
-use astraler_waf::ruleset::{Files, INSTALLED, Options};
-use astraler_waf::seclang::{LoadError, Problem};
+use astraler_waf::ruleset::{Files, Options};
+use astraler_waf::seclang::Problem;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) fn run(arguments: &Arguments, command: &WafCommand) -> Outcome {
     match command {
-        WafCommand::Check { folder, json } => check(&folder_or_installed(folder.as_ref()), json.json),
-        WafCommand::Test(asked) => regression::run(asked),
-        WafCommand::Explain(asked) => explain::run(asked),
+        WafCommand::Check { folder, json } => check(&self::folder(arguments, folder.as_ref()), json.json),
+        WafCommand::Test(asked) => regression::run(arguments, asked),
+        WafCommand::Explain(asked) => explain::run(arguments, asked),
+        WafCommand::Reload { json } => reload::run(arguments, json.json),
         WafCommand::Top(asked) => top::run(arguments, asked),
     }
 }
 
-fn folder_or_installed(folder: Option<&PathBuf>) -> PathBuf {
-    folder.cloned().unwrap_or_else(|| INSTALLED.into())
+fn folder(arguments: &Arguments, named: Option<&PathBuf>) -> PathBuf {
+    named.cloned().unwrap_or_else(|| managed_rules::usual(arguments))
 }
 
 fn check(folder: &Path, json: bool) -> Outcome {
@@ -41,7 +45,7 @@ fn check(folder: &Path, json: bool) -> Outcome {
                 table::print_json(&serde_json::json!({ "errors": problems(&error.problems) }))?;
                 return Err(Failure::said(Kind::Manifest));
             }
-            return Err(not_loaded(&error));
+            return Err(not_loaded(&error, None));
         }
     };
     let phases = by_phase(&program);
@@ -103,14 +107,4 @@ fn problems(problems: &[Problem]) -> serde_json::Value {
         })
     });
     all.collect()
-}
-
-/// All problems of a rule set, each with its place.
-fn not_loaded(error: &LoadError) -> Failure {
-    let message = match error.problems.len() {
-        1 => "the rules cannot be used: 1 problem".to_owned(),
-        count => format!("the rules cannot be used: {count} problems"),
-    };
-    let details = error.problems.iter().map(ToString::to_string).collect();
-    Failure::new(Kind::Manifest, message).details(details)
 }

@@ -38,4 +38,5 @@ mod tls;
 mod to_production;
 mod tokens;
 mod waf;
+mod waf_rules;
 mod watch;

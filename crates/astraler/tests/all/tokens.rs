@@ -53,6 +53,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "/v1/dns/challenges",
         r#"{"host":"app.shop.example","value":"x"}"#,
     ),
+    ("GET", "/v1/waf", "{}"),
+    ("POST", "/v1/waf/reload", "{}"),
     ("GET", "/v1/alerts", "{}"),
     ("POST", "/v1/alerts/1/acknowledge", "{}"),
     ("POST", "/v1/alerts/silences", "{}"),

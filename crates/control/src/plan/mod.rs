@@ -129,6 +129,14 @@ pub(crate) async fn answer(
         wanted::WantedError::Secret(error) => error.into(),
         error => Fault::of("plan", &error),
     })?;
+    if let Question::Manifest(_) = question {
+        let scope = wanted.scope.as_ref();
+        for (environment, application) in &wanted.applications {
+            if scope.is_none_or(|scope| scope.contains(environment)) {
+                crate::waf::ready(platform, *environment, application).await?;
+            }
+        }
+    }
     let mut observed = observe::observe(platform, &wanted).await?;
     let mut desired = wanted.desired;
     if let Some(scope) = &wanted.scope {

@@ -3,7 +3,7 @@
 
 use super::Waf;
 use crate::EdgeSnapshot;
-use astraler_model::{Environment, WafConfig, WafMode};
+use astraler_model::{Environment, RuleProblem, RulesFound, WafConfig, WafMode};
 use astraler_waf::compile::Program;
 use astraler_waf::engine::Stores;
 use astraler_waf::ruleset::{Files, Options};
@@ -12,6 +12,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
+
+/// Problems that are told at once.
+const MAX_PROBLEMS: usize = 50;
 
 /// Clients and sessions that the rules of one environment remember.
 const REMEMBERED: usize = 10_000;
@@ -44,6 +47,8 @@ pub(crate) struct Programs {
 #[derive(Debug, Default)]
 struct Inner {
     compiled: HashMap<Key, Compiled>,
+    /// What was asked about last: a snapshot that goes by it comes next.
+    asked: Option<(Key, Compiled)>,
     of: HashMap<Environment, Standing>,
 }
 
@@ -76,8 +81,47 @@ impl Programs {
         Waf::of(config, standing.program.clone(), standing.stores.clone())
     }
 
+    /// Whether the rules that a firewall names can be used. Nothing goes by them yet. It takes its time.
+    pub(crate) fn check(&self, config: &WafConfig) -> RulesFound {
+        let Some(key) = Key::of(config) else {
+            return RulesFound::default();
+        };
+        let known = {
+            let inner = self.lock();
+            let asked = inner.asked.as_ref().filter(|(asked, _)| *asked == key);
+            asked
+                .map(|(_, compiled)| compiled)
+                .or_else(|| inner.compiled.get(&key))
+                .cloned()
+        };
+        match compile(&key, known) {
+            Ok(compiled) => {
+                let rules = compiled.program.rules().count();
+                self.lock().asked = Some((key, compiled));
+                RulesFound {
+                    rules,
+                    ..RulesFound::default()
+                }
+            }
+            Err(error) => RulesFound {
+                rules: 0,
+                left_out: error.problems.len().saturating_sub(MAX_PROBLEMS),
+                problems: error
+                    .problems
+                    .into_iter()
+                    .take(MAX_PROBLEMS)
+                    .map(problem)
+                    .collect(),
+            },
+        }
+    }
+
     fn take(&self, snapshot: &EdgeSnapshot) {
-        let mut known = std::mem::take(&mut self.lock().compiled);
+        let (mut known, asked) = {
+            let mut inner = self.lock();
+            (std::mem::take(&mut inner.compiled), inner.asked.take())
+        };
+        known.extend(asked);
         let mut compiled: HashMap<Key, Compiled> = HashMap::new();
         let mut of: HashMap<Environment, Option<Arc<Program>>> = HashMap::new();
         for route in &snapshot.routes {
@@ -134,6 +178,15 @@ impl Key {
             thresholds: [config.inbound_threshold, config.outbound_threshold],
             body_limit_bytes: config.body_limit_bytes,
         })
+    }
+}
+
+fn problem(problem: astraler_waf::seclang::Problem) -> RuleProblem {
+    RuleProblem {
+        file: problem.file,
+        line: problem.line,
+        message: problem.message,
+        hint: problem.hint,
     }
 }
 

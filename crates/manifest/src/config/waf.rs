@@ -3,7 +3,7 @@
 use astraler_model::{EnvironmentKind, WafConfig, WafException, WafMode, WafRule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The web application firewall.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,8 +25,11 @@ pub struct Waf {
     /// How much of a request's body is looked at; what is beyond it passes.
     #[schemars(range(max = 16_777_216))]
     pub body_limit_bytes: u64,
-    /// Folder of the managed rules, as an absolute path that the edge can read; where the distribution installs the Core
-    /// Rule Set when absent.
+    /// Whether the managed rules are asked. Custom rules are in any case.
+    pub managed_rules: bool,
+    /// Folder of the managed rules. A path in the repository goes with each release; an absolute one is read where it is,
+    /// by the edge's user. When absent: what `astraler waf update` brought, else where the distribution installs the
+    /// Core Rule Set.
     pub rules: Option<PathBuf>,
     /// Rules in Cloudflare's rules language. They come before the managed rules.
     pub custom_rules: Vec<WafRule>,
@@ -49,7 +52,7 @@ pub struct WafModes {
 }
 
 /// Where the distribution's package has the Core Rule Set.
-const INSTALLED: &str = astraler_waf::ruleset::INSTALLED;
+pub const INSTALLED_RULES: &str = astraler_waf::ruleset::INSTALLED;
 
 impl Default for Waf {
     fn default() -> Self {
@@ -61,6 +64,7 @@ impl Default for Waf {
             inbound_threshold: usual.inbound_threshold,
             outbound_threshold: usual.outbound_threshold,
             body_limit_bytes: usual.body_limit_bytes,
+            managed_rules: true,
             rules: None,
             custom_rules: vec![],
             exceptions: vec![],
@@ -69,6 +73,11 @@ impl Default for Waf {
 }
 
 impl Waf {
+    /// Where the managed rules stand in the repository, when they do.
+    pub fn own_rules(&self) -> Option<&Path> {
+        self.rules.as_deref().filter(|rules| rules.is_relative())
+    }
+
     /// The firewall of an environment; none where it is off.
     pub(super) fn of(&self, kind: EnvironmentKind) -> Option<WafConfig> {
         let own = match kind {
@@ -80,7 +89,7 @@ impl Waf {
         let mode = own.unwrap_or(self.mode);
         (mode != WafMode::Off).then(|| WafConfig {
             mode,
-            rules: Some(self.rules.clone().unwrap_or_else(|| INSTALLED.into())),
+            rules: (self.managed_rules).then(|| self.rules.clone().unwrap_or_else(|| INSTALLED_RULES.into())),
             paranoia_level: self.paranoia_level,
             inbound_threshold: self.inbound_threshold,
             outbound_threshold: self.outbound_threshold,

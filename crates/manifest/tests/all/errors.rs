@@ -238,7 +238,7 @@ domain = "shop.example"
 [edge.waf]
 mode = "detect"
 modes = { production = "block", development = "off" }
-rules = "coreruleset"
+rules = "../coreruleset"
 paranoia_level = 5
 [[edge.waf.custom_rules]]
 name = "admin"
@@ -280,6 +280,22 @@ paths = ["editor"]
     assert_eq!(mode(Environment::Development), None);
     let waf = config.edge.policy(Environment::Production).waf.unwrap();
     assert!(waf.rules.unwrap().is_absolute(), "the distribution's by default");
+    let rules = |said: &str| {
+        parse(
+            "astraler.toml",
+            &good.replace("detect\"", &format!("detect\"\n{said}")),
+        )
+        .map(|config| {
+            let waf = config.edge.policy(Environment::Staging).waf.unwrap();
+            (waf.rules.is_some(), config.edge.waf.own_rules().is_some())
+        })
+    };
+    assert_eq!(rules("managed_rules = false").unwrap(), (false, false));
+    assert_eq!(rules("rules = \"security/crs/\"").unwrap(), (true, true));
+    assert_eq!(rules("rules = \"/srv/crs\"").unwrap(), (true, false));
+    for wrong in ["", ".", "a/../b", "a//b", ".git/crs", "a\\\\b"] {
+        assert!(rules(&format!("rules = \"{wrong}\"")).is_err(), "{wrong}");
+    }
     let none = parse("astraler.toml", "name = \"a\"\ndomain = \"a.example\"\n").unwrap();
     assert_eq!(
         none.edge.policy(Environment::Production).waf,

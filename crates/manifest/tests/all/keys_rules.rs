@@ -31,6 +31,7 @@ pub(crate) const EFFECTIVE: &[(&str, &str)] = &[
     ("edge.waf.inbound_threshold", "7"),
     ("edge.waf.outbound_threshold", "8"),
     ("edge.waf.body_limit_bytes", "2048"),
+    ("edge.waf.managed_rules", "false"),
     ("edge.waf.rules", "\"/srv/coreruleset\""),
     (
         "edge.waf.custom_rules",

@@ -99,7 +99,10 @@ pub struct Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)?;
+        match self.line {
+            0 => write!(f, "{}: {}", self.file.display(), self.message)?,
+            line => write!(f, "{}:{line}: {}", self.file.display(), self.message)?,
+        }
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),
@@ -118,7 +121,10 @@ impl std::error::Error for LoadError {}
 
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} problems in the rules", self.problems.len())?;
+        match self.problems.len() {
+            1 => f.write_str("1 problem in the rules")?,
+            count => write!(f, "{count} problems in the rules")?,
+        }
         for problem in self.problems.iter().take(SHOWN) {
             write!(f, "\n{problem}")?;
         }

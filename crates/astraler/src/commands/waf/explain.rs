@@ -1,7 +1,7 @@
 //! `astraler waf explain`: one request, and what the rules make of it.
 
-use super::{folder_or_installed, not_loaded};
-use crate::cli::WafExplainArguments;
+use super::{folder, not_loaded};
+use crate::cli::{Arguments, WafExplainArguments};
 use crate::failure::{Failure, Outcome};
 use crate::progress::line;
 use crate::table;
@@ -18,7 +18,7 @@ const MAX_REQUEST: u64 = 16 << 20;
 /// How much of a value is shown.
 const EXCERPT: usize = 60;
 
-pub(super) fn run(asked: &WafExplainArguments) -> Outcome {
+pub(super) fn run(arguments: &Arguments, asked: &WafExplainArguments) -> Outcome {
     let bytes = read(&asked.request).map_err(|error| {
         Failure::of(&error).context(format!("{} cannot be read", asked.request.display()))
     })?;
@@ -35,9 +35,11 @@ pub(super) fn run(asked: &WafExplainArguments) -> Outcome {
         paranoia_level: asked.paranoia,
         ..Options::default()
     };
-    let files =
-        Files::find(&folder_or_installed(asked.rules.as_ref())).map_err(|error| not_loaded(&error))?;
-    let program = files.compile(&options).map_err(|error| not_loaded(&error))?;
+    let folder = folder(arguments, asked.rules.as_ref());
+    let files = Files::find(&folder).map_err(|error| not_loaded(&error, None))?;
+    let program = files
+        .compile(&options)
+        .map_err(|error| not_loaded(&error, None))?;
     let (_, report) = suite::send(&program, &bytes);
     let report = report.unwrap_or_default();
     if asked.json.json {

@@ -1,7 +1,7 @@
 //! `astraler waf test`: regression files of the Core Rule Set, here or over the wire.
 
-use super::{folder_or_installed, not_loaded};
-use crate::cli::WafTestArguments;
+use super::{folder, not_loaded};
+use crate::cli::{Arguments, WafTestArguments};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::progress::line;
 use crate::table;
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A status line is found in the first bytes, or not at all.
 const STATUS_LINE: usize = 64;
 
-pub(super) fn run(asked: &WafTestArguments) -> Outcome {
+pub(super) fn run(arguments: &Arguments, asked: &WafTestArguments) -> Outcome {
     let unreadable =
         |error: String| Failure::new(Kind::General, error).hint("--tests names a folder of YAML files");
     let cases = suite::read(&asked.tests).map_err(unreadable)?;
@@ -36,13 +36,13 @@ pub(super) fn run(asked: &WafTestArguments) -> Outcome {
             tally.count(case, over_the_wire(server, case)?);
         }
     } else {
-        let folder = folder_or_installed(asked.rules.as_ref());
-        let files = Files::find(&folder).map_err(|error| not_loaded(&error))?;
+        let folder = folder(arguments, asked.rules.as_ref());
+        let files = Files::find(&folder).map_err(|error| not_loaded(&error, None))?;
         let setup = asked.setup.as_ref().or(files.setup.first());
         let inner = folder.join("rules");
         let rules = if inner.is_dir() { &inner } else { &folder };
-        let program =
-            suite::program(rules, setup.map(|path| path.as_path())).map_err(|error| not_loaded(&error))?;
+        let program = suite::program(rules, setup.map(|path| path.as_path()))
+            .map_err(|error| not_loaded(&error, None))?;
         for case in &cases {
             tally.count(case, suite::run(&program, case));
         }
