@@ -43,7 +43,7 @@ pub(crate) struct Site {
     pub(crate) wake: Option<Wake>,
     pub(crate) policy: Policy,
     /// Off when absent.
-    pub(crate) waf: Option<Waf>,
+    pub(crate) waf: Option<Arc<Waf>>,
     /// How answers of the workers are cached; not at all when absent.
     pub(crate) cache: Option<Arc<cache::Rules>>,
 }
@@ -75,7 +75,8 @@ impl Routes {
                     turn: Mutex::new(()),
                 }),
                 policy: Policy::of(&route.policy, route.environment, rates),
-                waf: (route.policy.waf.as_ref()).map(|config| programs.waf(config, route.environment)),
+                waf: (route.policy.waf.as_ref())
+                    .map(|config| Arc::new(programs.waf(config, route.environment))),
             });
             for host in &route.hosts {
                 if host == "*" {

@@ -141,14 +141,15 @@ async fn phases(
         return Ok(about_the_server());
     }
 
-    // WAF: whether the request is what it seems to be.
+    // WAF: whether the request is what it seems to be, and later what the worker gives away.
+    let mut inspection = None;
     if let Some(waf) = &site.waf {
         let call = waf::Call {
             client,
             checked: &checked,
             parts: &parts,
         };
-        incoming = Box::pin(waf.inspect(&call, incoming, access)).await?;
+        (incoming, inspection) = Box::pin(waf.inspect(&call, incoming, access)).await?;
     }
 
     // Cache: what is stored wakes nobody.
@@ -160,6 +161,7 @@ async fn phases(
             client,
             checked: &checked,
             worker,
+            inspection: inspection.as_ref(),
         };
         lookup = cache::lookup(&call, site.cache.as_ref(), &parts, access);
         if let cache::Lookup::Answer(response) = lookup {
@@ -186,9 +188,14 @@ async fn phases(
             client,
             checked: &checked,
             worker,
+            inspection: inspection.as_ref(),
         };
         let rules = site.cache.as_ref();
-        return Box::pin(cache::serve(call, request, lookup, rules, interim, access)).await;
+        let answer = Box::pin(cache::serve(call, request, lookup, rules, interim, access)).await;
+        if let Some(inspection) = &inspection {
+            inspection.tell(access);
+        }
+        return answer;
     }
     if let Some(assets) = &site.assets {
         access.route(Route::Asset);

@@ -500,7 +500,7 @@ impl Client {
         self.reply().await.expect("no answer")
     }
 
-    async fn fill(&mut self) -> bool {
+    pub(crate) async fn fill(&mut self) -> bool {
         let mut piece = vec![0; 64 << 10];
         match tokio::time::timeout(PATIENCE, self.stream.read(&mut piece))
             .await

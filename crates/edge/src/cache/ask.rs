@@ -176,6 +176,14 @@ pub(super) async fn ask(
             // It speaks of nothing that is here: once more, without condition.
             continue;
         }
+        let response = match call.call.inspected(response).await {
+            Ok(response) => response,
+            Err(fault) => {
+                cache.flights.go_alone(&flight_key(call, asked));
+                publish(lead.as_ref(), Flight::NotShared);
+                return Err(fault);
+            }
+        };
         if *asked.method == Method::HEAD {
             return Ok(headed(call, asked, chosen.as_ref(), came, response));
         }

@@ -3,6 +3,7 @@
 use super::ask::ask;
 use super::entry::Entry;
 use super::{Cached, Call, Rules};
+use crate::waf::Inspection;
 use astraler_http_cache::{Asked, Forward, Key};
 use http::Method;
 use http::header;
@@ -27,6 +28,7 @@ pub(super) fn behind(call: &Call<'_>, rules: &Arc<Rules>, parts: &Parts, key: Ke
     headers.remove(header::IF_RANGE);
     let (edge, client) = (edge.clone(), call.client.clone());
     let (rules, checked) = (rules.clone(), call.checked.clone());
+    let inspection = call.inspection.map(Inspection::behind);
     let tasks = edge.tasks.clone();
     tasks.spawn(async move {
         let _permit = permit;
@@ -50,6 +52,7 @@ pub(super) fn behind(call: &Call<'_>, rules: &Arc<Rules>, parts: &Parts, key: Ke
                 client: &client,
                 checked: &checked,
                 worker,
+                inspection: inspection.as_ref(),
             };
             let call = Cached {
                 call: &call,

@@ -51,7 +51,8 @@ pub(crate) async fn serve(
             fetch(&cached, &parts, access).await
         }
         (Lookup::Off | Lookup::Answer(_) | Lookup::Pass(_) | Lookup::Fetch(_), _) => {
-            forward(&call, request, interim, access).await
+            let response = forward(&call, request, interim, access).await?;
+            call.inspected(response).await
         }
     }
 }
@@ -84,7 +85,7 @@ async fn pass(
     access: &mut Access,
 ) -> Result<Response<Body>, Fault> {
     let method = request.method().clone();
-    let mut response = forward(call, request, interim, access).await?;
+    let response = forward(call, request, interim, access).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
@@ -103,6 +104,8 @@ async fn pass(
         let key = key_of(client, checked, &spelled, &HeaderMap::new(), rules);
         cache.forget_url(key.url());
     }
+    // Whatever it answers, the worker has done it: that was first.
+    let mut response = call.inspected(response).await?;
     let word = match why {
         Forward::Method => Word::Dynamic,
         _ => Word::Bypass,

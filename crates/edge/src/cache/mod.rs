@@ -27,10 +27,12 @@ mod rules;
 
 use crate::body::Body;
 use crate::checks::Checked;
+use crate::fault::Fault;
 use crate::record::Access;
 use crate::run::Edge;
 use crate::serve::Client;
 use crate::upstream::Effort;
+use crate::waf::Inspection;
 use astraler_http_cache::{Asked, Consult, Forward, Grant, Key, PassOn, Reuse, Target, decide};
 use astraler_model::{CacheBounds, CacheStanding, Purge, Purged, WorkerRoute};
 use disk::Disk;
@@ -105,6 +107,18 @@ pub(crate) struct Call<'a> {
     pub(crate) client: &'a Client,
     pub(crate) checked: &'a Checked,
     pub(crate) worker: &'a WorkerRoute,
+    /// Looks at what the worker answers.
+    pub(crate) inspection: Option<&'a Inspection>,
+}
+
+impl Call<'_> {
+    /// An answer of the worker, once the firewall has nothing against it.
+    async fn inspected(&self, response: Response<Body>) -> Result<Response<Body>, Fault> {
+        match self.inspection {
+            Some(inspection) => Box::pin(inspection.look_at(response)).await,
+            None => Ok(response),
+        }
+    }
 }
 
 /// One that is for the cache.

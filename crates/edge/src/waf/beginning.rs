@@ -7,21 +7,55 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// As much as was wanted, or all there is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Beginning {
     pub(super) bytes: Bytes,
     /// There is more than was wanted.
     pub(super) cut: bool,
 }
 
-/// Reads until `limit` bytes are there, or the end. At most one frame more than that is held; deadlines are the reader's.
-pub(super) async fn keep(mut body: Body, limit: usize) -> Result<(Beginning, Body), Fault> {
+/// The beginning of a request's body: until `limit` bytes are there, or the end. At most one frame more than that is held;
+/// deadlines are the reader's.
+pub(super) async fn keep(body: Body, limit: usize) -> Result<(Beginning, Body), Fault> {
+    let gone = Kind::ClientGone.because("the client went away in the middle of the request body");
+    read(body, limit, None, gone).await
+}
+
+/// The beginning of an answer's body, or what is there of it after a while.
+pub(super) async fn keep_answer(
+    body: Body,
+    limit: usize,
+    patience: Duration,
+) -> Result<(Beginning, Body), Fault> {
+    let broken = Kind::UpstreamInvalid.because("the worker's answer ended early");
+    read(body, limit, Some(Instant::now() + patience), broken).await
+}
+
+async fn read(
+    mut body: Body,
+    limit: usize,
+    until: Option<Instant>,
+    broken: Fault,
+) -> Result<(Beginning, Body), Fault> {
     let mut kept = Kept::default();
     let mut end = None;
+    let mut late = false;
     while kept.len() <= limit {
-        match body.frame().await {
+        let frame = match until {
+            None => body.frame().await,
+            Some(until) => match tokio::time::timeout_at(until, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => {
+                    late = true;
+                    break;
+                }
+            },
+        };
+        match frame {
             None => {
                 end = Some(None);
                 break;
@@ -33,15 +67,12 @@ pub(super) async fn keep(mut body: Body, limit: usize) -> Result<(Beginning, Bod
                     break;
                 }
             },
-            Some(Err(error)) => {
-                let gone = Kind::ClientGone.because("the client went away in the middle of the request body");
-                return Err(fault::find(&*error).unwrap_or(gone));
-            }
+            Some(Err(error)) => return Err(fault::find(&*error).unwrap_or(broken)),
         }
     }
     let bytes = kept.finish();
     let beginning = Beginning {
-        cut: bytes.len() > limit,
+        cut: late || bytes.len() > limit,
         bytes: bytes.slice(..bytes.len().min(limit)),
     };
     let body = match end {
@@ -52,7 +83,7 @@ pub(super) async fn keep(mut body: Body, limit: usize) -> Result<(Beginning, Bod
             rest: Body::empty(),
         }),
         None => Body::new(Replayed {
-            bytes: Some(bytes),
+            bytes: Some(bytes).filter(|bytes| !bytes.is_empty()),
             trailers: None,
             rest: body,
         }),

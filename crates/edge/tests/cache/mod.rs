@@ -2,7 +2,7 @@
 
 mod concurrent;
 mod disk;
-mod origin;
+pub(crate) mod origin;
 mod parts;
 mod purge;
 mod reuse;

@@ -14,16 +14,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixListener;
 
-pub(super) type Answer = Result<Response<Body>, BoxError>;
+pub(crate) type Answer = Result<Response<Body>, BoxError>;
 type Handler = dyn Fn(Seen) -> BoxFuture<'static, Answer> + Send + Sync;
 
-pub(super) struct Origin {
-    pub(super) seen: Arc<Mutex<Vec<Seen>>>,
+pub(crate) struct Origin {
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 impl Origin {
-    pub(super) fn start<F>(socket: &Path, answer: impl Fn(Seen) -> F + Send + Sync + 'static) -> Self
+    pub(crate) fn start<F>(socket: &Path, answer: impl Fn(Seen) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
     {
@@ -60,11 +60,11 @@ impl Origin {
         Self { seen, accepting }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
-    pub(super) fn last(&self) -> Seen {
+    pub(crate) fn last(&self) -> Seen {
         self.seen.lock().unwrap().last().unwrap().clone()
     }
 }
@@ -76,7 +76,7 @@ impl Drop for Origin {
 }
 
 /// An answer with these fields.
-pub(super) fn answer(status: u16, fields: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+pub(crate) fn answer(status: u16, fields: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
     let mut response = Response::builder().status(status);
     for (name, value) in fields {
         response = response.header(*name, *value);
@@ -85,11 +85,11 @@ pub(super) fn answer(status: u16, fields: &[(&str, &str)], body: impl Into<Bytes
 }
 
 /// An edge with a cache for `worker.test`.
-pub(super) async fn edge(rules: CacheRules) -> TestEdge {
+pub(crate) async fn edge(rules: CacheRules) -> TestEdge {
     TestEdge::start(Limits::default(), |folder| vec![cached(folder, rules, "dep-1")]).await
 }
 
-pub(super) fn cached(folder: &Path, rules: CacheRules, deployment: &str) -> astraler_model::Route {
+pub(crate) fn cached(folder: &Path, rules: CacheRules, deployment: &str) -> astraler_model::Route {
     let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
     route.deployment = deployment.to_owned();
     route.cache = Some(rules);
@@ -97,7 +97,7 @@ pub(super) fn cached(folder: &Path, rules: CacheRules, deployment: &str) -> astr
 }
 
 /// An edge with an origin behind it, and a client.
-pub(super) async fn start<F>(answer: impl Fn(Seen) -> F + Send + Sync + 'static) -> (TestEdge, Origin, Client)
+pub(crate) async fn start<F>(answer: impl Fn(Seen) -> F + Send + Sync + 'static) -> (TestEdge, Origin, Client)
 where
     F: Future<Output = Answer> + Send + 'static,
 {
@@ -108,7 +108,7 @@ where
 }
 
 /// Publishes other routes and bounds, and waits until they are in force.
-pub(super) async fn publish(edge: &TestEdge, routes: Vec<astraler_model::Route>, cache: CacheBounds) {
+pub(crate) async fn publish(edge: &TestEdge, routes: Vec<astraler_model::Route>, cache: CacheBounds) {
     let version = edge.snapshots.borrow().version + 1;
     edge.snapshots
         .send(Arc::new(EdgeSnapshot {
@@ -124,13 +124,13 @@ pub(super) async fn publish(edge: &TestEdge, routes: Vec<astraler_model::Route>,
 }
 
 /// What the cache did, in Cloudflare's word.
-pub(super) fn word(reply: &Reply) -> &str {
+pub(crate) fn word(reply: &Reply) -> &str {
     reply.header("cf-cache-status").unwrap_or("none")
 }
 
 impl TestEdge {
     /// Asks the status socket.
-    pub(super) async fn control(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+    pub(crate) async fn control(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::UnixStream::connect(self.folder.path().join("status.sock"))
             .await

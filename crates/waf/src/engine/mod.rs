@@ -293,6 +293,11 @@ impl<'t> Transaction<'t> {
         self.interruption.as_ref()
     }
 
+    /// Whether rules would look at the response: a server that has not got one yet pauses for it.
+    pub fn looks_at_response(&self) -> bool {
+        self.mode != Mode::Off && self.interruption.is_none() && self.program.looks_at_responses()
+    }
+
     /// How much of the response's body the rules want to see; none of it where that is 0.
     pub fn wanted_of_response_body(&self) -> usize {
         if self.mode == Mode::Off

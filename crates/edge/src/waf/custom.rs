@@ -1,0 +1,96 @@
+//! Custom rules and exceptions, from the manifest's words.
+
+use crate::policy::Matcher;
+use astraler_model::{WafAction, WafException, WafRule};
+use astraler_waf::engine::Transaction;
+use astraler_waf::expression::{self, Expression, Lists, Managed, Rule, Skip};
+
+/// When a custom rule can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Head,
+    Body,
+    Response,
+}
+
+impl Stage {
+    pub(super) fn of(rule: &Rule) -> Self {
+        let needs = rule.expression.needs();
+        if needs.response {
+            Self::Response
+        } else if needs.body {
+            Self::Body
+        } else {
+            Self::Head
+        }
+    }
+}
+
+/// Managed rules that some requests are not looked at with.
+#[derive(Debug)]
+pub(super) struct Exception {
+    pub(super) about: Matcher,
+    pub(super) managed: Managed,
+}
+
+impl Exception {
+    pub(super) fn of(exception: &WafException) -> Self {
+        Self {
+            about: Matcher::new(&exception.hosts, &exception.paths, &[]),
+            managed: managed(&exception.rules, &exception.tags),
+        }
+    }
+}
+
+pub(super) fn leave_out(transaction: &mut Transaction<'_>, managed: &Managed) {
+    if !managed.is_none() {
+        transaction.leave_out(|id, tags| managed.has(id, tags.iter().map(|tag| &**tag)));
+    }
+}
+
+pub(super) fn word(action: &expression::Action) -> &'static str {
+    match action {
+        expression::Action::Block => "block",
+        expression::Action::Log => "log",
+        expression::Action::Skip(_) => "skip",
+        expression::Action::Exception(_) => "exception",
+    }
+}
+
+/// The manifest has checked it: what cannot be read comes from a snapshot of another version, and is told.
+pub(super) fn rule(rule: &WafRule) -> Option<Rule> {
+    let name = rule.name.as_str().to_owned();
+    match Expression::compile(&rule.expression, &Lists::default()) {
+        Ok(expression) => Some(Rule {
+            name,
+            expression,
+            action: match rule.action {
+                WafAction::Block => expression::Action::Block,
+                WafAction::Log => expression::Action::Log,
+                WafAction::Skip => expression::Action::Skip(Skip {
+                    custom_rules: true,
+                    managed: managed(&[], &[]),
+                    rate_rules: false,
+                }),
+                WafAction::Exception => expression::Action::Exception(managed(&rule.rules, &rule.tags)),
+            },
+        }),
+        Err(error) => {
+            tracing::error!(
+                rule = name,
+                error = &error as &dyn std::error::Error,
+                "a custom rule is left out"
+            );
+            None
+        }
+    }
+}
+
+/// All of them where none is named.
+fn managed(ids: &[u64], tags: &[String]) -> Managed {
+    Managed {
+        all: ids.is_empty() && tags.is_empty(),
+        ids: ids.iter().copied().collect(),
+        tags: tags.iter().cloned().collect(),
+    }
+}
