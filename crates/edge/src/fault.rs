@@ -5,8 +5,7 @@ use http::StatusCode;
 use std::fmt;
 
 /// Whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The client sent something wrong, or went away.
     Client,
@@ -14,6 +13,17 @@ pub enum Blame {
     Upstream,
     /// We did.
     Edge,
+}
+
+impl Blame {
+    /// Its word in the record.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Edge => "edge",
+        }
+    }
 }
 
 /// What went wrong.

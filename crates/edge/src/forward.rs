@@ -3,9 +3,9 @@
 
 use crate::checks::Checked;
 use crate::serve::Client;
-use bytes::{Bytes, BytesMut};
+use crate::text;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,8 +16,6 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Fields of one connection only (RFC 9110 section 7.6.1), besides those that `Connection` names. `TE: trailers` and
 /// `Trailer` are dealt with apart: trailers do pass.
@@ -81,20 +79,21 @@ pub(crate) fn to_upstream(
     // One piece of text for all values, instead of one for each.
     let (scheme, address) = (client.scheme.as_str(), client.address.ip());
     let mut values = Values::default();
-    let said = values.write(|text| write!(text, "{address}"));
-    let (open, close) = match address {
-        IpAddr::V4(_) => ("", ""),
-        IpAddr::V6(_) => ("\"[", "]\""),
-    };
-    let authority = checked.authority();
-    let forwarded = values.write(|text| {
-        write!(
-            text,
-            "for={open}{address}{close};host=\"{authority}\";proto={scheme}"
-        )
+    let said = values.write(|to| text::address(to, address));
+    let forwarded = values.write(|to| {
+        let (open, close): (&[u8], &[u8]) = match address {
+            IpAddr::V4(_) => (b"for=", b";host=\""),
+            IpAddr::V6(_) => (b"for=\"[", b"]\";host=\""),
+        };
+        to.extend_from_slice(open);
+        to.extend_from_within(said.clone());
+        to.extend_from_slice(close);
+        to.extend_from_slice(checked.authority().as_bytes());
+        to.extend_from_slice(b"\";proto=");
+        to.extend_from_slice(scheme.as_bytes());
     });
-    let id = values.write(|text| text.write_str(request_id));
-    let trace = values.write(|text| trace(headers, text));
+    let id = values.write(|to| to.extend_from_slice(request_id.as_bytes()));
+    let trace = values.write(|to| trace(headers, to));
     let values = values.finish();
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
@@ -113,21 +112,20 @@ pub(crate) fn to_upstream(
 
 /// Several values of fields in one piece of memory.
 #[derive(Default)]
-struct Values(BytesMut);
+struct Values(Vec<u8>);
 
 impl Values {
-    fn write(&mut self, value: impl FnOnce(&mut BytesMut) -> fmt::Result) -> Range<usize> {
+    fn write(&mut self, value: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         if self.0.capacity() == 0 {
             self.0.reserve(256);
         }
         let start = self.0.len();
-        // It grows as it must, so nothing can fail.
-        let _ = value(&mut self.0);
+        value(&mut self.0);
         start..self.0.len()
     }
 
     fn finish(self) -> Written {
-        Written(self.0.freeze())
+        Written(self.0.into())
     }
 }
 
@@ -185,25 +183,25 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
 }
 
 /// W3C Trace Context: a valid parent is continued with a span of ours, any other is replaced by a new trace.
-fn trace(headers: &mut HeaderMap, text: &mut BytesMut) -> fmt::Result {
+fn trace(headers: &mut HeaderMap, to: &mut Vec<u8>) {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values.next().filter(|_| values.next().is_none()).cloned();
     let parent = value
         .as_ref()
         .and_then(|value| value.to_str().ok())
         .and_then(parent_of);
-    let span = (nonzero_u128() as u64).max(1);
-    match parent {
-        Some((trace, flags)) => write!(text, "00-{trace}-{span:016x}-{flags}"),
+    let span = text::hex_digits(u128::from(rand::random::<u64>().max(1)));
+    let new = text::hex_digits(rand::random::<u128>().max(1));
+    let (trace, flags) = match parent {
+        Some((trace, flags)) => (trace.as_bytes(), flags.as_bytes()),
         None => {
             headers.remove("tracestate");
-            write!(text, "00-{:032x}-{span:016x}-01", nonzero_u128())
+            (&new[..], &b"01"[..])
         }
+    };
+    for piece in [b"00-", trace, b"-", &span[16..], b"-", flags] {
+        to.extend_from_slice(piece);
     }
-}
-
-fn nonzero_u128() -> u128 {
-    rand::random::<u128>().max(1)
 }
 
 /// Trace id and flags of a valid `traceparent` (W3C Trace Context section 3.2).
@@ -251,15 +249,13 @@ pub(crate) fn request_id(now: SystemTime) -> RequestId {
         | (random >> 64 & 0xfff) << 64
         | 0b10 << 62
         | random & 0x3fff_ffff_ffff_ffff;
-    let mut text = [b'-'; 36];
-    let digits = (0..32)
-        .rev()
-        .map(|digit| HEX[(value >> (digit * 4) & 15) as usize]);
-    let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-    for (place, digit) in places.zip(digits) {
-        text[place] = digit;
+    let digits = text::hex_digits(value);
+    let mut id = [b'-'; 36];
+    for (place, group) in [(0, 0..8), (9, 8..12), (14, 12..16), (19, 16..20), (24, 20..32)] {
+        let digits = &digits[group];
+        id[place..place + digits.len()].copy_from_slice(digits);
     }
-    RequestId(text)
+    RequestId(id)
 }
 
 #[cfg(test)]

@@ -63,6 +63,7 @@ mod route;
 mod rules;
 mod run;
 mod serve;
+mod text;
 mod threads;
 mod tls;
 mod tunnel;

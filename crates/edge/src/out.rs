@@ -1,5 +1,6 @@
 //! What waits to be written: pieces, not copies, so that a head and the bytes of a body leave in one write.
 
+use crate::text::{decimal, hexadecimal};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::cell::RefCell;
@@ -61,7 +62,7 @@ impl Out {
             return;
         }
         self.write(24, |block| {
-            hexadecimal(block, data.len());
+            hexadecimal(block, data.len() as u64);
             block.extend_from_slice(b"\r\n");
         });
         self.push(data);
@@ -190,46 +191,9 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A number in decimal.
-fn decimal(out: &mut BytesMut, mut number: u64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-/// A number in hexadecimal, without leading zeros.
-fn hexadecimal(out: &mut BytesMut, number: usize) {
-    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        out.extend_from_slice(&[b"0123456789abcdef"[number >> (digit * 4) & 15]]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers() {
-        for number in [0, 1, 9, 10, 99, 1234, u64::MAX] {
-            let mut out = BytesMut::new();
-            decimal(&mut out, number);
-            assert_eq!(out, number.to_string().as_bytes());
-        }
-        for number in [0, 1, 15, 16, 255, 256, 65536, usize::MAX] {
-            let mut out = BytesMut::new();
-            hexadecimal(&mut out, number);
-            assert_eq!(out, format!("{number:x}").as_bytes());
-        }
-    }
 
     #[test]
     fn pieces_leave_in_order_however_little_the_socket_takes() {

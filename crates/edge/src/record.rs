@@ -1,6 +1,10 @@
 //! The access record: begun when a head arrives, written when the last byte of the answer has left, or when the client
 //! has.
 
+mod line;
+
+pub(crate) use line::mask;
+
 use crate::activity::InFlight;
 use crate::body::{Body, BoxError, Upload};
 use crate::client::{Agreed, Client};
@@ -11,15 +15,13 @@ use crate::log::AccessLog;
 use crate::route::Site;
 use crate::run::Counters;
 use crate::upstream::Effort;
-use astraler_model::{Environment, WorkerRoute};
+use astraler_model::WorkerRoute;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use serde::Serialize;
+use line::{Record, cut, masked_referer, short, shortened, text, trace_id};
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,66 +37,6 @@ const MAX_RULES: usize = 32;
 /// Characters of a variable: part of its name is the client's.
 const MAX_VARIABLE: usize = 80;
 
-/// One line of the access log, made when the request has ended: until then what it says is kept as it came.
-#[derive(Debug, Serialize)]
-struct Record<'a> {
-    #[serde(serialize_with = "rfc3339_ms")]
-    ts: SystemTime,
-    request_id: &'a str,
-    #[serde(serialize_with = "shown")]
-    environment: Option<Environment>,
-    deployment: Option<&'a str>,
-    host: Cow<'a, str>,
-    method: &'a str,
-    path: &'a str,
-    query: Option<Cow<'a, str>>,
-    status: u16,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_us: u64,
-    upstream_us: Option<u64>,
-    client_ip: IpAddr,
-    /// The other end of the connection, where that is a proxy which named the client.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer_ip: Option<IpAddr>,
-    user_agent: Option<Cow<'a, str>>,
-    referer: Option<Cow<'a, str>>,
-    route: &'a Route,
-    protocol: &'static str,
-    upgraded: bool,
-    /// What the cache did; nothing where it was not asked.
-    cache: Option<&'static str>,
-    error: Option<&'static str>,
-    error_reason: Option<&'static str>,
-    blame: Option<crate::fault::Blame>,
-    /// What rules decided of it, in their order.
-    #[serde(skip_serializing_if = "<[Decided]>::is_empty")]
-    rules: &'a [Decided],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_type: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_encoding: Option<Cow<'a, str>>,
-    /// Of W3C Trace Context, where a worker was asked: by it the worker's own traces are found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<&'a str>,
-    /// Until the request went to a worker: rules, the queue of a delay, a wake.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wait_us: Option<u64>,
-    /// Until the head of the answer was ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_us: Option<u64>,
-    /// Connecting to the worker, where no open connection was at hand.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_us: Option<u64>,
-    /// How often the request was sent again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retries: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls_version: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls_cipher: Option<&'static str>,
-}
-
 /// Where a request went.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Route {
@@ -107,27 +49,14 @@ pub(crate) enum Route {
     Worker(Arc<WorkerRoute>),
 }
 
-impl Serialize for Route {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None => serializer.serialize_str("none"),
-            Self::Tls => serializer.serialize_str("tls"),
-            Self::Asset => serializer.serialize_str("asset"),
-            Self::Worker(worker) => serializer.collect_str(&format_args!("worker:{}", worker.worker)),
-        }
-    }
-}
-
 /// A rule, and what it led to.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Decided {
     rule: String,
     action: &'static str,
     /// In which variable a rule of the firewall matched. Never what it held.
-    #[serde(skip_serializing_if = "Option::is_none")]
     variable: Option<String>,
     /// What it added; of the rule that refuses the request, the sum.
-    #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<i64>,
 }
 
@@ -421,7 +350,7 @@ impl Drop for Access {
             return;
         };
         inner.no_more_in_flight();
-        inner.log.write(&inner.record());
+        inner.log.write(|line| inner.record().write(line));
     }
 }
 
@@ -590,132 +519,4 @@ impl Drop for Recorded {
 
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-/// RFC 3339 with milliseconds; the second is written once for all its records.
-fn rfc3339_ms<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    thread_local! {
-        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
-    }
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SECOND.with_borrow_mut(|(of, text)| {
-        if *of != since.as_secs() {
-            *of = since.as_secs();
-            let time = jiff::Timestamp::try_from(*time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-            *text = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-        }
-        serializer.collect_str(&format_args!("{text}.{:03}Z", since.subsec_millis()))
-    })
-}
-
-fn shown<T: fmt::Display, S: serde::Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// The second of the four parts of `traceparent`.
-fn trace_id(parent: &HeaderValue) -> &str {
-    let parent = parent.to_str().unwrap_or_default();
-    parent.split('-').nth(1).unwrap_or_default()
-}
-
-fn masked_referer(value: &HeaderValue) -> Cow<'_, str> {
-    let referer = text(value, MAX_TEXT);
-    match referer.split_once('?') {
-        Some((page, query)) => format!("{page}?{}", mask(query)).into(),
-        None => referer,
-    }
-}
-
-fn short(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    value.map(|value| text(value, MAX_SHORT))
-}
-
-fn text(value: &HeaderValue, max: usize) -> Cow<'_, str> {
-    shortened(String::from_utf8_lossy(value.as_bytes()), max)
-}
-
-fn shortened(text: Cow<'_, str>, max: usize) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(cut(text, max)),
-        Cow::Owned(mut text) => {
-            text.truncate(cut(&text, max).len());
-            Cow::Owned(text)
-        }
-    }
-}
-
-/// Whole characters of at most so many bytes.
-fn cut(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-/// Hides the values of query parameters that carry secrets: a log is read by more people than the request was meant for.
-pub(crate) fn mask(query: &str) -> Cow<'_, str> {
-    const SECRET: [&str; 12] = [
-        "token",
-        "password",
-        "passwd",
-        "secret",
-        "signature",
-        "apikey",
-        "api_key",
-        "api-key",
-        "credential",
-        "jwt",
-        "otp",
-        "session",
-    ];
-    const SECRET_EXACT: [&str; 6] = ["code", "sig", "auth", "key", "state", "pwd"];
-    let is_secret = |pair: &str| {
-        pair.split_once('=').is_some_and(|(key, _)| {
-            let name = percent_encoding::percent_decode_str(key)
-                .decode_utf8_lossy()
-                .to_ascii_lowercase();
-            SECRET.iter().any(|word| name.contains(word)) || SECRET_EXACT.contains(&&*name)
-        })
-    };
-    if !query.split('&').any(is_secret) {
-        return Cow::Borrowed(query);
-    }
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((key, _)) if is_secret(pair) => format!("{key}=***"),
-        _ => pair.to_owned(),
-    });
-    pairs.collect::<Vec<_>>().join("&").into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_in_queries_are_masked() {
-        for (query, masked) in [
-            ("a=1&b=2", "a=1&b=2"),
-            ("token=x&a=1", "token=***&a=1"),
-            ("refresh_token=x", "refresh_token=***"),
-            (
-                "X-Amz-Signature=x&X-Amz-Security-Token=y&X-Amz-Date=z",
-                "X-Amz-Signature=***&X-Amz-Security-Token=***&X-Amz-Date=z",
-            ),
-            ("%74oken=x", "%74oken=***"),
-            ("PassWord=x&&flag", "PassWord=***&&flag"),
-            ("code=x&zipcode=1", "code=***&zipcode=1"),
-        ] {
-            assert_eq!(mask(query), masked);
-        }
-    }
-
-    #[test]
-    fn text_is_cut_at_a_character() {
-        assert_eq!(cut("aäb", 2), "a");
-        assert_eq!(cut("aäb", 3), "aä");
-    }
 }
