@@ -68,6 +68,9 @@ pub struct Limits {
     pub max_connections_per_client: u32,
     /// Resident memory of the process; from 85 % on load is shed (503 and Retry-After). 0: no budget.
     pub max_memory_bytes: u64,
+    /// Bytes of bodies that are kept to be inspected, of all requests and answers together; more are answered 503 where
+    /// the firewall blocks, and pass unseen where it only detects.
+    pub max_inspected_bytes: u64,
     /// One attempt to connect to an upstream.
     pub upstream_connect_timeout_ms: u64,
     /// From the last byte of the request to the head of the upstream's answer.
@@ -102,6 +105,7 @@ impl Default for Limits {
             max_connections: 10_000,
             max_connections_per_client: 1_024,
             max_memory_bytes: 1 << 30,
+            max_inspected_bytes: 128 << 20,
             upstream_connect_timeout_ms: 2_000,
             upstream_timeout_ms: 100_000,
             upstream_body_idle_timeout_ms: 600_000,

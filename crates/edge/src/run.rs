@@ -12,7 +12,7 @@ use crate::route::Routes;
 use crate::serve::Scheme;
 use crate::tls::Tls;
 use crate::upstream::Upstream;
-use crate::waf::Programs;
+use crate::waf::{Programs, Room};
 use crate::{EdgeSnapshot, accept, control, threads};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -71,6 +71,8 @@ pub(crate) struct Edge {
     pub(crate) rates: Arc<Rates>,
     /// The firewall's rules, compiled.
     pub(crate) programs: Arc<Programs>,
+    /// For bodies that it looks at.
+    pub(crate) inspecting: Arc<Room>,
     /// Of answers that are being compressed.
     pub(crate) compressing: Places,
     pub(crate) cache: Arc<Cache>,
@@ -174,6 +176,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         tls: Arc::new(tls),
         rates,
         programs,
+        inspecting: Arc::new(Room::new(&limits)),
         compressing: Places::default(),
         cache: Arc::new(cache),
         limits: Arc::new(limits),
@@ -233,8 +236,8 @@ async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeS
             environments = new.routes.len(),
             "new routes"
         );
-        edge.routes.store(Arc::new(routes));
         edge.cache.resize(&new.cache);
+        edge.routes.store(Arc::new(routes));
         for edge in &*edges {
             edge.upstream.retain_only(&origins);
         }

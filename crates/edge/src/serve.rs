@@ -149,7 +149,7 @@ async fn phases(
             checked: &checked,
             parts: &parts,
         };
-        (incoming, inspection) = Box::pin(waf.inspect(&call, incoming, access)).await?;
+        (incoming, inspection) = Box::pin(waf.inspect(&call, incoming, &edge.inspecting, access)).await?;
     }
 
     // Cache: what is stored wakes nobody.

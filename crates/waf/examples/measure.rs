@@ -6,10 +6,12 @@
 #[path = "../benches/waf/requests.rs"]
 mod requests;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use astraler_waf::compile::Program;
+use astraler_waf::engine::{Known, Limits, Request, Response};
 use astraler_waf::{BASE, suite};
 use requests::{GET, large, orders, post};
 
@@ -91,6 +93,9 @@ fn main() {
             );
         }
     }
+    if only.as_ref().is_none_or(|only| only == "page") {
+        pages(&program);
+    }
     if only.as_deref() == Some("growth") {
         growth(&program);
     }
@@ -99,6 +104,66 @@ fn main() {
         resident(),
         program.scratch_bytes() / 1024
     );
+}
+
+/// What a pause costs, and pages of answers.
+fn pages(program: &Program) {
+    let request = Request {
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client_port: 40_000,
+        server: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        server_port: 443,
+        method: b"GET",
+        target: b"/products?category=shoes",
+        protocol: b"HTTP/1.1",
+        headers: &[
+            (b"Host", b"example.com"),
+            (b"User-Agent", b"Mozilla/5.0"),
+            (b"Accept", b"*/*"),
+        ],
+        unique_id: "measure",
+        now: 1_700_000_000,
+        country: None,
+    };
+    let begin = || {
+        let mut transaction = program.begin(request.clone(), None, Limits::default());
+        transaction.request_headers();
+        transaction.request_body(b"", false);
+        transaction
+    };
+    let known = || Known {
+        request: request.clone(),
+        request_body: b"",
+        response: None,
+    };
+    let times = 2000;
+    let mut paused = begin().pause();
+    let begun = cpu();
+    for _ in 0..times {
+        paused = program.resume(&mut paused, known(), None).pause();
+    }
+    println!("pause     {:?}", (cpu() - begun) / times);
+    let paragraph = "<p class=\"lead\">An error of mine was to choose from the select few; the warning came late, at line 12.</p>\n";
+    for size in [0, 16 << 10, 64 << 10, 512 << 10] {
+        let page = format!(
+            "<!doctype html>\n<title>Words</title>\n{}",
+            paragraph.repeat(size / paragraph.len())
+        );
+        let times: u32 = if size > 64 << 10 { 20 } else { 200 };
+        let begun = cpu();
+        for _ in 0..times {
+            let mut paused = paused.clone();
+            let mut transaction = program.resume(&mut paused, known(), None);
+            transaction.response_headers(Response {
+                status: 200,
+                protocol: b"HTTP/1.1",
+                headers: &[(b"Content-Type", b"text/html; charset=utf-8")],
+            });
+            transaction.response_body(page.as_bytes(), false);
+            transaction.finish();
+        }
+        println!("page {:4} {:?}", size >> 10, (cpu() - begun) / times);
+    }
 }
 
 /// One argument of growing size, made of what rules look for: nanoseconds a byte, which must not grow with the size.

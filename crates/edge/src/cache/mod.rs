@@ -115,7 +115,7 @@ impl Call<'_> {
     /// An answer of the worker, once the firewall has nothing against it.
     async fn inspected(&self, response: Response<Body>) -> Result<Response<Body>, Fault> {
         match self.inspection {
-            Some(inspection) => Box::pin(inspection.look_at(response)).await,
+            Some(inspection) => Box::pin(inspection.look_at(response, &self.edge.inspecting)).await,
             None => Ok(response),
         }
     }

@@ -4,14 +4,16 @@
 //! waited for). What streams by nature (events, tunnels) is of no such type and flows. Answers of the cache, 304s and
 //! files are none of a worker: they are not looked at.
 
-use super::Waf;
-use super::beginning::{self, Beginning};
+use super::beginning::{Beginning, Keep};
 use super::custom::{Stage, leave_out};
 use super::notes::Notes;
+use super::room::{ANSWER_AT_ONCE, Room};
 use super::seen::{self, Seen};
+use super::{CUT_SHORT, Waf};
 use crate::body::Body;
 use crate::fault::{Fault, Kind};
 use crate::record::Access;
+use astraler_model::WafMode;
 use astraler_waf::engine::{self, Interruption, Known, Paused, Transaction};
 use astraler_waf::expression;
 use http::header::{self, HeaderMap};
@@ -24,7 +26,11 @@ const HELD: Duration = Duration::from_secs(1);
 
 /// What looks at the answer to one request.
 #[derive(Debug)]
-pub(crate) struct Inspection {
+pub(crate) struct Inspection(Arc<About>);
+
+/// The request, and how far the rules have come with it.
+#[derive(Debug)]
+struct About {
     waf: Arc<Waf>,
     seen: Arc<Seen>,
     /// The beginning of the request's body, where a rule looks back at it.
@@ -51,7 +57,7 @@ impl Inspection {
         paused: Option<Paused>,
         asks_custom: bool,
     ) -> Self {
-        Self {
+        Self(Arc::new(About {
             waf,
             seen,
             body,
@@ -62,27 +68,33 @@ impl Inspection {
                 done: false,
                 notes: Notes::default(),
             }),
-        }
+        }))
     }
 
     /// For the same request, sent once more behind the client's back.
     pub(crate) fn behind(&self) -> Self {
-        Self {
-            waf: self.waf.clone(),
-            seen: self.seen.clone(),
-            body: self.body.clone(),
-            asks_custom: self.asks_custom,
+        let about = &self.0;
+        Self(Arc::new(About {
+            waf: about.waf.clone(),
+            seen: about.seen.clone(),
+            body: about.body.clone(),
+            asks_custom: about.asks_custom,
             behind: true,
             state: Mutex::new(State {
-                paused: self.state().paused.clone(),
+                paused: about.state().paused.clone(),
                 done: false,
                 notes: Notes::default(),
             }),
-        }
+        }))
     }
 
     /// Looks at what a worker has answered. It comes back as if nobody had, or not at all.
-    pub(crate) async fn look_at(&self, response: Response<Body>) -> Result<Response<Body>, Fault> {
+    pub(crate) async fn look_at(
+        &self,
+        response: Response<Body>,
+        room: &Arc<Room>,
+    ) -> Result<Response<Body>, Fault> {
+        let about = &self.0;
         if matches!(
             response.status(),
             StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED
@@ -90,7 +102,7 @@ impl Inspection {
             return Ok(response);
         }
         let paused = {
-            let mut state = self.state();
+            let mut state = about.state();
             if std::mem::replace(&mut state.done, true) {
                 return Ok(response);
             }
@@ -98,14 +110,40 @@ impl Inspection {
         };
         let (head, body) = response.into_parts();
         let has_body = !http_body::Body::is_end_stream(&body) && !is_encoded(&head.headers);
-        let Some((paused, wanted)) = self.look_at_head(paused, &head, has_body)? else {
+        let Some((paused, wanted)) = about.look_at_head(paused, &head, has_body)? else {
             return Ok(Response::from_parts(head, body));
         };
-        let (beginning, body) = beginning::keep_answer(body, wanted, HELD).await?;
-        self.look_at_body(paused, &head, &beginning)?;
-        Ok(Response::from_parts(head, body))
+        let refuses = about.waf.mode == WafMode::Block;
+        let keep = Keep {
+            limit: wanted,
+            share: room.share(),
+            refuses,
+        };
+        let (beginning, body) = keep.answer(body, HELD).await?;
+        if beginning.crowded {
+            about.cut_short();
+        }
+        let turn = match room.turn(beginning.bytes.len(), ANSWER_AT_ONCE).await {
+            Ok(turn) => turn,
+            Err(fault) if refuses => return Err(fault),
+            Err(_) => {
+                about.cut_short();
+                return Ok(Response::from_parts(head, body));
+            }
+        };
+        let own = about.clone();
+        let rules = move || (own.look_at_body(paused, &head, &beginning), head);
+        let (looked, head) = turn.run(rules).await?;
+        looked.map(|()| Response::from_parts(head, body))
     }
 
+    /// Tells the record what rules have found in the answer.
+    pub(crate) fn tell(&self, access: &mut Access) {
+        self.0.state().notes.tell(access);
+    }
+}
+
+impl About {
     /// Phase 3, and phase 4 where there is no body to wait for; otherwise how much of it is wanted.
     fn look_at_head(
         &self,
@@ -208,9 +246,8 @@ impl Inspection {
         }
     }
 
-    /// Tells the record what rules have found in the answer.
-    pub(crate) fn tell(&self, access: &mut Access) {
-        self.state().notes.tell(access);
+    fn cut_short(&self) {
+        self.state().notes.custom(CUT_SHORT.0, CUT_SHORT.1);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -219,7 +256,7 @@ impl Inspection {
 }
 
 /// Phase 5 of a request that no worker has answered.
-impl Drop for Inspection {
+impl Drop for About {
     fn drop(&mut self) {
         let paused = self.state().paused.take();
         if let (Some(mut paused), Some(program), false) = (paused, self.waf.program.as_deref(), self.behind) {

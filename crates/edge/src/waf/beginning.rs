@@ -1,11 +1,13 @@
 //! The beginning of a body, looked at before the body goes on as if nothing had been read.
 
+use super::room::Share;
 use crate::body::{Body, BoxError};
 use crate::fault::{self, Fault, Kind};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,79 +18,91 @@ pub(super) struct Beginning {
     pub(super) bytes: Bytes,
     /// There is more than was wanted.
     pub(super) cut: bool,
+    /// There is more than there was room for.
+    pub(super) crowded: bool,
+    _share: Option<Arc<Share>>,
 }
 
-/// The beginning of a request's body: until `limit` bytes are there, or the end. At most one frame more than that is held;
-/// deadlines are the reader's.
-pub(super) async fn keep(body: Body, limit: usize) -> Result<(Beginning, Body), Fault> {
-    let gone = Kind::ClientGone.because("the client went away in the middle of the request body");
-    read(body, limit, None, gone).await
+/// How the beginning of a body is kept. At most one frame more than `limit` bytes is held.
+#[derive(Debug)]
+pub(super) struct Keep {
+    pub(super) limit: usize,
+    pub(super) share: Share,
+    /// Where there is no room: refuse the body, or let what comes pass unseen.
+    pub(super) refuses: bool,
 }
 
-/// The beginning of an answer's body, or what is there of it after a while.
-pub(super) async fn keep_answer(
-    body: Body,
-    limit: usize,
-    patience: Duration,
-) -> Result<(Beginning, Body), Fault> {
-    let broken = Kind::UpstreamInvalid.because("the worker's answer ended early");
-    read(body, limit, Some(Instant::now() + patience), broken).await
-}
-
-async fn read(
-    mut body: Body,
-    limit: usize,
-    until: Option<Instant>,
-    broken: Fault,
-) -> Result<(Beginning, Body), Fault> {
-    let mut kept = Kept::default();
-    let mut end = None;
-    let mut late = false;
-    while kept.len() <= limit {
-        let frame = match until {
-            None => body.frame().await,
-            Some(until) => match tokio::time::timeout_at(until, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => {
-                    late = true;
-                    break;
-                }
-            },
-        };
-        match frame {
-            None => {
-                end = Some(None);
-                break;
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => kept.push(data),
-                Err(last) => {
-                    end = Some(Some(last));
-                    break;
-                }
-            },
-            Some(Err(error)) => return Err(fault::find(&*error).unwrap_or(broken)),
-        }
+impl Keep {
+    /// The beginning of a request's body: as much as is wanted, or all of it. Deadlines are the reader's.
+    pub(super) async fn request(self, body: Body) -> Result<(Beginning, Body), Fault> {
+        let gone = Kind::ClientGone.because("the client went away in the middle of the request body");
+        self.read(body, None, gone).await
     }
-    let bytes = kept.finish();
-    let beginning = Beginning {
-        cut: late || bytes.len() > limit,
-        bytes: bytes.slice(..bytes.len().min(limit)),
-    };
-    let body = match end {
-        Some(None) => Body::full(bytes),
-        Some(Some(trailers)) => Body::new(Replayed {
-            bytes: Some(bytes).filter(|bytes| !bytes.is_empty()),
-            trailers: Some(trailers),
-            rest: Body::empty(),
-        }),
-        None => Body::new(Replayed {
-            bytes: Some(bytes).filter(|bytes| !bytes.is_empty()),
-            trailers: None,
-            rest: body,
-        }),
-    };
-    Ok((beginning, body))
+
+    /// The beginning of an answer's body, or what is there of it after a while.
+    pub(super) async fn answer(self, body: Body, patience: Duration) -> Result<(Beginning, Body), Fault> {
+        let broken = Kind::UpstreamInvalid.because("the worker's answer ended early");
+        self.read(body, Some(Instant::now() + patience), broken).await
+    }
+
+    async fn read(
+        mut self,
+        mut body: Body,
+        until: Option<Instant>,
+        broken: Fault,
+    ) -> Result<(Beginning, Body), Fault> {
+        let mut kept = Kept::default();
+        let (mut trailers, mut ended) = (None, false);
+        let (mut late, mut crowded) = (false, false);
+        while kept.len() <= self.limit && !crowded {
+            let frame = match until {
+                None => body.frame().await,
+                Some(until) => match tokio::time::timeout_at(until, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => {
+                        late = true;
+                        break;
+                    }
+                },
+            };
+            let Some(frame) = frame else {
+                ended = true;
+                break;
+            };
+            let frame = frame.map_err(|error| fault::find(&*error).unwrap_or(broken))?;
+            match frame.into_data() {
+                Ok(data) => {
+                    let room = self.share.grow(data.len());
+                    kept.push(data);
+                    if let Err(fault) = room {
+                        crowded = true;
+                        if self.refuses {
+                            return Err(fault);
+                        }
+                    }
+                }
+                Err(last) => {
+                    (trailers, ended) = (Some(last), true);
+                    break;
+                }
+            }
+        }
+        let bytes = kept.finish();
+        let share = Arc::new(self.share);
+        let beginning = Beginning {
+            cut: late || crowded || bytes.len() > self.limit,
+            crowded,
+            bytes: bytes.slice(..bytes.len().min(self.limit)),
+            _share: Some(share.clone()),
+        };
+        let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+        let body = Body::new(Replayed {
+            bytes: bytes.map(|bytes| (bytes, share)),
+            trailers,
+            rest: if ended { Body::empty() } else { body },
+        });
+        Ok((beginning, body))
+    }
 }
 
 /// Frames in one piece; one frame alone is not copied.
@@ -123,9 +137,9 @@ impl Kept {
     }
 }
 
-/// What was kept, and what comes after it.
+/// What was kept, and what comes after it. Its room is given back when it has been taken on.
 struct Replayed {
-    bytes: Option<Bytes>,
+    bytes: Option<(Bytes, Arc<Share>)>,
     trailers: Option<Frame<Bytes>>,
     rest: Body,
 }
@@ -138,7 +152,7 @@ impl http_body::Body for Replayed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(bytes) = self.bytes.take() {
+        if let Some((bytes, _)) = self.bytes.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if let Some(trailers) = self.trailers.take() {
@@ -152,7 +166,7 @@ impl http_body::Body for Replayed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let kept = self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let kept = self.bytes.as_ref().map_or(0, |(bytes, _)| bytes.len() as u64);
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(kept));

@@ -12,10 +12,12 @@ mod beginning;
 mod custom;
 mod notes;
 mod programs;
+mod room;
 mod seen;
 
 pub(crate) use answer::Inspection;
 pub(crate) use programs::Programs;
+pub(crate) use room::Room;
 pub(crate) use seen::Call;
 
 use crate::body::Body;
@@ -26,11 +28,14 @@ use astraler_waf::compile::Program;
 use astraler_waf::engine::{Interruption, Known, Limits, Paused, Stores, Transaction};
 use astraler_waf::expression::{self, Rule, Skip};
 use astraler_waf::seclang::Mode;
-use beginning::Beginning;
+use beginning::{Beginning, Keep};
 use custom::{Exception, Stage, leave_out};
 use notes::Notes;
 use seen::{Fields, Seen};
 use std::sync::Arc;
+
+/// In the record, in the place of a rule and what it led to: a body passed that was not looked at as far as it should be.
+const CUT_SHORT: (&str, &str) = ("inspection", "cut short");
 
 /// The firewall of one environment, ready to be asked.
 #[derive(Debug)]
@@ -72,6 +77,7 @@ impl Waf {
         self: &Arc<Self>,
         call: &Call<'_>,
         body: Body,
+        room: &Arc<Room>,
         access: &mut Access,
     ) -> Result<(Body, Option<Inspection>), Fault> {
         if self.mode == WafMode::Off
@@ -92,12 +98,33 @@ impl Waf {
                 skips_custom,
             } => (paused, wanted, skips_custom),
         };
-        let (beginning, body) = beginning::keep(body, wanted).await?;
+        let keep = Keep {
+            limit: wanted,
+            share: room.share(),
+            refuses: self.mode == WafMode::Block,
+        };
+        let (beginning, body) = keep.request(body).await?;
+        if beginning.crowded {
+            notes.custom(CUT_SHORT.0, CUT_SHORT.1);
+        }
         let kept = match self.keeps_body() {
             true => beginning.clone(),
             false => Beginning::default(),
         };
-        let second = self.look_at_body(&seen, paused, &beginning, skips_custom, &mut notes);
+        let turn = match room.turn(beginning.bytes.len(), room::REQUEST_AT_ONCE).await {
+            Ok(turn) => turn,
+            Err(fault) if self.mode == WafMode::Block => return Err(fault),
+            Err(_) => {
+                access.decided(CUT_SHORT.0, CUT_SHORT.1);
+                return Ok((body, None));
+            }
+        };
+        let (own, about) = (self.clone(), seen.clone());
+        let rules = move || {
+            let second = own.look_at_body(&about, paused, &beginning, skips_custom, &mut notes);
+            (second, notes)
+        };
+        let (second, mut notes) = turn.run(rules).await?;
         notes.tell(access);
         Ok((body, self.inspection(seen, second?, kept)))
     }
