@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use astraler_waf::compile::Program;
 use astraler_waf::engine::Limits;
-use astraler_waf::{BASE, seclang, suite};
+use astraler_waf::seclang::Rules;
+use astraler_waf::suite;
 
 /// Each collection, operator and kind of action once.
 const RULES: &str = r#"
@@ -28,9 +29,8 @@ SecRule &ARGS "@gt 100" "id:10,phase:2,deny"
 "#;
 
 static PROGRAM: LazyLock<Program> = LazyLock::new(|| {
-    let mut directives = seclang::read_text(BASE, Path::new("base.conf")).expect("our own rules");
-    directives.extend(seclang::read_text(RULES, Path::new("rules.conf")).expect("our own rules"));
-    Program::new(&directives).expect("our own rules")
+    let rules = Rules::base().text(RULES, Path::new("rules.conf"));
+    Program::new(&rules).expect("our own rules")
 });
 
 libfuzzer_sys::fuzz_target!(|request: &[u8]| {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use astraler_waf::compile::Program;
 use astraler_waf::engine::Limits;
-use astraler_waf::{seclang, suite};
+use astraler_waf::seclang::Rules;
+use astraler_waf::suite;
 
 const REQUEST: &[u8] = b"POST /a?b=c%20d HTTP/1.1\r\nHost: a.example\r\nCookie: e=f\r\n\
 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\ng=h;i";
@@ -16,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     if names.contains("include") || names.contains("file") || names.contains("pmf") || names.contains("ipmatchf") {
         return;
     }
-    match seclang::read_text(text, Path::new("fuzz.conf")).and_then(|directives| Program::new(&directives)) {
+    match Program::new(&Rules::base().text(text, Path::new("fuzz.conf"))) {
         Ok(program) => {
             let limits = Limits { work: 1 << 20, ..Limits::default() };
             suite::send_within(&program, REQUEST, limits);

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use astraler_waf::compile::Program;
 use astraler_waf::engine::{Known, Limits, Request, Response};
-use astraler_waf::{BASE, suite};
+use astraler_waf::seclang::Rules;
+use astraler_waf::suite;
 use requests::{GET, large, orders, post};
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -33,15 +34,9 @@ fn main() {
     let only = std::env::args().nth(2);
     let start = Instant::now();
     let begun = cpu();
-    let mut directives = astraler_waf::seclang::read_text(BASE, Path::new("base.conf")).unwrap();
-    directives.extend(
-        astraler_waf::seclang::read_files(&files(Path::new(&folder))).unwrap_or_else(|error| {
-            println!("{error}");
-            std::process::exit(1);
-        }),
-    );
+    let rules = Rules::base().files(&files(Path::new(&folder)));
     let read = start.elapsed();
-    let program = Program::new(&directives).unwrap_or_else(|error| {
+    let program = Program::new(&rules).unwrap_or_else(|error| {
         println!("{error}");
         std::process::exit(1);
     });

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::compile::Program;
-use crate::seclang::{self, LoadError, Mode, Problem};
+use crate::seclang::{LoadError, Mode, Problem, Rules};
 
 /// Where Debian and Ubuntu install the Core Rule Set (`apt install modsecurity-crs`).
 pub const INSTALLED: &str = "/usr/share/modsecurity-crs";
@@ -78,15 +78,12 @@ impl Files {
 
     /// Reads and compiles them.
     pub fn compile(&self, options: &Options) -> Result<Program, LoadError> {
-        let mut directives = seclang::read_text(crate::BASE, Path::new("base.conf"))?;
-        directives.extend(seclang::read_files(&self.setup)?);
-        directives.extend(seclang::read_text(
-            &options.text(self.setup.is_empty()),
-            Path::new("options.conf"),
-        )?);
-        directives.extend(seclang::read_text(&options.more, Path::new("exceptions.conf"))?);
-        directives.extend(seclang::read_files(&self.rules)?);
-        Program::new(&directives)
+        let rules = Rules::base()
+            .files(&self.setup)
+            .text(&options.text(self.setup.is_empty()), Path::new("options.conf"))
+            .text(&options.more, Path::new("exceptions.conf"))
+            .files(&self.rules);
+        Program::new(&rules)
     }
 }
 

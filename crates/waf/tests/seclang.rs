@@ -1,6 +1,16 @@
 //! What is accepted, and that all else is refused with its place.
 
-use crate::with::{problems, rules};
+use std::path::{Path, PathBuf};
+
+use astraler_waf::compile::Program;
+use astraler_waf::seclang::{LoadError, Rules};
+
+use crate::with::{Sent, ids, problems, rules};
+
+fn compiled(file: &Path) -> Result<Program, LoadError> {
+    let files: [PathBuf; 1] = [file.to_path_buf()];
+    Program::new(&Rules::default().files(&files))
+}
 
 #[test]
 fn unknown_words_are_errors_with_file_line_and_hint() {
@@ -14,20 +24,58 @@ fn unknown_words_are_errors_with_file_line_and_hint() {
          SecAction \"id:6,ctl:ruleRemoveByIdd=1\"\n\
          SecAction \"id:7,setvar:tx.a=%{TXX.b}\"\n",
     );
-    // Words are wrong when they are read; then all of them are told together.
     let wanted = [
         "test.conf:2: unknown directive SecRuul (did you mean SecRule?)",
         "test.conf:3: unknown variable ARG (did you mean ARGS?)",
+        "test.conf:5: unknown operator @rxx (did you mean rx?)",
         "test.conf:6: unknown action denny (did you mean deny?)",
         "test.conf:6: no transformation is called 'lowercas' (did you mean lowercase?)",
         "test.conf:7: unknown ctl:ruleRemoveByIdd (did you mean ruleRemoveById?)",
         "test.conf:8: unknown variable TXX (did you mean TX?)",
     ];
     assert_eq!(found, wanted);
+}
+
+/// One fault is one problem: what follows a rule that cannot be read is not wrong for that.
+#[test]
+fn links_of_a_rule_that_cannot_be_read_are_no_rules_of_their_own() {
+    for head in [
+        "SecRule ARG \"@rx a\" \"id:1,pass,chain\"",
+        "SecRule ARGS \"@rx a\" \"id:1,pass,chain,denny\"",
+        "SecRule ARGS \"@rx (\" \"id:1,pass,chain\"",
+        "SecRule ARGS \"@rx a \\\n \"id:1,pass,chain\"",
+    ] {
+        let found = problems(&format!(
+            "{head}\n  SecRule ARGS \"@rx b\" \"chain\"\n  SecRule ARGS \"@rx c\"\n"
+        ));
+        assert_eq!(found.len(), 1, "{head}: {found:?}");
+    }
+    let link = "SecRule ARGS \"@rx a\" \"id:1,pass,chain\"\n  SecRule ARG \"@rx b\" \"chain\"\n  SecRule ARGS \"@rx c\"\n";
     assert_eq!(
-        problems("SecRule ARGS \"@rxx a\" \"id:4\""),
-        ["test.conf:1: unknown operator @rxx (did you mean rx?)"]
+        problems(link),
+        ["test.conf:2: unknown variable ARG (did you mean ARGS?)"]
     );
+    let last =
+        "SecRule ARGS \"@rx a\" \"id:1,pass,chain\"\n  SecRule ARG \"@rx b\"\nSecAction \"id:2,pass\"\n";
+    assert_eq!(
+        problems(last),
+        ["test.conf:2: unknown variable ARG (did you mean ARGS?)"]
+    );
+}
+
+#[test]
+fn a_set_may_bring_the_rules_of_the_base_itself() {
+    let own = "SecRule REQBODY_ERROR \"!@eq 0\" \"id:'200002',phase:2,deny,status:418,msg:'own'\"";
+    let program = Program::new(&Rules::base().text(own, Path::new("modsecurity.conf"))).unwrap();
+    let broken = Sent {
+        method: "POST",
+        headers: &[(b"Content-Type", b"application/json")],
+        body: b"{",
+        ..Sent::default()
+    };
+    let report = broken.through(&program);
+    assert_eq!(ids(&report), [200_002]);
+    assert_eq!(report.interruption.unwrap().status, 418);
 }
 
 #[test]
@@ -102,12 +150,12 @@ fn folders_are_included_in_the_order_of_their_names() {
         "Include ?.conf\nSecRule ARGS \"@pmFromFile words.data\" \"id:3,deny,phase:1\"",
     );
     let main = folder.path().join("main.conf");
-    let program = astraler_waf::compile::Program::from_files(std::slice::from_ref(&main)).unwrap();
+    let program = compiled(&main).unwrap();
     let mut ids: Vec<u64> = program.rules().map(|rule| rule.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, [1, 2, 3]);
     // A file that includes itself ends, as an error.
     write("main.conf", "Include main.conf");
-    let error = astraler_waf::compile::Program::from_files(&[main]).unwrap_err();
+    let error = compiled(&main).unwrap_err();
     assert!(error.to_string().contains("include each other"), "{error}");
 }

@@ -5,25 +5,25 @@ use std::path::Path;
 
 use astraler_waf::compile::Program;
 use astraler_waf::engine::{Limits, Report, Request, Response, Stores, Transaction};
-use astraler_waf::seclang;
+use astraler_waf::seclang::Rules;
 
 /// Compiles rules.
 pub(crate) fn rules(text: &str) -> Program {
-    let directives = seclang::read_text(text, Path::new("test.conf")).unwrap();
-    Program::new(&directives).unwrap()
+    Program::new(&read(text)).unwrap()
 }
 
 /// What is wrong with rules, one problem a line.
 pub(crate) fn problems(text: &str) -> Vec<String> {
-    let problems = seclang::read_text(text, Path::new("test.conf"))
-        .and_then(|directives| Program::new(&directives).map(drop))
-        .err()
-        .map(|error| error.problems);
+    let problems = Program::new(&read(text)).err().map(|error| error.problems);
     problems
         .unwrap_or_default()
         .iter()
         .map(ToString::to_string)
         .collect()
+}
+
+fn read(text: &str) -> Rules {
+    Rules::default().text(text, Path::new("test.conf"))
 }
 
 /// A request.

@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use astraler_waf::compile::Program;
-use astraler_waf::{BASE, seclang, suite};
+use astraler_waf::seclang::Rules;
+use astraler_waf::suite;
 use peer::{Peer, With};
 
 const BATCHES: usize = 10;
@@ -140,13 +141,10 @@ fn passes(who: &str, kind: &Kind, status: u16) -> Result<(), String> {
 fn program(crs: &Path) -> Result<Program, String> {
     let mut files = vec![crs.join("crs-setup.conf.example")];
     files.extend(suite::rule_files(&crs.join("rules")));
-    seclang::read_text(BASE, Path::new("base.conf"))
-        .and_then(|mut directives| {
-            directives.extend(seclang::read_text("SecRuleEngine On\n", Path::new("bench.conf"))?);
-            directives.extend(seclang::read_files(&files)?);
-            Program::new(&directives)
-        })
-        .map_err(|error| error.to_string())
+    let rules = Rules::base()
+        .text("SecRuleEngine On\n", Path::new("bench.conf"))
+        .files(&files);
+    Program::new(&rules).map_err(|error| error.to_string())
 }
 
 /// What this thread has run.

@@ -22,6 +22,9 @@ pub(crate) enum With {
     /// ModSecurity, which writes each match to the log.
     #[allow(dead_code, reason = "the bench wants no log")]
     ModSecurityAndLog,
+    /// ModSecurity as the suite of the Core Rule Set sets it up: every rule, detecting only, each match in the log.
+    #[allow(dead_code, reason = "the comparison wants every rule")]
+    EveryRule,
     /// Nothing: what nginx takes by itself.
     #[allow(dead_code, reason = "verdicts need no bare nginx")]
     Nothing,
@@ -51,7 +54,7 @@ impl Peer {
         let rules = folder.join("rules.conf");
         let (name, level) = match with {
             With::ModSecurity => ("modsecurity", "error"),
-            With::ModSecurityAndLog => ("judge", "info"),
+            With::ModSecurityAndLog | With::EveryRule => ("judge", "info"),
             With::Nothing => ("bare", "error"),
         };
         let (load, on, off) = match with {
@@ -75,7 +78,14 @@ impl Peer {
         let file = folder.join(format!("{name}.conf"));
         let failed = |error: std::io::Error| format!("cannot write the peer's files: {error}");
         fs::write(&file, text).map_err(failed)?;
-        let text = include_str!("modsecurity.conf").replace("{crs}", &crs.display().to_string());
+        let (mode, before) = match with {
+            With::EveryRule => ("DetectionOnly", astraler_waf::suite::SETUP),
+            _ => ("On", ""),
+        };
+        let text = include_str!("modsecurity.conf")
+            .replace("{mode}", mode)
+            .replace("{before}", before)
+            .replace("{crs}", &crs.display().to_string());
         fs::write(&rules, text).map_err(failed)?;
         let child = Command::new("/usr/sbin/nginx")
             .arg("-c")

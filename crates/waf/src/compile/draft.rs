@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::settings::Settings;
 use crate::operator::caseless;
 use crate::seclang::{
-    Action, Directive, DirectiveKind, LoadError, Place, Problem, Removed, Rule, Target, Wrong,
+    Action, BASE_FILE, Directive, DirectiveKind, Place, Problem, Removed, Rule, Target, Wrong,
 };
 
 /// What a phase consists of, before it is compiled.
@@ -31,6 +31,8 @@ pub(super) struct Chain {
     pub(super) defaults: Vec<Action>,
     /// Whether `SecRuleRemove…` took it out.
     removed: bool,
+    /// Whether one of its links could not be read.
+    is_unread: bool,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,8 @@ pub(super) struct Link {
 /// How many rules a set may have: each takes a bit in some sets.
 const RULES: usize = 1 << 16;
 
-pub(super) fn gather(directives: &[Directive]) -> Result<Drafts, LoadError> {
+/// What is wrong goes into `problems`, and what can be compiled is there all the same.
+pub(super) fn gather(directives: &[Directive], problems: &mut Vec<Problem>) -> Drafts {
     let mut gathering = Gathering::default();
     for directive in directives {
         gathering.directive(directive);
@@ -53,7 +56,8 @@ pub(super) fn gather(directives: &[Directive]) -> Result<Drafts, LoadError> {
             gathering.problems.push(wrong.at(&directive.place));
         }
     }
-    gathering.finish()
+    problems.append(&mut gathering.problems);
+    gathering.finish(problems)
 }
 
 #[derive(Default)]
@@ -85,6 +89,15 @@ impl Gathering {
                 self.defaults.insert(phase, actions.clone());
             }
             DirectiveKind::Setting(setting) => self.settings.set(setting, &place.file),
+            DirectiveKind::Unread { chained } => {
+                let chain = self.open.take().unwrap_or_else(|| Chain::unread(place));
+                if *chained {
+                    self.open = Some(Chain {
+                        is_unread: true,
+                        ..chain
+                    });
+                }
+            }
             DirectiveKind::Remove(_) | DirectiveKind::UpdateTarget(..) | DirectiveKind::UpdateAction(..) => {}
         }
     }
@@ -107,7 +120,11 @@ impl Gathering {
                         place,
                     );
                 };
-                if let Some(other) = self.places.get(&id) {
+                let other = self.places.get(&id);
+                if other.is_some_and(|place| place.file.as_os_str() == BASE_FILE) {
+                    self.items
+                        .retain(|item| !matches!(item, Item::Rule(chain) if chain.id == id));
+                } else if let Some(other) = other {
                     let wrong = Wrong::new(format!(
                         "id {id} is taken by {}:{}",
                         other.file.display(),
@@ -123,19 +140,20 @@ impl Gathering {
                     links: vec![link],
                     defaults: self.defaults.get(&phase).cloned().unwrap_or_default(),
                     removed: false,
+                    is_unread: false,
                 }
             }
         };
         if chained {
             self.open = Some(chain);
-        } else {
+        } else if !chain.is_unread {
             chain.links.shrink_to_fit();
             self.items.push(Item::Rule(chain));
         }
     }
 
     fn open_chain_is_wrong(&mut self) {
-        if let Some(chain) = self.open.take() {
+        if let Some(chain) = self.open.take().filter(|chain| !chain.is_unread) {
             let place = chain.links[0].place.clone();
             self.wrong(
                 Wrong::new(format!("rule {} says chain, and no rule follows", chain.id)),
@@ -181,26 +199,21 @@ impl Gathering {
         Ok(chains.filter(|chain| matcher.means(chain)).collect())
     }
 
-    fn finish(mut self) -> Result<Drafts, LoadError> {
+    fn finish(mut self, problems: &mut Vec<Problem>) -> Drafts {
         self.items
             .retain(|item| !matches!(item, Item::Rule(chain) if chain.removed));
         if self.items.len() > RULES {
-            self.problems.push(Problem {
+            self.items.truncate(RULES);
+            problems.push(Problem {
                 file: "rules".into(),
                 line: 0,
                 message: format!("more than {RULES} rules"),
                 hint: None,
             });
         }
-        if self.problems.is_empty() {
-            Ok(Drafts {
-                settings: self.settings,
-                items: self.items,
-            })
-        } else {
-            Err(LoadError {
-                problems: self.problems,
-            })
+        Drafts {
+            settings: self.settings,
+            items: self.items,
         }
     }
 }
@@ -241,6 +254,26 @@ impl<'r> Matcher<'r> {
 }
 
 impl Chain {
+    /// Stands for one whose head cannot be read.
+    fn unread(place: &Place) -> Self {
+        let rule = Rule {
+            targets: Vec::new(),
+            operator: None,
+            actions: Vec::new(),
+        };
+        Self {
+            id: 0,
+            phase: 2,
+            links: vec![Link {
+                place: place.clone(),
+                rule,
+            }],
+            defaults: Vec::new(),
+            removed: false,
+            is_unread: true,
+        }
+    }
+
     /// The head's actions.
     fn actions(&self) -> impl Iterator<Item = &Action> {
         self.links[0].rule.actions.iter()

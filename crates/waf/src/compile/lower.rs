@@ -23,7 +23,8 @@ use crate::transform::{Transformation, UnicodeMap};
 /// How long a chain may be.
 const LINKS: usize = 64;
 
-pub(super) fn program(drafts: Drafts) -> Result<Program, LoadError> {
+/// `problems` are those found before; all are told together.
+pub(super) fn program(drafts: Drafts, problems: Vec<Problem>) -> Result<Program, LoadError> {
     let compiled = compile_patterns(&drafts);
     let mut lowering = Lowering {
         drafts: &drafts,
@@ -37,7 +38,7 @@ pub(super) fn program(drafts: Drafts) -> Result<Program, LoadError> {
         rules: Vec::new(),
         sets: HashMap::new(),
         warnings: Vec::new(),
-        problems: Vec::new(),
+        problems,
     };
     let phases = lowering.phases();
     let unicode_map = lowering.unicode_map();

@@ -14,7 +14,6 @@ pub(crate) mod target;
 pub(crate) mod value;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use chains::Chains;
@@ -26,7 +25,7 @@ pub use settings::Settings;
 
 use crate::engine::Scratch;
 use crate::operator::Pattern;
-use crate::seclang::{self, Directive, LoadError, Problem};
+use crate::seclang::{self, LoadError, Problem, Rules};
 use crate::transform::UnicodeMap;
 
 /// A rule set, compiled.
@@ -71,15 +70,14 @@ pub struct RuleInfo<'p> {
 }
 
 impl Program {
-    /// Reads and compiles these files, in this order, and what they include.
-    pub fn from_files(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        Self::new(&seclang::read_files(paths)?)
-    }
-
-    /// Compiles directives.
-    pub fn new(directives: &[Directive]) -> Result<Self, LoadError> {
-        let drafts = draft::gather(directives)?;
-        lower::program(drafts)
+    /// Compiles rules. What is wrong with them, with what was found when they were read, is told together.
+    pub fn new(rules: &Rules) -> Result<Self, LoadError> {
+        let mut problems = rules.problems().to_vec();
+        let drafts = draft::gather(rules.directives(), &mut problems);
+        lower::program(drafts, problems).map_err(|mut error| {
+            error.sort(rules);
+            error
+        })
     }
 
     /// What loads and cannot work here, with the reason.

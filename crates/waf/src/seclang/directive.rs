@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::lines::{self, Line};
 use super::{
-    Directive, DirectiveKind, LoadError, Operator, Place, Problem, Removed, Rule, Wrong, action, ctl,
-    setting, variable, words,
+    Directive, DirectiveKind, Operator, Place, Problem, Removed, Rule, Wrong, action, ctl, setting, variable,
+    words,
 };
 
 /// How deep includes may go.
@@ -17,22 +17,12 @@ const FILE_BYTES: u64 = 16 << 20;
 /// Reads on after a problem, so that all are found.
 #[derive(Default)]
 pub(super) struct Reader {
-    directives: Vec<Directive>,
-    problems: Vec<Problem>,
+    pub(super) directives: Vec<Directive>,
+    pub(super) problems: Vec<Problem>,
     depth: usize,
 }
 
 impl Reader {
-    pub(super) fn finish(self) -> Result<Vec<Directive>, LoadError> {
-        if self.problems.is_empty() {
-            Ok(self.directives)
-        } else {
-            Err(LoadError {
-                problems: self.problems,
-            })
-        }
-    }
-
     /// Reads a file; `from` is the directive that includes it.
     pub(super) fn file(&mut self, path: &Path, from: Option<&Place>) {
         match read(path) {
@@ -66,7 +56,13 @@ impl Reader {
     fn line(&mut self, line: &Line, place: &Place) {
         let words = match words::split(&line.text) {
             Ok(words) => words,
-            Err(wrong) => return self.problems.push(wrong.at(place)),
+            Err(wrong) => {
+                self.problems.push(wrong.at(place));
+                if line.text.split_whitespace().next().is_some_and(is_rule) {
+                    self.unread(&line.text, place);
+                }
+                return;
+            }
         };
         let Some((name, arguments)) = words.split_first() else {
             return;
@@ -79,10 +75,25 @@ impl Reader {
                 place: place.clone(),
                 kind,
             }),
-            Err(wrong) => self
-                .problems
-                .extend(wrong.into_iter().map(|wrong| wrong.at(place))),
+            Err(wrong) => {
+                self.problems
+                    .extend(wrong.into_iter().map(|wrong| wrong.at(place)));
+                if is_rule(name) {
+                    self.unread(&line.text, place);
+                }
+            }
         }
+    }
+
+    /// Something stands for a rule that cannot be read, so that what follows it is not taken for wrong as well.
+    fn unread(&mut self, text: &str, place: &Place) {
+        let chained = text
+            .split([',', '"', ' ', '\t'])
+            .any(|word| word.trim().eq_ignore_ascii_case("chain"));
+        self.directives.push(Directive {
+            place: place.clone(),
+            kind: DirectiveKind::Unread { chained },
+        });
     }
 
     fn include(&mut self, arguments: &[String], place: &Place) {
@@ -104,6 +115,10 @@ impl Reader {
             }
         }
     }
+}
+
+fn is_rule(name: &str) -> bool {
+    name.eq_ignore_ascii_case("SecRule") || name.eq_ignore_ascii_case("SecAction")
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -61,6 +61,11 @@ pub enum DirectiveKind {
     UpdateAction(u64, usize, Vec<Action>),
     /// Everything else.
     Setting(Setting),
+    /// A rule that cannot be read, and whether it says `chain`: its links must not be taken for rules of their own.
+    Unread {
+        /// Whether a link follows.
+        chained: bool,
+    },
 }
 
 /// One `SecRule` or `SecAction`.
@@ -119,6 +124,22 @@ pub struct LoadError {
 
 impl std::error::Error for LoadError {}
 
+impl LoadError {
+    /// Puts the problems in the order in which the files were read.
+    pub(crate) fn sort(&mut self, rules: &Rules) {
+        let mut files: Vec<&Path> = Vec::new();
+        let read = rules.directives.iter().map(|directive| &*directive.place.file);
+        for file in read.chain(rules.problems.iter().map(|problem| problem.file.as_path())) {
+            if files.last() != Some(&file) && !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        let rank = |problem: &Problem| files.iter().position(|file| *file == problem.file);
+        self.problems
+            .sort_by_key(|problem| (rank(problem).unwrap_or(usize::MAX), problem.line));
+    }
+}
+
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.problems.len() {
@@ -168,18 +189,57 @@ impl Wrong {
     }
 }
 
-/// Reads rule files in this order, and what they include.
-pub fn read_files(paths: &[PathBuf]) -> Result<Vec<Directive>, LoadError> {
-    let mut reader = directive::Reader::default();
-    for path in paths {
-        reader.file(path, None);
-    }
-    reader.finish()
+/// Rules, read: what files and texts say, in the order in which they were read, and what is wrong with them.
+///
+/// Reading goes on behind what cannot be read, and compiling does too: all that is wrong with a set is told together, by
+/// [`Program::new`](crate::compile::Program::new).
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    directives: Vec<Directive>,
+    problems: Vec<Problem>,
 }
 
-/// Reads rules from text; `file` is what messages call it, and the folder that its lists and includes are relative to.
-pub fn read_text(text: &str, file: &Path) -> Result<Vec<Directive>, LoadError> {
-    let mut reader = directive::Reader::default();
-    reader.text(text, file);
-    reader.finish()
+impl Rules {
+    /// Begins with [`crate::BASE`]. A set that brings a rule of the same id replaces that of the base.
+    pub fn base() -> Self {
+        Self::default().text(crate::BASE, Path::new(BASE_FILE))
+    }
+
+    /// More rules, from files in this order and what they include.
+    #[must_use]
+    pub fn files(mut self, paths: &[PathBuf]) -> Self {
+        let mut reader = directive::Reader::default();
+        for path in paths {
+            reader.file(path, None);
+        }
+        self.take(reader);
+        self
+    }
+
+    /// More rules, from a text; `file` is what messages call it, and its folder is where lists and includes are looked for.
+    #[must_use]
+    pub fn text(mut self, text: &str, file: &Path) -> Self {
+        let mut reader = directive::Reader::default();
+        reader.text(text, file);
+        self.take(reader);
+        self
+    }
+
+    fn take(&mut self, reader: directive::Reader) {
+        self.directives.extend(reader.directives);
+        self.problems.extend(reader.problems);
+    }
+
+    /// What was read.
+    pub fn directives(&self) -> &[Directive] {
+        &self.directives
+    }
+
+    /// What cannot be read.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
 }
+
+/// What messages call [`crate::BASE`].
+pub(crate) const BASE_FILE: &str = "base.conf of astraler-waf";

@@ -39,6 +39,8 @@ pub struct Expected {
     pub no_line: Option<String>,
     /// The status of the answer.
     pub status: Option<u16>,
+    /// A key that says something else, which is not known here.
+    pub unknown: Option<String>,
 }
 
 /// Reads all test files of a folder and its folders, in the order of their names.
@@ -129,6 +131,7 @@ fn expected(output: Option<&Node>) -> Result<Expected, String> {
         let line = log.and_then(|log| log.get(key)).and_then(Node::text);
         line.map(str::to_owned)
     };
+    let of_old = |key: &str| output.get(key).and_then(Node::text).map(str::to_owned);
     let status = match output.get("status").and_then(Node::text) {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| format!("{text} is no status"))?),
@@ -136,10 +139,30 @@ fn expected(output: Option<&Node>) -> Result<Expected, String> {
     Ok(Expected {
         ids: ids("expect_ids")?,
         no_ids: ids("no_expect_ids")?,
-        line: line("match_regex"),
-        no_line: line("no_match_regex"),
+        line: line("match_regex").or_else(|| of_old("log_contains")),
+        no_line: line("no_match_regex").or_else(|| of_old("no_log_contains")),
         status,
+        unknown: unknown(output, &OUTPUT).or_else(|| log.and_then(|log| unknown(log, &LOG))),
     })
+}
+
+/// What a stage's output may say. `retry_once` and `isolated` are about a log that others write to as well, and a
+/// connection's failure is a refusal.
+const OUTPUT: [&str; 7] = [
+    "expect_error",
+    "isolated",
+    "log",
+    "log_contains",
+    "no_log_contains",
+    "retry_once",
+    "status",
+];
+/// What its log may.
+const LOG: [&str; 4] = ["expect_ids", "match_regex", "no_expect_ids", "no_match_regex"];
+
+/// The first key that is none of these.
+fn unknown(node: &Node, known: &[&str]) -> Option<String> {
+    node.keys().find(|key| !known.contains(key)).map(str::to_owned)
 }
 
 /// The bytes that the project's own runner sends: what the file says, and the headers that it completes.

@@ -15,13 +15,13 @@ pub use case::{Case, Expected, Stage, read};
 
 use crate::compile::Program;
 use crate::engine::{Known, Limits, Report, Request, Response};
-use crate::seclang::{self, LoadError};
+use crate::seclang::{LoadError, Rules};
 
-/// What is set for the suite before the rules: what its files are written for.
-const SETUP: &str = r#"
-SecRuleEngine DetectionOnly
+/// What is set for the suite before its setup and the rules: what its files are written for. The id is none that the
+/// project's own setup for its tests has.
+pub const SETUP: &str = r#"
 SecResponseBodyAccess On
-SecAction "id:900005,phase:1,nolog,pass,\
+SecAction "id:200011,phase:1,nolog,pass,\
     setvar:tx.blocking_paranoia_level=4,setvar:tx.detection_paranoia_level=4,\
     setvar:tx.paranoia_level=4,setvar:tx.executing_paranoia_level=4,\
     setvar:tx.crs_validate_utf8_encoding=1,\
@@ -42,12 +42,13 @@ pub enum Verdict {
 
 /// Compiles the rules of a folder as the suite wants them: after a setup file, at paranoia level 4, in DetectionOnly.
 pub fn program(rules: &Path, setup: Option<&Path>) -> Result<Program, LoadError> {
-    let mut directives = seclang::read_text(crate::BASE, Path::new("base.conf"))?;
-    directives.extend(seclang::read_text(SETUP, Path::new("suite.conf"))?);
-    let mut files: Vec<PathBuf> = setup.map(Path::to_path_buf).into_iter().collect();
-    files.extend(rule_files(rules));
-    directives.extend(seclang::read_files(&files)?);
-    Program::new(&directives)
+    let setup: Vec<PathBuf> = setup.map(Path::to_path_buf).into_iter().collect();
+    let rules = Rules::base()
+        .text(SETUP, Path::new("suite.conf"))
+        .files(&setup)
+        .text("SecRuleEngine DetectionOnly\n", Path::new("suite.conf"))
+        .files(&rule_files(rules));
+    Program::new(&rules)
 }
 
 /// The rule files of a folder, in the order of their names, without its setup.
@@ -65,13 +66,41 @@ pub fn rule_files(folder: &Path) -> Vec<PathBuf> {
 /// Runs one test.
 pub fn run(program: &Program, case: &Case) -> Verdict {
     for stage in &case.stages {
-        let (status, report) = send(program, &stage.request);
+        if let Some(key) = &stage.expected.unknown {
+            return Verdict::Skipped(format!("what {key} expects is not known here"));
+        }
+        let (status, report) = answered(program, stage);
         if let Err(what) = check(&stage.expected, status, report.as_ref()) {
             return Verdict::Failed(what);
         }
     }
     Verdict::Passed
 }
+
+/// A stage's answer. Servers differ in what they refuse before any rule: where rules are expected to match, the file was
+/// written for a server that does not, and they see what can be read of the request.
+fn answered(program: &Program, stage: &Stage) -> (u16, Option<Report>) {
+    let reaches_rules = !stage.expected.ids.is_empty() || stage.expected.line.is_some();
+    match wire::read(&stage.request) {
+        Ok(read) => through(program, &read, None, Limits::default()),
+        Err(_) if reaches_rules => match wire::read_loosely(&stage.request) {
+            Some(read) => {
+                let (status, report) = through(program, &read, None, Limits::default());
+                let status = if stage.expected.status == Some(REFUSED) {
+                    REFUSED
+                } else {
+                    status
+                };
+                (status, report)
+            }
+            None => (REFUSED, None),
+        },
+        Err(_) => (REFUSED, None),
+    }
+}
+
+/// What a server answers to what it does not take for a request.
+const REFUSED: u16 = 400;
 
 /// Why a server would refuse these bytes before any rule sees them.
 pub fn refusal(bytes: &[u8]) -> Option<&'static str> {
@@ -81,14 +110,14 @@ pub fn refusal(bytes: &[u8]) -> Option<&'static str> {
 /// What a status says of a test, where a server is asked over the wire and its log is not seen: it must have refused what
 /// rules are expected to match, and nothing else. Such a server blocks, at paranoia level 4.
 pub fn judge(expected: &Expected, status: u16) -> Verdict {
-    const REFUSED: u16 = 403;
+    const BLOCKED: u16 = 403;
     if let Some(wanted) = expected.status {
         return match status == wanted {
             true => Verdict::Passed,
             false => Verdict::Failed(format!("status {status} instead of {wanted}")),
         };
     }
-    let is_refused = status == REFUSED;
+    let is_refused = status == BLOCKED;
     if !expected.ids.is_empty() || expected.line.is_some() {
         match is_refused {
             true => Verdict::Passed,
@@ -111,18 +140,37 @@ pub fn send(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
 
 /// As [`send`], within limits of one's own.
 pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Option<Report>) {
-    let Ok(read) = wire::read(bytes) else {
-        return (400, None);
+    match wire::read(bytes) {
+        Ok(read) => through(program, &read, None, limits),
+        Err(_) => (REFUSED, None),
+    }
+}
+
+/// As [`send`], to a server that answers this page, where there is one.
+pub fn send_answered(program: &Program, bytes: &[u8], page: Option<&[u8]>) -> (u16, Option<Report>) {
+    match wire::read(bytes) {
+        Ok(read) => through(program, &read, page, Limits::default()),
+        Err(_) => (REFUSED, None),
+    }
+}
+
+fn through(
+    program: &Program,
+    read: &wire::Read<'_>,
+    page: Option<&[u8]>,
+    limits: Limits,
+) -> (u16, Option<Report>) {
+    let answer = match page {
+        Some(page) => Answer::page(page),
+        None => answer(read),
     };
-    let request = request(&read);
-    let answer = answer(&read);
     let headers = answer.fields();
     let response = Response {
         status: answer.status,
         protocol: b"HTTP/1.1",
         headers: &headers,
     };
-    let mut transaction = program.begin(request, None, limits);
+    let mut transaction = program.begin(request(read), None, limits);
     transaction.request_headers();
     transaction.request_body(&read.body, false);
     let stopped = transaction.interruption().map(|one| one.status);
@@ -135,7 +183,7 @@ pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Opt
 /// As [`send`], with a pause before each phase, as a server makes them that has to wait: the same comes of it.
 pub fn send_in_turns(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
     let Ok(read) = wire::read(bytes) else {
-        return (400, None);
+        return (REFUSED, None);
     };
     let request = request(&read);
     let answer = answer(&read);

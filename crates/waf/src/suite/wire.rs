@@ -72,6 +72,32 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read<'_>, &'static str> {
     })
 }
 
+/// Reads what there is of a request that [`read`] refuses; none where there is no request line of three words.
+pub(super) fn read_loosely(bytes: &[u8]) -> Option<Read<'_>> {
+    let end = memchr::memmem::find(bytes, b"\r\n\r\n").unwrap_or(bytes.len());
+    let (head, body) = (&bytes[..end], bytes.get(end + 4..).unwrap_or_default());
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = lines.next()?;
+    // A target may hold spaces.
+    let first = memchr::memchr(b' ', line)?;
+    let last = memchr::memrchr(b' ', line).filter(|last| *last > first)?;
+    let headers = lines
+        .filter_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            Some((line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()))
+        })
+        .collect();
+    Some(Read {
+        method: &line[..first],
+        target: &line[first + 1..last],
+        protocol: &line[last + 1..],
+        headers,
+        body: body.to_vec(),
+    })
+}
+
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

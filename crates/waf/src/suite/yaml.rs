@@ -22,6 +22,15 @@ impl Node {
         }
     }
 
+    /// The keys of a map.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let entries = match self {
+            Self::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|(key, _)| key.as_str())
+    }
+
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Scalar(text) => Some(text),

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use astraler_waf::compile::Program;
 use astraler_waf::engine::Report;
-use astraler_waf::{BASE, seclang, suite};
+use astraler_waf::seclang::Rules;
+use astraler_waf::suite;
 use read::Said;
 
 /// Where another verdict is given or other rules match, each with its reason: `ID: reason`.
@@ -27,10 +28,10 @@ fn program() -> Option<Program> {
     }
     let mut files: Vec<PathBuf> = vec![crs.join("crs-setup.conf.example")];
     files.extend(suite::rule_files(&crs.join("rules")));
-    let mut directives = seclang::read_text(BASE, Path::new("base.conf")).unwrap();
-    directives.extend(seclang::read_text("SecRuleEngine On\n", Path::new("test.conf")).unwrap());
-    directives.extend(seclang::read_files(&files).unwrap());
-    Some(Program::new(&directives).unwrap())
+    let rules = Rules::base()
+        .text("SecRuleEngine On\n", Path::new("test.conf"))
+        .files(&files);
+    Some(Program::new(&rules).unwrap())
 }
 
 /// The rules that decide: those from 980000 on only sum up for the log.
