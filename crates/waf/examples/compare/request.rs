@@ -227,7 +227,7 @@ impl Place {
             Self::Answer => {
                 method = "GET".to_owned();
                 path = format!("/answers/{name}").into_bytes();
-                answer = Some([b"<html>\n", text, b"\n</html>"].concat());
+                answer = Some([text, b"\n</html>"].concat());
             }
         }
         let sends_type = |header: &[u8]| {

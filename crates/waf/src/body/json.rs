@@ -1,4 +1,5 @@
 //! JSON: every scalar becomes an argument, named by where it stands, as ModSecurity 3 names it: `json.user.tags.array_0`.
+//! An array under a key is one too, `json.user.tags`, as Coraza has it: the number of its elements.
 //!
 //! No tree is built. Strings without escapes, numbers and words are borrowed from the body.
 
@@ -25,11 +26,14 @@ pub fn json<'b>(body: &'b [u8], limits: &Limits, sink: Sink<'_, 'b>) -> Outcome 
         path: b"json".to_vec(),
         stack: Vec::new(),
         arguments: 0,
+        arrays: Vec::new(),
         limits,
         sink,
     };
+    let error = reader.document().err();
+    reader.arrays();
     Outcome {
-        error: reader.document().err(),
+        error,
         ..Outcome::default()
     }
 }
@@ -44,6 +48,8 @@ struct Reader<'r, 'b> {
     path: Vec<u8>,
     stack: Vec<Container>,
     arguments: usize,
+    /// The arrays under a key, and how many elements they have.
+    arrays: Vec<(Vec<u8>, u32)>,
     limits: &'r Limits,
     sink: Sink<'r, 'b>,
 }
@@ -77,7 +83,7 @@ impl<'b> Reader<'_, 'b> {
                     self.open(Some(0))?;
                     if self.peek()? == b']' {
                         self.at += 1;
-                        self.stack.pop();
+                        self.close();
                     } else {
                         self.element()?;
                         continue;
@@ -118,9 +124,7 @@ impl<'b> Reader<'_, 'b> {
             match (self.next()?, array) {
                 (b',', true) => return self.element().map(|()| false),
                 (b',', false) => return self.key().map(|()| false),
-                (b']', true) | (b'}', false) => {
-                    self.stack.pop();
-                }
+                (b']', true) | (b'}', false) => self.close(),
                 (_, true) => return Err(self.fault_before("',' or ']' was expected")),
                 (_, false) => return Err(self.fault_before("',' or '}' was expected")),
             }
@@ -136,6 +140,31 @@ impl<'b> Reader<'_, 'b> {
             elements,
         });
         Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some(Container {
+            elements: Some(seen), ..
+        }) = self.stack.pop()
+        else {
+            return;
+        };
+        let under_key = self.stack.last().is_some_and(|outer| outer.elements.is_none());
+        if under_key && self.arrays.len() + self.arguments < self.limits.arguments {
+            self.arrays.push((self.path.clone(), seen));
+        }
+    }
+
+    /// An array under a key is an argument too, as Coraza has it: its number of elements. Otherwise no rule would see a key
+    /// where its elements' names have it within them. They come last, and never make too many of the arguments.
+    fn arrays(&mut self) {
+        let room = self.limits.arguments.saturating_sub(self.arguments + 1);
+        for (name, seen) in std::mem::take(&mut self.arrays).into_iter().take(room) {
+            (self.sink)(Item::Argument {
+                name: Cow::Owned(name),
+                value: Cow::Owned(seen.to_string().into_bytes()),
+            });
+        }
     }
 
     /// Names the next member of an object, up to the colon.

@@ -35,6 +35,9 @@ fn scalars_are_named_by_their_place() {
             "json.c.d.array_1.array_0 = 2",
             "json.c.d.array_1.array_1.array_0 = 3",
             "json.empty-key = k",
+            "json.b = 5",
+            "json.c.d = 2",
+            "json.g = 0",
         ],
     );
     check(
@@ -152,6 +155,22 @@ fn limits_are_said() {
     assert_eq!((found.len(), outcome.error), (2, None));
 }
 
+/// What sees too many arguments refuses a request: the names of arrays never make them so many.
+#[test]
+fn arrays_are_no_arguments_too_many() {
+    let count = |arguments: usize| {
+        let limits = Limits {
+            arguments,
+            ..Limits::default()
+        };
+        let body = br#"{"a":[1],"b":[2],"c":[3]}"#;
+        let (found, outcome) = lines(|sink| json(body, &limits, sink));
+        assert_eq!(outcome.error, None);
+        found.len()
+    };
+    assert_eq!([3, 4, 5, 6, 7, 8].map(count), [3, 3, 4, 5, 6, 6]);
+}
+
 /// A document without duplicate keys.
 fn document() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
@@ -170,19 +189,24 @@ fn document() -> impl Strategy<Value = Value> {
     })
 }
 
-fn flatten(value: &Value, name: String, out: &mut Vec<(String, String)>) {
+type Found = Vec<(String, String)>;
+
+/// Scalars, and the arrays under keys, which come last.
+fn flatten(value: &Value, name: String, out: &mut Found, arrays: &mut Found) {
     match value {
         Value::Null => out.push((name, String::new())),
         Value::String(text) => out.push((name, text.clone())),
         Value::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                flatten(element, format!("{name}.array_{index}"), out);
+                flatten(element, format!("{name}.array_{index}"), out, arrays);
             }
         }
         Value::Object(members) => {
             for (key, member) in members {
                 let key = if key.is_empty() { "empty-key" } else { key };
-                flatten(member, format!("{name}.{key}"), out);
+                let name = format!("{name}.{key}");
+                flatten(member, name.clone(), out, arrays);
+                arrays.extend(member.as_array().map(|array| (name, array.len().to_string())));
             }
         }
         scalar => out.push((name, scalar.to_string())),
@@ -195,7 +219,9 @@ proptest! {
         let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) };
         let text = text.unwrap();
         let mut wanted = Vec::new();
-        flatten(&document, "json".into(), &mut wanted);
+        let mut arrays = Vec::new();
+        flatten(&document, "json".into(), &mut wanted, &mut arrays);
+        wanted.append(&mut arrays);
         let mut found = Vec::new();
         let outcome = json(text.as_bytes(), &Limits::default(), &mut |item| {
             if let Item::Argument { name, value } = item {
