@@ -1,6 +1,7 @@
 //! `cargo xtask waf-compare`: asks ModSecurity 3, in nginx, and this engine about requests that are made from the rules
 //! themselves: texts that a rule's pattern matches, in the places that the rule looks at. At paranoia level 4, detecting
-//! only, so that every rule is asked. Prints which rules matched on one side only: `compare CRS-FOLDER [TIMES [RULE]]`.
+//! only, so that every rule is asked. Prints which rules matched on one side only: `compare CRS-FOLDER [TIMES [RULE]]`. Or
+//! `compare CRS-FOLDER TESTS`: about the requests of regression files in a folder.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -43,37 +44,15 @@ fn run() -> Result<(), String> {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/suites/crs"),
         PathBuf::from,
     );
-    let times: usize = arguments.next().map_or(Ok(3), |text| {
-        text.parse().map_err(|_| format!("{text} is no number of times"))
-    })?;
+    let what = arguments.next().unwrap_or_else(|| "3".to_owned());
     let only: Option<u64> = arguments.next().and_then(|text| text.parse().ok());
     let folder = tempfile::tempdir().map_err(|error| format!("no folder for nginx: {error}"))?;
-    let files = suite::rule_files(&crs.join("rules"));
-    let rules = Rules::default().files(&files);
     let setup = crs.join("crs-setup.conf.example");
     let program = suite::program(&crs.join("rules"), Some(&setup)).map_err(|error| error.to_string())?;
-
-    let mut chance = Chance::new(20_261_128);
-    let mut asked: Vec<Asked> = Vec::new();
-    let mut passed_over = BTreeSet::new();
-    for (id, rule) in heads(&rules) {
-        if only.is_some_and(|only| only != id) {
-            continue;
-        }
-        let Some(operator) = &rule.operator else { continue };
-        let folder = crs.join("rules");
-        let Some(maker) = Maker::new(operator, &folder) else {
-            passed_over.insert(id);
-            continue;
-        };
-        let places = places(&rule.targets);
-        for _ in 0..times {
-            for place in &places {
-                let made = maker.make(&mut chance);
-                asked.extend(place.request(id, &made, &mut chance));
-            }
-        }
-    }
+    let asked = match what.parse() {
+        Ok(times) => made(&crs, times, only),
+        Err(_) => written(Path::new(&what))?,
+    };
     // nginx's worker has a user of its own.
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
@@ -81,17 +60,16 @@ fn run() -> Result<(), String> {
     for one in &asked {
         one.write_answer(folder.path())?;
     }
-    println!(
-        "{} requests; {} rules have no pattern and no phrases: {passed_over:?}",
-        asked.len(),
-        passed_over.len()
-    );
+    println!("{} requests", asked.len());
     let peer = Peer::start(With::EveryRule, &crs, folder.path())?;
     let mut judge = Judge::new(&peer)?;
     let mut differences: BTreeMap<(u64, &str), (usize, String)> = BTreeMap::new();
-    let mut same = 0;
+    let (mut same, mut refused) = (0, 0);
     for one in &asked {
-        let Some(theirs) = judge.rules(one)? else { continue };
+        let Some(theirs) = judge.rules(one)? else {
+            refused += 1;
+            continue;
+        };
         let ours = matched(&program, one);
         same += usize::from(ours == theirs);
         let sides = [
@@ -105,11 +83,45 @@ fn run() -> Result<(), String> {
             }
         }
     }
-    println!("{same} of {} get the same from both", asked.len());
+    println!("{same} get the same from both, {refused} are refused by nginx itself");
     for ((id, side), (count, example)) in differences {
         println!("{id}: only {side}, {count} times; {example}");
     }
     Ok(())
+}
+
+/// Requests that are made from the rules.
+fn made(crs: &Path, times: usize, only: Option<u64>) -> Vec<Asked> {
+    let folder = crs.join("rules");
+    let rules = Rules::default().files(&suite::rule_files(&folder));
+    let mut chance = Chance::new(20_261_128);
+    let mut asked: Vec<Asked> = Vec::new();
+    for (id, rule) in heads(&rules).filter(|(id, _)| only.is_none_or(|only| only == *id)) {
+        let maker = rule
+            .operator
+            .as_ref()
+            .and_then(|operator| Maker::new(operator, &folder));
+        let Some(maker) = maker else { continue };
+        let places = places(&rule.targets);
+        for _ in 0..times {
+            for place in &places {
+                let text = maker.make(&mut chance);
+                asked.extend(place.request(id, &text, &mut chance));
+            }
+        }
+    }
+    asked
+}
+
+/// The requests of regression files.
+fn written(tests: &Path) -> Result<Vec<Asked>, String> {
+    let cases = suite::read(tests)?;
+    let stages = cases
+        .iter()
+        .flat_map(|case| case.stages.iter().map(|stage| (&case.name, stage)));
+    Ok(stages
+        .map(|(name, stage)| Asked::written(name, &stage.request))
+        .collect())
 }
 
 /// Rules that begin a chain or stand alone, with their ids.
@@ -161,7 +173,7 @@ impl<'p> Judge<'p> {
         let Ok(status) = connection.send(&asked.bytes) else {
             return Ok(None);
         };
-        if status == 200 {
+        if status == 200 && memchr::memmem::find(&asked.bytes, b"close\r\n").is_none() {
             self.connection = Some(connection);
         }
         let mut written = Vec::new();

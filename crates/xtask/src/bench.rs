@@ -61,7 +61,7 @@ const BENCHES: &[(&str, &str, Bench)] = &[
     ),
 ];
 
-pub(crate) use waf::verdicts;
+pub(crate) use waf::example as waf_example;
 
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), Failure> {
     let known: Vec<String> = BENCHES

@@ -33,6 +33,7 @@ const USAGE: &str = "Usage: cargo xtask TASK
   smoke             the built binary: up, a request, up again, down, nothing left behind
   bench NAME        measure; the figures go to docs/benchmarks.md
   waf-verdicts      ask ModSecurity about the requests of the firewall's blocking suite, and write down what it says
+  waf-compare       ask ModSecurity and the firewall's engine about requests made from each rule's own pattern
   scenario NAME     play a story against a running platform";
 
 fn main() -> ExitCode {
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
         ["deny"] => deny::run(&root),
         ["smoke"] => smoke::run(&root),
         ["bench", ref rest @ ..] => bench::run(&root, rest),
-        ["waf-verdicts", ref rest @ ..] => bench::verdicts(&root, rest),
+        ["waf-verdicts", ref rest @ ..] => bench::waf_example(&root, "verdicts", rest),
+        ["waf-compare", ref rest @ ..] => bench::waf_example(&root, "compare", rest),
         ["scenario", ref rest @ ..] => scenario::run(&root, rest),
         _ => Err(USAGE.to_owned()),
     };

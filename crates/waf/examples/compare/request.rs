@@ -16,6 +16,17 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// A request of a regression file.
+    pub(crate) fn written(test: &str, bytes: &[u8]) -> Self {
+        Self {
+            rule: 0,
+            place: test.to_owned(),
+            bytes: bytes.to_vec(),
+            answer: None,
+            name: String::new(),
+        }
+    }
+
     /// Writes the answer where nginx finds it.
     pub(crate) fn write_answer(&self, folder: &Path) -> Result<(), String> {
         let Some(answer) = &self.answer else { return Ok(()) };

@@ -106,7 +106,10 @@ impl<'t> Transaction<'t> {
             C::MultipartInvalidQuoting => flag(multipart.invalid_quoting),
             C::MultipartLfLine => flag(multipart.lf_line),
             C::MultipartMissingSemicolon => flag(multipart.missing_semicolon),
-            C::MultipartStrictError => flag(multipart.strict_error()),
+            C::MultipartStrictError => {
+                let is_multipart = self.chosen_processor() == Some(Processor::Multipart);
+                flag(multipart.strict_error() || is_multipart && self.body.error.is_some())
+            }
             C::MultipartUnmatchedBoundary => flag(multipart.unmatched_boundary),
             C::RemotePort => Some(i64::from(self.request.client_port)),
             C::ServerPort => Some(i64::from(self.request.server_port)),

@@ -1,4 +1,4 @@
-//! `cargo xtask bench waf` and `cargo xtask waf-verdicts`: the firewall's engine beside nginx with ModSecurity. Both are the
+//! `cargo xtask bench waf`, `waf-verdicts` and `waf-compare`: the firewall's engine beside nginx with ModSecurity. They are the
 //! crate's own; they need Debian's packages nginx-light and libnginx-mod-http-modsecurity, and no platform.
 
 use crate::{Failure, cargo, run as run_command};
@@ -14,12 +14,12 @@ pub(super) fn run(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
     )
 }
 
-/// Asks ModSecurity about each request of the blocking suite and writes its verdicts beside them. Arguments: as above.
-pub(crate) fn verdicts(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
+/// One of the crate's examples that ask ModSecurity as well; what it is told is what it says itself.
+pub(crate) fn example(root: &Path, name: &str, arguments: &[&str]) -> Result<(), Failure> {
     run_command(
         cargo()
             .current_dir(root)
-            .args(["run", "--package", "astraler-waf", "--example", "verdicts", "--"])
+            .args(["run", "--package", "astraler-waf", "--example", name, "--"])
             .args(arguments),
     )
 }
