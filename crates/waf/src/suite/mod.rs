@@ -238,6 +238,14 @@ struct Answer {
 }
 
 impl Answer {
+    fn page(body: &[u8]) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("Content-Type".to_owned(), "text/html".to_owned())],
+            body: body.to_vec(),
+        }
+    }
+
     fn fields(&self) -> Vec<(&[u8], &[u8])> {
         let headers = self.headers.iter();
         headers
