@@ -26,7 +26,7 @@ pub(crate) use switches::{AttackCommand, MaintenanceCommand};
 pub(crate) use tls::TlsCommand;
 pub(crate) use waf::{
     ExplainArguments as WafExplainArguments, TestArguments as WafTestArguments,
-    TopArguments as WafTopArguments, WafCommand,
+    TopArguments as WafTopArguments, UpdateArguments as WafUpdateArguments, WafCommand,
 };
 
 use clap::{Args, Parser, Subcommand};

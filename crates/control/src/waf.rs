@@ -78,8 +78,17 @@ async fn reload(
             &json!({ "rules": in_force }),
         )
         .map_err(ApiError::internal)?;
-    publish::edge_anew(platform).await.map_err(ApiError::internal)?;
+    // Compiled when it is asked: what it has then takes force at once.
     let reports = reports(platform).await.map_err(ApiError::internal)?;
+    let can_be_used = |report: &WafReport| {
+        report
+            .found
+            .as_ref()
+            .is_none_or(|found| found.problems.is_empty())
+    };
+    if reports.is_empty() || reports.iter().any(can_be_used) {
+        publish::edge_anew(platform).await.map_err(ApiError::internal)?;
+    }
     Ok(Json(reports).into_response())
 }
 

@@ -37,6 +37,17 @@ only detect. A server's log is not seen: it must refuse with 403 what rules are 
 The file is a request as it goes over the wire: request line, fields, an empty line, body. What may be a credential is not
 shown.")]
     Explain(ExplainArguments),
+    /// Bring the newest release of the Core Rule Set, or the one that is named, and put it in force.
+    #[command(after_help = "Examples:
+  astraler waf update --check
+  astraler waf update
+  astraler waf update --from coreruleset-4.7.0-minimal.tar.gz --sha256 3f2a…
+  astraler waf update --rollback
+
+The checksum is compared before anything is unpacked, the rules are compiled before they replace others, and the edge takes
+them up without dropping a request. They are in force where the manifest names no rules of its own. --check exits with 10
+where there is a newer release.")]
+    Update(UpdateArguments),
     /// Have the edge read all rules again, after a package or a folder has changed in place.
     #[command(after_help = "Examples:
   sudo apt install --only-upgrade modsecurity-crs && astraler waf reload
@@ -74,6 +85,28 @@ pub(crate) struct TopArguments {
     /// For this path and what is below it; may be said several times. Those that the log shows by default, if few.
     #[arg(long, value_name = "PATH", requires = "except")]
     pub(crate) path: Vec<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// `waf update`.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArguments {
+    /// Only say whether there is a newer release.
+    #[arg(long, conflicts_with = "rollback")]
+    pub(crate) check: bool,
+    /// This archive (.tar.gz) instead of the newest release.
+    #[arg(long, value_name = "FILE|URL", requires = "sha256")]
+    pub(crate) from: Option<String>,
+    /// The archive's SHA-256.
+    #[arg(long, value_name = "HEX", requires = "from")]
+    pub(crate) sha256: Option<String>,
+    /// Where the newest release is told, in the form of GitHub's API: a mirror.
+    #[arg(long, value_name = "URL", conflicts_with = "from")]
+    pub(crate) index: Option<String>,
+    /// Go back to the rules that were in force before.
+    #[arg(long, conflicts_with_all = ["from", "index"])]
+    pub(crate) rollback: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }

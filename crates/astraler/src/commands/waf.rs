@@ -5,6 +5,7 @@ mod explain;
 mod regression;
 mod reload;
 mod top;
+mod update;
 
 use crate::cli::{Arguments, WafCommand};
 use crate::failure::{Failure, Kind, Outcome};
@@ -22,6 +23,7 @@ pub(super) fn run(arguments: &Arguments, command: &WafCommand) -> Outcome {
         WafCommand::Check { folder, json } => check(&self::folder(arguments, folder.as_ref()), json.json),
         WafCommand::Test(asked) => regression::run(arguments, asked),
         WafCommand::Explain(asked) => explain::run(arguments, asked),
+        WafCommand::Update(asked) => update::run(arguments, asked),
         WafCommand::Reload { json } => reload::run(arguments, json.json),
         WafCommand::Top(asked) => top::run(arguments, asked),
     }

@@ -39,4 +39,5 @@ mod to_production;
 mod tokens;
 mod waf;
 mod waf_rules;
+mod waf_update;
 mod watch;

@@ -4,9 +4,11 @@
 #![expect(clippy::disallowed_methods, reason = "tests: no file is for keeps")]
 
 use crate::support::PROGRAM;
+use crate::waf_update::{self, Server};
 use astraler_testkit::{Finished, Platform};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const MANIFEST: &str = r#"name = "guarded"
 domain = "guarded.example"
@@ -238,4 +240,78 @@ fn rules_that_cannot_be_used_are_told_before_anything_is_done_and_a_rollback_bri
     run(&["deploy", "--env", "development"]).ok();
     let statuses = ["/api/x?a=mischief", "/api/x/.git/config"].map(|path| status(&platform, path));
     assert_eq!(statuses, [200, 403]);
+
+    brought_while_it_serves(&platform);
+}
+
+/// `astraler waf update` on a platform that serves: new rules take force without a request that notices.
+fn brought_while_it_serves(platform: &Platform) {
+    let run = |words: &[&str]| platform.run(words).unwrap();
+    let attack = "/api/x?id=1%20UNION%20SELECT%20password%20FROM%20users";
+    write(
+        platform.application(),
+        "astraler.toml",
+        &MANIFEST.replace("rules = \"RULES\"\n", ""),
+    );
+    run(&["deploy", "--env", "development"]).ok();
+    assert_eq!(
+        [attack, "/api/x?a=novelty"].map(|path| status(platform, path)),
+        [403, 200]
+    );
+
+    let server = Server::new(None);
+    let novelty = "SecRule ARGS \"@contains novelty\" \"id:77,phase:2,deny,status:403,msg:'New'\"\n";
+    let archive = waf_update::release("8.1.0", novelty);
+    let index = server.offer("8.1.0", &archive, Some(&waf_update::sha256(&archive)));
+    let ended = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !ended.load(Ordering::Relaxed) {
+                assert_eq!(
+                    [attack, "/api/x?a=good"].map(|path| status(platform, path)),
+                    [403, 200]
+                );
+                asked += 1;
+            }
+            asked
+        });
+        let brought = platform.run(&["waf", "update", "--index", &index]).unwrap();
+        ended.store(true, Ordering::Relaxed);
+        assert!(brought.ok().out.contains("8.1.0"));
+        asking.join().unwrap()
+    });
+    assert!(asked > 3, "{asked} requests while the rules changed");
+    assert_eq!(
+        [attack, "/api/x?a=novelty"].map(|path| status(platform, path)),
+        [403, 403]
+    );
+    let standing = run(&["waf", "reload", "--json"]).json();
+    assert!(
+        standing[0]["rules"].as_str().unwrap().contains("/waf/8.1.0-"),
+        "{standing}"
+    );
+    let broken = waf_update::release("8.2.0", "SecRlue\n");
+    server.offer("8.2.0", &broken, Some(&waf_update::sha256(&broken)));
+    says(
+        &run(&["waf", "update", "--index", &index]),
+        &["REQUEST-900-OWN.conf:1"],
+    );
+    let archive = waf_update::release("8.3.0", "");
+    server.offer("8.3.0", &archive, Some(&waf_update::sha256(&archive)));
+    run(&["waf", "update", "--index", &index]).ok();
+    assert_eq!(
+        [attack, "/api/x?a=novelty"].map(|path| status(platform, path)),
+        [403, 200]
+    );
+    run(&["waf", "update", "--rollback"]).ok();
+    assert_eq!(
+        [attack, "/api/x?a=novelty"].map(|path| status(platform, path)),
+        [403, 403]
+    );
+    let audit = run(&["audit", "list", "--json"]).out;
+    assert!(
+        audit.contains("waf reload") && audit.contains("8.3.0-"),
+        "{audit}"
+    );
 }

@@ -8,13 +8,15 @@ use astraler_waf::compile::Program;
 use astraler_waf::engine::Stores;
 use astraler_waf::ruleset::{Files, Options};
 use astraler_waf::seclang::LoadError;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 /// Problems that are told at once.
 const MAX_PROBLEMS: usize = 50;
+/// Programs that are kept for a snapshot to come: one for each kind of environment.
+const MAX_ASKED: usize = 4;
 
 /// Clients and sessions that the rules of one environment remember.
 const REMEMBERED: usize = 10_000;
@@ -47,8 +49,8 @@ pub(crate) struct Programs {
 #[derive(Debug, Default)]
 struct Inner {
     compiled: HashMap<Key, Compiled>,
-    /// What was asked about last: a snapshot that goes by it comes next.
-    asked: Option<(Key, Compiled)>,
+    /// What was asked about last, a few: a snapshot that goes by it comes next.
+    asked: VecDeque<(Key, Compiled)>,
     of: HashMap<Environment, Standing>,
 }
 
@@ -88,7 +90,7 @@ impl Programs {
         };
         let known = {
             let inner = self.lock();
-            let asked = inner.asked.as_ref().filter(|(asked, _)| *asked == key);
+            let asked = inner.asked.iter().rfind(|(asked, _)| *asked == key);
             asked
                 .map(|(_, compiled)| compiled)
                 .or_else(|| inner.compiled.get(&key))
@@ -97,7 +99,12 @@ impl Programs {
         match compile(&key, known) {
             Ok(compiled) => {
                 let rules = compiled.program.rules().count();
-                self.lock().asked = Some((key, compiled));
+                let mut inner = self.lock();
+                inner.asked.retain(|(asked, _)| *asked != key);
+                if inner.asked.len() == MAX_ASKED {
+                    inner.asked.pop_front();
+                }
+                inner.asked.push_back((key, compiled));
                 RulesFound {
                     rules,
                     ..RulesFound::default()
@@ -119,7 +126,10 @@ impl Programs {
     fn take(&self, snapshot: &EdgeSnapshot) {
         let (mut known, asked) = {
             let mut inner = self.lock();
-            (std::mem::take(&mut inner.compiled), inner.asked.take())
+            (
+                std::mem::take(&mut inner.compiled),
+                std::mem::take(&mut inner.asked),
+            )
         };
         known.extend(asked);
         let mut compiled: HashMap<Key, Compiled> = HashMap::new();
