@@ -20,7 +20,7 @@ fn get(target: &str) -> Request<()> {
     request("GET", target, &[])
 }
 
-fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder()
         .method(method)
         .uri(format!("http://worker.test{target}"))
@@ -31,19 +31,19 @@ fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
     request.body(()).unwrap()
 }
 
-struct Session {
-    send: SendRequest<Bytes>,
+pub(crate) struct Session {
+    pub(crate) send: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-struct Whole {
-    head: http::response::Parts,
-    body: Bytes,
+pub(crate) struct Whole {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: Bytes,
     trailers: Option<HeaderMap>,
 }
 
 impl Session {
-    async fn open(address: SocketAddr) -> Self {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
         Self::with(address, &h2::client::Builder::new()).await
     }
 
@@ -78,7 +78,7 @@ impl Session {
     }
 }
 
-async fn whole(response: Response<RecvStream>) -> Result<Whole, h2::Error> {
+pub(crate) async fn whole(response: Response<RecvStream>) -> Result<Whole, h2::Error> {
     let (head, mut stream) = response.into_parts();
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {

@@ -9,18 +9,18 @@ use http::{HeaderMap, Request, StatusCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+pub(crate) type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
-struct Session {
+pub(crate) struct Session {
     send: SendRequest<h3_quinn::OpenStreams, Bytes>,
     quic: quinn::Connection,
     driver: tokio::task::JoinHandle<h3::error::ConnectionError>,
     _endpoint: quinn::Endpoint,
 }
 
-struct Whole {
-    head: http::response::Parts,
-    body: Vec<u8>,
+pub(crate) struct Whole {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: Vec<u8>,
     trailers: Option<HeaderMap>,
 }
 
@@ -41,7 +41,7 @@ async fn connect_from(
 }
 
 impl Session {
-    async fn open(secured: &Secured) -> Self {
+    pub(crate) async fn open(secured: &Secured) -> Self {
         let (_endpoint, quic) = connect(secured).await;
         let quic = quic.unwrap();
         let (mut driver, send) = h3::client::new(h3_quinn::Connection::new(quic.clone()))
@@ -56,7 +56,7 @@ impl Session {
         }
     }
 
-    async fn begin(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> Stream {
+    pub(crate) async fn begin(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> Stream {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("https://worker.test{target}"));
@@ -76,7 +76,7 @@ impl Session {
     }
 }
 
-async fn whole(stream: &mut Stream) -> Result<Whole, h3::error::StreamError> {
+pub(crate) async fn whole(stream: &mut Stream) -> Result<Whole, h3::error::StreamError> {
     let answer = tokio::time::timeout(PATIENCE, stream.recv_response()).await;
     let (head, ()) = answer.expect("the edge is silent")?.into_parts();
     let mut body = Vec::new();
