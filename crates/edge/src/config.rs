@@ -68,8 +68,8 @@ pub struct Limits {
     pub max_connections_per_client: u32,
     /// Resident memory of the process; from 85 % on load is shed (503 and Retry-After). 0: no budget.
     pub max_memory_bytes: u64,
-    /// Bytes of bodies that are kept to be inspected, of all requests and answers together; more are answered 503 where
-    /// the firewall blocks, and pass unseen where it only detects.
+    /// Bytes of bodies that are kept to be inspected, of all requests and answers together. Beyond it a request is
+    /// answered 503 where the firewall blocks; where it only detects, and of answers, the rest passes unseen.
     pub max_inspected_bytes: u64,
     /// One attempt to connect to an upstream.
     pub upstream_connect_timeout_ms: u64,

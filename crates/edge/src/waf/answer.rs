@@ -13,7 +13,6 @@ use super::{CUT_SHORT, Waf};
 use crate::body::Body;
 use crate::fault::{Fault, Kind};
 use crate::record::Access;
-use astraler_model::WafMode;
 use astraler_waf::engine::{self, Interruption, Known, Paused, Transaction};
 use astraler_waf::expression;
 use http::header::{self, HeaderMap};
@@ -113,26 +112,24 @@ impl Inspection {
         let Some((paused, wanted)) = about.look_at_head(paused, &head, has_body)? else {
             return Ok(Response::from_parts(head, body));
         };
-        let refuses = about.waf.mode == WafMode::Block;
+        // Where nobody waits any more, it ends as it is.
+        about.state().paused = Some(paused);
+        // What is not refused for what it says is not refused for lack of room either: the worker has done its work.
         let keep = Keep {
             limit: wanted,
             share: room.share(),
-            refuses,
+            refuses: false,
         };
         let (beginning, body) = keep.answer(body, HELD).await?;
         if beginning.crowded {
             about.cut_short();
         }
-        let turn = match room.turn(beginning.bytes.len(), ANSWER_AT_ONCE).await {
-            Ok(turn) => turn,
-            Err(fault) if refuses => return Err(fault),
-            Err(_) => {
-                about.cut_short();
-                return Ok(Response::from_parts(head, body));
-            }
+        let Ok(turn) = room.turn(beginning.bytes.len(), ANSWER_AT_ONCE).await else {
+            about.cut_short();
+            return Ok(Response::from_parts(head, body));
         };
         let own = about.clone();
-        let rules = move || (own.look_at_body(paused, &head, &beginning), head);
+        let rules = move || (own.look_at_body(&head, &beginning), head);
         let (looked, head) = turn.run(rules).await?;
         looked.map(|()| Response::from_parts(head, body))
     }
@@ -191,13 +188,10 @@ impl About {
         self.settle(transaction, told).map(|()| None)
     }
 
-    fn look_at_body(
-        &self,
-        mut paused: Paused,
-        head: &response::Parts,
-        beginning: &Beginning,
-    ) -> Result<(), Fault> {
-        let Some(program) = self.waf.program.as_deref() else {
+    /// Phase 4.
+    fn look_at_body(&self, head: &response::Parts, beginning: &Beginning) -> Result<(), Fault> {
+        let paused = self.state().paused.take();
+        let (Some(mut paused), Some(program)) = (paused, self.waf.program.as_deref()) else {
             return Ok(());
         };
         let request = self.seen.fields();
@@ -255,14 +249,12 @@ impl About {
     }
 }
 
-/// Phase 5 of a request that no worker has answered.
+/// Of a request that no worker has answered, or whose client has left.
 impl Drop for About {
     fn drop(&mut self) {
         let paused = self.state().paused.take();
-        if let (Some(mut paused), Some(program), false) = (paused, self.waf.program.as_deref(), self.behind) {
-            let fields = self.seen.fields();
-            let transaction = program.resume(&mut paused, self.known(&fields, None), Some(&self.waf.stores));
-            transaction.finish();
+        if let (Some(paused), false) = (paused, self.behind) {
+            self.waf.end(&self.seen, &self.body.bytes, paused);
         }
     }
 }

@@ -103,6 +103,11 @@ impl Waf {
             share: room.share(),
             refuses: self.mode == WafMode::Block,
         };
+        let mut waiting = Waiting {
+            waf: self,
+            seen: &seen,
+            paused,
+        };
         let (beginning, body) = keep.request(body).await?;
         if beginning.crowded {
             notes.custom(CUT_SHORT.0, CUT_SHORT.1);
@@ -119,7 +124,8 @@ impl Waf {
                 return Ok((body, None));
             }
         };
-        let (own, about) = (self.clone(), seen.clone());
+        let (own, about, paused) = (self.clone(), seen.clone(), waiting.paused.take());
+        drop(waiting);
         let rules = move || {
             let second = own.look_at_body(&about, paused, &beginning, skips_custom, &mut notes);
             (second, notes)
@@ -273,6 +279,20 @@ impl Waf {
         transaction
     }
 
+    /// Phase 5 of a transaction that pauses, and nothing comes any more.
+    fn end(&self, seen: &Seen, body: &[u8], mut paused: Paused) {
+        let Some(program) = self.program.as_deref() else {
+            return;
+        };
+        let fields = seen.fields();
+        let known = Known {
+            request: seen.request(&fields),
+            request_body: body,
+            response: None,
+        };
+        program.resume(&mut paused, known, Some(&self.stores)).finish();
+    }
+
     /// Whether rules look at the request's body once more when the answer is there.
     fn keeps_body(&self) -> bool {
         let program = self.program.as_deref();
@@ -284,6 +304,21 @@ impl Waf {
         let asks_custom = !done.skips_custom && !self.custom[Stage::Response as usize].is_empty();
         (done.paused.is_some() || asks_custom)
             .then(|| Inspection::new(self.clone(), seen, body, done.paused, asks_custom))
+    }
+}
+
+/// A transaction until the body is there, if it ever is.
+struct Waiting<'a> {
+    waf: &'a Waf,
+    seen: &'a Seen,
+    paused: Option<Paused>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(paused) = self.paused.take() {
+            self.waf.end(self.seen, &[], paused);
+        }
     }
 }
 

@@ -290,6 +290,33 @@ fn phase_5_ends_every_request_and_what_it_keeps_is_there_for_the_next() {
 }
 
 #[test]
+fn clients_that_leave_are_counted_too() {
+    run(async {
+        let (edge, _origin) =
+            edge_with(|_| {}, async |_| in_pieces("text/html", Duration::from_secs(5))).await;
+        let head = "Host: plain.test\r\nContent-Type: text/plain\r\n";
+        for request in [
+            // In the middle of their body, before the answer, and in the middle of the answer.
+            format!("POST /?count=1 HTTP/1.1\r\n{head}Content-Length: 10\r\n\r\na="),
+            format!("GET /?count=1 HTTP/1.1\r\n{head}\r\n"),
+        ] {
+            let mut client = edge.connect().await;
+            client.send(request).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut client = edge.connect().await;
+        client.send(format!("GET /?count=1 HTTP/1.1\r\n{head}\r\n")).await;
+        while !String::from_utf8_lossy(&client.buffer).contains("first,") {
+            assert!(client.fill().await);
+        }
+        assert_eq!(
+            edge.connect().await.get_with("plain.test", "/", "").await.status,
+            429
+        );
+    });
+}
+
+#[test]
 fn custom_rules_look_at_answers() {
     run(async {
         let (edge, _origin) = edge_with(

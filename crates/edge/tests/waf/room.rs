@@ -112,3 +112,20 @@ fn bodies_that_are_kept_have_a_bound_together() {
         });
     }
 }
+
+#[test]
+fn answers_are_not_refused_for_lack_of_room() {
+    run(async {
+        let limits = Limits {
+            max_inspected_bytes: 5,
+            ..Limits::default()
+        };
+        let rules = "SecRule RESPONSE_BODY \"@contains second\" \"id:1000,phase:4,deny,msg:'Late'\"";
+        let (edge, _worker) = edge_with(limits, WafMode::Block, rules).await;
+        let reply = edge.connect().await.get("/slow-page").await;
+        assert_eq!(reply.text(), "data: first\n\ndata: second\n\n");
+        assert_eq!(rules_of(&edge.stop().await[0]), ["inspection"]);
+        let (edge, _worker) = edge_with(Limits::default(), WafMode::Block, rules).await;
+        assert_eq!(edge.connect().await.get("/slow-page").await.status, 403);
+    });
+}
