@@ -28,11 +28,6 @@ impl Checked {
         self.authority.to_str().unwrap_or_default()
     }
 
-    /// The same, as a field's value.
-    pub(crate) fn authority_value(&self) -> &HeaderValue {
-        &self.authority
-    }
-
     /// The path in its one spelling.
     pub(crate) fn path(&self) -> &str {
         self.target.path()

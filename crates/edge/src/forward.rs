@@ -4,17 +4,10 @@
 use crate::checks::Checked;
 use crate::serve::Client;
 use crate::text;
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use std::net::IpAddr;
-use std::ops::Range;
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Fields of one connection only (RFC 9110 section 7.6.1), besides those that `Connection` names. `TE: trailers` and
@@ -56,6 +49,17 @@ const CLAIMS: [&str; 23] = [
     "cf-worker",
 ];
 
+/// What a request gains on its way to a worker: lines of its head, besides the fields that it came with.
+#[derive(Debug)]
+pub(crate) struct Gained {
+    pub(crate) lines: Vec<u8>,
+    /// Of the trace that it belongs to, in hexadecimal.
+    pub(crate) trace_id: TraceId,
+}
+
+/// W3C Trace Context section 3.2.2.3.
+pub(crate) type TraceId = [u8; 32];
+
 /// Makes a client's fields fit for a worker.
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
@@ -63,12 +67,15 @@ pub(crate) fn to_upstream(
     client: &Client,
     request_id: &str,
     upgrade: bool,
-) {
+) -> Gained {
     let trailers = headers
         .get_all(header::TE)
         .iter()
         .any(|value| has_token(value, "trailers"));
-    strip(headers, |name| *name == header::EXPECT || is_claim(name.as_str()));
+    let (trace_id, trace) = trace(headers);
+    strip(headers, |name| {
+        matches!(*name, header::EXPECT | header::HOST) || is_claim(name.as_str()) || *name == TRACEPARENT
+    });
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -76,66 +83,44 @@ pub(crate) fn to_upstream(
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
-    // One piece of text for all values, instead of one for each.
-    let (scheme, address) = (client.scheme.as_str(), client.address.ip());
-    let mut values = Values::default();
-    let said = values.write(|to| text::address(to, address));
-    let forwarded = values.write(|to| {
-        let (open, close): (&[u8], &[u8]) = match address {
-            IpAddr::V4(_) => (b"for=", b";host=\""),
-            IpAddr::V6(_) => (b"for=\"[", b"]\";host=\""),
-        };
-        to.extend_from_slice(open);
-        to.extend_from_within(said.clone());
-        to.extend_from_slice(close);
-        to.extend_from_slice(checked.authority().as_bytes());
-        to.extend_from_slice(b"\";proto=");
-        to.extend_from_slice(scheme.as_bytes());
-    });
-    let id = values.write(|to| to.extend_from_slice(request_id.as_bytes()));
-    let trace = values.write(|to| trace(headers, to));
-    let values = values.finish();
-    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
-        if let Some(value) = value {
-            headers.insert(name, value);
-        }
+
+    let (scheme, authority) = (client.scheme.as_str().as_bytes(), checked.authority().as_bytes());
+    let mut address = Vec::with_capacity(48);
+    text::address(&mut address, client.address.ip());
+    let (open, close): (&[u8], &[u8]) = match client.address {
+        SocketAddr::V4(_) => (b"", b""),
+        SocketAddr::V6(_) => (b"\"[", b"]\""),
     };
-    set(header::FORWARDED, values.get(forwarded));
-    set(X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme)));
-    set(X_FORWARDED_FOR, values.get(said.clone()));
-    set(CF_CONNECTING_IP, values.get(said));
-    set(X_FORWARDED_HOST, Some(checked.authority_value().clone()));
-    set(header::HOST, Some(checked.authority_value().clone()));
-    set(X_REQUEST_ID, values.get(id));
-    set(TRACEPARENT, values.get(trace));
-}
-
-/// Several values of fields in one piece of memory.
-#[derive(Default)]
-struct Values(Vec<u8>);
-
-impl Values {
-    fn write(&mut self, value: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
-        if self.0.capacity() == 0 {
-            self.0.reserve(256);
-        }
-        let start = self.0.len();
-        value(&mut self.0);
-        start..self.0.len()
+    let pieces: [&[u8]; 22] = [
+        b"host: ",
+        authority,
+        b"\r\nforwarded: for=",
+        open,
+        &address,
+        close,
+        b";host=\"",
+        authority,
+        b"\";proto=",
+        scheme,
+        b"\r\nx-forwarded-for: ",
+        &address,
+        b"\r\nx-forwarded-proto: ",
+        scheme,
+        b"\r\nx-forwarded-host: ",
+        authority,
+        b"\r\ncf-connecting-ip: ",
+        &address,
+        b"\r\nx-request-id: ",
+        request_id.as_bytes(),
+        b"\r\ntraceparent: ",
+        &trace,
+    ];
+    let mut lines = Vec::with_capacity(512);
+    for piece in pieces {
+        lines.extend_from_slice(piece);
     }
-
-    fn finish(self) -> Written {
-        Written(self.0.into())
-    }
-}
-
-struct Written(Bytes);
-
-impl Written {
-    /// `None` where it is no value of a field.
-    fn get(&self, place: Range<usize>) -> Option<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.0.slice(place)).ok()
-    }
+    lines.extend_from_slice(b"\r\n");
+    Gained { lines, trace_id }
 }
 
 /// Makes an upstream's fields fit for a client.
@@ -182,30 +167,32 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
     })
 }
 
-/// W3C Trace Context: a valid parent is continued with a span of ours, any other is replaced by a new trace.
-fn trace(headers: &mut HeaderMap, to: &mut Vec<u8>) {
+/// W3C Trace Context: a valid parent is continued with a span of ours, any other is replaced by a new trace. The trace,
+/// and the value that tells of it.
+fn trace(headers: &mut HeaderMap) -> (TraceId, [u8; 55]) {
     let mut values = headers.get_all(TRACEPARENT).iter();
-    let value = values.next().filter(|_| values.next().is_none()).cloned();
-    let parent = value
-        .as_ref()
+    let parent = values
+        .next()
+        .filter(|_| values.next().is_none())
         .and_then(|value| value.to_str().ok())
         .and_then(parent_of);
-    let span = text::hex_digits(u128::from(rand::random::<u64>().max(1)));
-    let new = text::hex_digits(rand::random::<u128>().max(1));
-    let (trace, flags) = match parent {
-        Some((trace, flags)) => (trace.as_bytes(), flags.as_bytes()),
-        None => {
-            headers.remove("tracestate");
-            (&new[..], &b"01"[..])
-        }
-    };
-    for piece in [b"00-", trace, b"-", &span[16..], b"-", flags] {
-        to.extend_from_slice(piece);
+    let (trace, flags) = parent.unwrap_or_else(|| {
+        // A state belongs to its parent.
+        (text::hex_digits(rand::random::<u128>().max(1)), *b"01")
+    });
+    if parent.is_none() {
+        headers.remove("tracestate");
     }
+    let span = text::hex_digits(u128::from(rand::random::<u64>().max(1)));
+    let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    value[3..35].copy_from_slice(&trace);
+    value[36..52].copy_from_slice(&span[16..]);
+    value[53..].copy_from_slice(&flags);
+    (trace, value)
 }
 
 /// Trace id and flags of a valid `traceparent` (W3C Trace Context section 3.2).
-fn parent_of(value: &str) -> Option<(&str, &str)> {
+fn parent_of(value: &str) -> Option<(TraceId, [u8; 2])> {
     let mut parts = value.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {
@@ -223,7 +210,11 @@ fn parent_of(value: &str) -> Option<(&str, &str)> {
         && hex(span, 16)
         && !zero(span)
         && hex(flags, 2);
-    valid.then_some((trace, flags))
+    let pair = (
+        trace.as_bytes().try_into().ok()?,
+        flags.as_bytes().try_into().ok()?,
+    );
+    valid.then_some(pair)
 }
 
 /// A request id: UUID version 7 (RFC 9562), so that ids sort by time.
@@ -265,7 +256,10 @@ mod tests {
     #[test]
     fn only_valid_parents_are_continued() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(parent_of(good), Some(("4bf92f3577b34da6a3ce929d0e0e4736", "01")));
+        assert_eq!(
+            parent_of(good),
+            Some((*b"4bf92f3577b34da6a3ce929d0e0e4736", *b"01"))
+        );
         for bad in [
             "",
             "00-0-0-0",

@@ -37,9 +37,9 @@ impl Idle {
         }
     }
 
-    /// Something was done: idleness begins anew.
-    pub(crate) fn over(&mut self) {
-        self.since = Instant::now();
+    /// Something was done at `now`: idleness begins anew.
+    pub(crate) fn over(&mut self, now: Instant) {
+        self.since = now;
         if self.squeezed.take().is_some() {
             self.look_at = None;
         }

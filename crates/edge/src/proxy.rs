@@ -3,7 +3,7 @@
 use crate::body::{self, Body, FromClient};
 use crate::checks::Checked;
 use crate::fault::{Fault, Kind};
-use crate::forward;
+use crate::forward::{self, Gained};
 use crate::record::Access;
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade};
@@ -39,7 +39,7 @@ pub(crate) async fn forward(
             edge.limits.max_body_bytes,
         )),
     };
-    let request = outgoing(
+    let (request, gained) = outgoing(
         parts,
         body,
         checked,
@@ -48,12 +48,12 @@ pub(crate) async fn forward(
         tunnel.is_some(),
     );
 
-    access.goes_upstream(request.headers());
     let begun = Instant::now();
+    access.goes_upstream(gained.trace_id, begun);
     let effort = Effort::default();
     let answer = edge
         .upstream
-        .send_with(&worker.origin, request, interim, &effort)
+        .send_with(&worker.origin, (request, &gained.lines), interim, &effort)
         .await;
     access.upstream_took(begun);
     access.effort(&effort);
@@ -99,10 +99,10 @@ pub(crate) async fn fetch(
 ) -> Result<Response<Body>, Fault> {
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.headers) = head;
-    let request = outgoing(parts, body::empty(), checked, client, request_id, false);
+    let (request, gained) = outgoing(parts, body::empty(), checked, client, request_id, false);
     let answer = edge
         .upstream
-        .send_with(&worker.origin, request, interim, effort)
+        .send_with(&worker.origin, (request, &gained.lines), interim, effort)
         .await;
     let response = answer.map_err(|error| {
         tracing::debug!(
@@ -158,11 +158,11 @@ fn outgoing(
     client: &Client,
     request_id: &str,
     tunnel: bool,
-) -> Request<Body> {
+) -> (Request<Body>, Gained) {
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = Uri::from(checked.target().clone());
     *request.headers_mut() = parts.headers;
-    forward::to_upstream(request.headers_mut(), checked, client, request_id, tunnel);
-    request
+    let gained = forward::to_upstream(request.headers_mut(), checked, client, request_id, tunnel);
+    (request, gained)
 }

@@ -9,7 +9,7 @@ use crate::activity::InFlight;
 use crate::body::{Body, BoxError, Upload};
 use crate::client::{Agreed, Client};
 use crate::fault::{Fault, Kind};
-use crate::forward::RequestId;
+use crate::forward::{RequestId, TraceId};
 use crate::host::HostName;
 use crate::log::AccessLog;
 use crate::route::Site;
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use line::{Record, cut, masked_referer, short, shortened, text, trace_id};
+use line::{Record, cut, masked_referer, short, shortened, text};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -89,7 +89,7 @@ struct Inner {
     rules: Vec<Decided>,
     content_type: Option<HeaderValue>,
     content_encoding: Option<HeaderValue>,
-    traceparent: Option<HeaderValue>,
+    trace_id: Option<TraceId>,
     wait_us: Option<u64>,
     first_byte_us: Option<u64>,
     connect_us: Option<u64>,
@@ -156,7 +156,7 @@ impl Access {
             rules: Vec::new(),
             content_type: None,
             content_encoding: None,
-            traceparent: None,
+            trace_id: None,
             wait_us: None,
             first_byte_us: None,
             connect_us: None,
@@ -253,11 +253,12 @@ impl Access {
         });
     }
 
-    /// These fields go to a worker now.
-    pub(crate) fn goes_upstream(&mut self, headers: &HeaderMap) {
+    /// It goes to a worker now.
+    pub(crate) fn goes_upstream(&mut self, trace_id: TraceId, now: Instant) {
         self.edit(|inner| {
-            inner.traceparent = headers.get("traceparent").cloned();
-            inner.wait_us = Some(micros(inner.begun));
+            inner.trace_id = Some(trace_id);
+            let waited = now.saturating_duration_since(inner.begun).as_micros();
+            inner.wait_us = Some(u64::try_from(waited).unwrap_or(u64::MAX));
         });
     }
 
@@ -394,7 +395,7 @@ impl Inner {
             rules: &self.rules,
             content_type: short(self.content_type.as_ref()),
             content_encoding: short(self.content_encoding.as_ref()),
-            trace_id: self.traceparent.as_ref().map(trace_id),
+            trace_id: self.trace_id.as_ref().and_then(|id| std::str::from_utf8(id).ok()),
             wait_us: self.wait_us,
             first_byte_us: self.first_byte_us,
             connect_us: self.connect_us,

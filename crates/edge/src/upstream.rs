@@ -147,19 +147,19 @@ impl Upstream {
         origin: &Origin,
         request: Request<Body>,
     ) -> Result<Response<Body>, UpstreamError> {
-        self.send_with(origin, request, &Interim::none(), &Effort::default())
+        self.send_with(origin, (request, &[]), &Interim::none(), &Effort::default())
             .await
     }
 
-    /// The same, with places for interim answers and for what it took.
+    /// The same, with more lines of fields for the head, and with places for interim answers and for what it took.
     pub(crate) async fn send_with(
         &self,
         origin: &Origin,
-        request: Request<Body>,
+        (request, lines): (Request<Body>, &[u8]),
         interim: &Interim,
         effort: &Effort,
     ) -> Result<Response<Body>, UpstreamError> {
-        let mut outgoing = Outgoing::new(request);
+        let mut outgoing = Outgoing::new(request, lines);
         let begun = Instant::now();
         let window = ms(self.limits.upstream_retry_ms);
         let mut pause = FIRST_PAUSE;

@@ -479,6 +479,14 @@ fn fifty_switches_and_not_one_failed_request() {
                 .unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while edge.status().await["snapshot_version"] != 51 {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the last switch is not seen"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         // The last switch is in force: even version, first socket… version 51 → s1.
         let mut client = edge.connect().await;
         assert_eq!(client.get("/name").await.text(), "one");
@@ -488,8 +496,6 @@ fn fifty_switches_and_not_one_failed_request() {
             total += load.await.unwrap();
         }
         assert!(total > 200, "only {total} requests");
-        let status = edge.status().await;
-        assert_eq!(status["snapshot_version"], 51);
         let lines = edge.stop().await;
         assert!(lines.iter().all(|line| line["status"] == 200));
         assert_eq!(lines.len() as u32, total + 1);

@@ -3,7 +3,7 @@
 use crate::structured::is_token;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// One member of `Cache-Status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,79 +81,85 @@ const GREATEST: i64 = 999_999_999_999_999;
 impl CacheStatus<'_> {
     /// Adds it to a response, behind the members of the caches nearer to the origin (section 2).
     pub fn append_to(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+        if let Ok(value) = HeaderValue::try_from(self.text()) {
             headers.append(HeaderName::from_static("cache-status"), value);
         }
     }
-}
 
-impl fmt::Display for CacheStatus<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_text(f, self.cache)?;
+    /// Every response has one, so it is put together without `fmt`.
+    fn text(&self) -> String {
+        let mut text = String::with_capacity(64);
+        push_text(&mut text, self.cache);
         match self.outcome {
-            Outcome::Hit => f.write_str("; hit")?,
+            Outcome::Hit => text.push_str("; hit"),
             Outcome::Forwarded {
                 why,
                 status,
                 stored,
                 collapsed,
             } => {
-                write!(f, "; fwd={}", why.name())?;
+                text.push_str("; fwd=");
+                text.push_str(why.name());
                 if let Some(status) = status {
-                    write!(f, "; fwd-status={}", status.as_u16())?;
+                    text.push_str("; fwd-status=");
+                    text.push_str(status.as_str());
                 }
                 if stored {
-                    f.write_str("; stored")?;
+                    text.push_str("; stored");
                 }
                 if collapsed {
-                    f.write_str("; collapsed")?;
+                    text.push_str("; collapsed");
                 }
             }
         }
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={}", ttl.clamp(-GREATEST, GREATEST))?;
+            text.push_str("; ttl=");
+            // A string takes whatever is written.
+            let _ = write!(text, "{}", ttl.clamp(-GREATEST, GREATEST));
         }
         if let Some(key) = self.key {
-            f.write_str("; key=")?;
-            write_string(f, key)?;
+            text.push_str("; key=");
+            push_string(&mut text, key);
         }
         if let Some(detail) = self.detail {
-            f.write_str("; detail=")?;
-            write_text(f, detail)?;
+            text.push_str("; detail=");
+            push_text(&mut text, detail);
         }
-        Ok(())
+        text
+    }
+}
+
+impl fmt::Display for CacheStatus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 
 /// A token where it is one, else a string.
-fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn push_text(to: &mut String, text: &str) {
     let mut bytes = text.bytes();
     let token = bytes
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'*')
         && bytes.all(is_token);
     if token {
-        f.write_str(text)
+        to.push_str(text);
     } else {
-        write_string(f, text)
+        push_string(to, text);
     }
 }
 
 /// RFC 9651 section 4.1.6; what a string cannot hold becomes a space.
-fn write_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    use fmt::Write;
-    f.write_char('"')?;
+fn push_string(to: &mut String, text: &str) {
+    to.push('"');
     for c in text.chars() {
         match c {
-            '"' | '\\' => {
-                f.write_char('\\')?;
-                f.write_char(c)?;
-            }
-            ' '..='~' => f.write_char(c)?,
-            _ => f.write_char(' ')?,
+            '"' | '\\' => to.extend(['\\', c]),
+            ' '..='~' => to.push(c),
+            _ => to.push(' '),
         }
     }
-    f.write_char('"')
+    to.push('"');
 }
 
 #[cfg(test)]

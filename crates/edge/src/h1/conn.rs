@@ -142,6 +142,11 @@ impl<S: Transport> Conn<S> {
     }
 
     /// A part of a head is there.
+    /// When something was last done on it.
+    pub(super) fn last_activity(&self) -> Instant {
+        self.lock().last_activity
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.lock().head_since.is_some()
     }
@@ -200,7 +205,9 @@ impl<S: Transport> Conn<S> {
     /// After an answer: drops the rest of the request's body. `false` when that takes too long or too much.
     pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let inner = &mut *self.lock();
-        inner.last_activity = Instant::now();
+        if !matches!(inner.reading, Reading::Head) {
+            inner.last_activity = Instant::now();
+        }
         let number = inner.number;
         loop {
             if matches!(inner.reading, Reading::Head) {

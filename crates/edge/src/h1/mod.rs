@@ -98,7 +98,7 @@ pub(crate) async fn connection<S: Transport>(
     // The wire knows how long it may be idle; this one knows when memory is short.
     let mut squeezed = Idle::new(&edge.memory, ms(edge.limits.idle_timeout_ms).saturating_mul(2));
     loop {
-        squeezed.over();
+        squeezed.over(conn.last_activity());
         let next = poll_fn(|cx| {
             if let Poll::Ready(next) = conn.poll_head(cx) {
                 return Poll::Ready(next);

@@ -107,7 +107,7 @@ where
             if !moved {
                 break;
             }
-            idle.over();
+            idle.over(Instant::now());
             // Once more, to write what the streams have left.
         }
         if let Poll::Ready(Err(error)) = io.poll_flush_gathered(cx) {

@@ -210,12 +210,6 @@ fn rfc3339_ms(out: &mut Vec<u8>, time: SystemTime) {
     out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
 }
 
-/// The second of the four parts of `traceparent`.
-pub(super) fn trace_id(parent: &HeaderValue) -> &str {
-    let parent = parent.to_str().unwrap_or_default();
-    parent.split('-').nth(1).unwrap_or_default()
-}
-
 pub(super) fn masked_referer(value: &HeaderValue) -> Cow<'_, str> {
     let referer = text(value, MAX_TEXT);
     match referer.split_once('?') {

@@ -40,8 +40,8 @@ pub(super) struct Exchange {
     pending: BytesMut,
     scanned: usize,
     head_bytes: usize,
-    /// The request or its answer moved.
-    moved_at: Instant,
+    /// When it was first seen that the request and its answer do not move; `None` where they have moved since.
+    still_since: Option<Instant>,
     /// Nothing more can be sent; the answer may have come before that.
     broken: Option<io::Error>,
 }
@@ -63,7 +63,7 @@ impl Exchange {
             pending: BytesMut::new(),
             scanned: 0,
             head_bytes: 0,
-            moved_at: Instant::now(),
+            still_since: None,
             broken: None,
         }
     }
@@ -96,7 +96,7 @@ impl Exchange {
                 }
             }
             match self.fill(cx) {
-                Poll::Ready(Ok(1..)) => self.moved_at = Instant::now(),
+                Poll::Ready(Ok(1..)) => self.still_since = None,
                 Poll::Ready(Ok(_)) => {
                     let source = self
                         .broken
@@ -106,8 +106,7 @@ impl Exchange {
                 }
                 Poll::Ready(Err(source)) => return Poll::Ready(Err(Unanswered::Closed(source))),
                 Poll::Pending => {
-                    let until = self.moved_at + ms(self.limits.upstream_timeout_ms);
-                    ready!(self.lease.connection.deadline.poll(cx, until));
+                    ready!(self.poll_stuck(cx, self.limits.upstream_timeout_ms));
                     return Poll::Ready(Err(Unanswered::Timeout));
                 }
             }
@@ -163,7 +162,7 @@ impl Exchange {
             .outgoing
             .poll_send(&mut self.lease.connection.stream, &mut moved, cx);
         if moved {
-            self.moved_at = Instant::now();
+            self.still_since = None;
         }
         match sent {
             Poll::Ready(Err(Unsent::Body(error))) => return Err(error),
@@ -171,6 +170,12 @@ impl Exchange {
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         Ok(())
+    }
+
+    /// Ready when nothing has moved for so long.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>, patience_ms: u64) -> Poll<()> {
+        let since = *self.still_since.get_or_insert_with(Instant::now);
+        self.lease.connection.deadline.poll(cx, since + ms(patience_ms))
     }
 
     fn take_head(&mut self) -> Result<Option<AnswerHead>, Fault> {
@@ -323,7 +328,7 @@ impl http_body::Body for FromUpstream {
                 return Poll::Ready(None);
             };
             match exchange.fill(cx) {
-                Poll::Ready(Ok(1..)) => exchange.moved_at = Instant::now(),
+                Poll::Ready(Ok(1..)) => exchange.still_since = None,
                 Poll::Ready(Ok(_)) if matches!(this.reading, Reading::UntilClose) => {
                     this.exchange = None;
                     this.reading = Reading::Length(0);
@@ -333,8 +338,7 @@ impl http_body::Body for FromUpstream {
                     return this.fail(Kind::UpstreamInvalid.because("the worker's answer ended early"));
                 }
                 Poll::Pending => {
-                    let until = exchange.moved_at + ms(exchange.limits.upstream_body_idle_timeout_ms);
-                    ready!(exchange.lease.connection.deadline.poll(cx, until));
+                    ready!(exchange.poll_stuck(cx, exchange.limits.upstream_body_idle_timeout_ms));
                     let fault =
                         Kind::UpstreamTimeout.because("the worker stopped in the middle of its answer");
                     return this.fail(fault);

@@ -12,16 +12,22 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<Origin, Shelf>>,
+    shelves: Mutex<HashMap<Origin, Arc<Shelf>>>,
     max_idle: usize,
     max_age: Duration,
 }
 
+/// The unused connections to one origin. Those in use hold it too, so that they find back.
 #[derive(Debug, Default)]
 struct Shelf {
+    unused: Mutex<Unused>,
+}
+
+#[derive(Debug, Default)]
+struct Unused {
     connections: VecDeque<(Connection, Instant)>,
-    /// Replaced when the origin was retired in between: an older lease does not come back.
-    era: Arc<()>,
+    /// The origin is no longer named: nothing comes back. Named again, it has another shelf.
+    retired: bool,
 }
 
 /// A stream, and the timer that waits for it: it goes from request to request without being set anew.
@@ -35,84 +41,95 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) connection: Connection,
-    pool: Arc<Pool>,
-    origin: Origin,
-    era: Arc<()>,
+    shelf: Arc<Shelf>,
+    max_idle: usize,
 }
 
 impl Pool {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            idle: Mutex::default(),
+            shelves: Mutex::default(),
             max_idle: limits.upstream_max_idle,
             max_age: ms(limits.upstream_idle_ms),
         }
     }
 
     /// The youngest unused connection that still works.
-    pub(super) fn checkout(self: &Arc<Self>, origin: &Origin) -> Option<Lease> {
-        let mut idle = self.lock();
-        let shelf = idle.get_mut(origin)?;
-        while let Some((connection, since)) = shelf.connections.pop_back() {
-            if since.elapsed() > self.max_age {
-                // The others are older still.
-                shelf.connections.clear();
-                return None;
-            }
-            if connection.stream.is_quiet() {
-                return Some(Lease {
-                    connection,
-                    pool: self.clone(),
-                    origin: origin.clone(),
-                    era: shelf.era.clone(),
-                });
-            }
-        }
-        None
+    pub(super) fn checkout(&self, origin: &Origin) -> Option<Lease> {
+        let shelf = lock(&self.shelves).get(origin)?.clone();
+        let connection = shelf.take(self.max_age)?;
+        Some(Lease {
+            connection,
+            shelf,
+            max_idle: self.max_idle,
+        })
     }
 
-    pub(super) fn lease(self: &Arc<Self>, origin: &Origin, stream: Stream) -> Lease {
-        let era = self.lock().entry(origin.clone()).or_default().era.clone();
+    pub(super) fn lease(&self, origin: &Origin, stream: Stream) -> Lease {
+        let shelf = lock(&self.shelves).entry(origin.clone()).or_default().clone();
         let deadline = Deadline::default();
         Lease {
             connection: Connection { stream, deadline },
-            pool: self.clone(),
-            origin: origin.clone(),
-            era,
+            shelf,
+            max_idle: self.max_idle,
         }
     }
 
     pub(super) fn retain_only(&self, origins: &HashSet<Origin>) {
-        self.lock().retain(|origin, _| origins.contains(origin));
+        lock(&self.shelves).retain(|origin, shelf| {
+            let stays = origins.contains(origin);
+            if !stays {
+                *lock(&shelf.unused) = Unused {
+                    connections: VecDeque::new(),
+                    retired: true,
+                };
+            }
+            stays
+        });
     }
 
     pub(super) fn prune(&self) {
-        let max_age = self.max_age;
-        for shelf in self.lock().values_mut() {
-            shelf
-                .connections
-                .retain(|(connection, since)| since.elapsed() <= max_age && connection.stream.is_quiet());
+        for shelf in lock(&self.shelves).values() {
+            lock(&shelf.unused).connections.retain(|(connection, since)| {
+                since.elapsed() <= self.max_age && connection.stream.is_quiet()
+            });
         }
     }
 
     pub(super) fn idle(&self) -> usize {
-        self.lock().values().map(|shelf| shelf.connections.len()).sum()
+        let shelves = lock(&self.shelves);
+        let unused = |shelf: &Arc<Shelf>| lock(&shelf.unused).connections.len();
+        shelves.values().map(unused).sum()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Origin, Shelf>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shelf {
+    fn take(&self, max_age: Duration) -> Option<Connection> {
+        let mut unused = lock(&self.unused);
+        while let Some((connection, since)) = unused.connections.pop_back() {
+            if since.elapsed() > max_age {
+                // The others are older still.
+                unused.connections.clear();
+                return None;
+            }
+            if connection.stream.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
     }
 }
 
 impl Lease {
     /// Its answer was read to the end, and nothing behind it.
     pub(super) fn give_back(self) {
-        let mut idle = self.pool.lock();
-        let Some(shelf) = idle.get_mut(&self.origin) else {
-            return;
-        };
-        if Arc::ptr_eq(&shelf.era, &self.era) && shelf.connections.len() < self.pool.max_idle {
-            shelf.connections.push_back((self.connection, Instant::now()));
+        let mut unused = lock(&self.shelf.unused);
+        if !unused.retired && unused.connections.len() < self.max_idle {
+            unused.connections.push_back((self.connection, Instant::now()));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

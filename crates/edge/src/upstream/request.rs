@@ -43,7 +43,8 @@ pub(super) enum Unsent {
 }
 
 impl Outgoing {
-    pub(super) fn new(request: Request<Body>) -> Self {
+    /// `lines` are fields of the head that go before those of the request.
+    pub(super) fn new(request: Request<Body>, lines: &[u8]) -> Self {
         let (parts, body) = request.into_parts();
         let length = announced(&parts.headers).or_else(|| body.size_hint().exact());
         let framing = match length {
@@ -56,12 +57,13 @@ impl Outgoing {
             && (announced(&parts.headers).is_some()
                 || matches!(parts.method, Method::POST | Method::PUT | Method::PATCH));
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let expected = 128 + target.len() + size_of_fields(&parts.headers);
+        let expected = 128 + target.len() + lines.len() + size_of_fields(&parts.headers);
         let head = text_of(expected, |block| {
             block.extend_from_slice(parts.method.as_str().as_bytes());
             block.extend_from_slice(b" ");
             block.extend_from_slice(target.as_bytes());
             block.extend_from_slice(b" HTTP/1.1\r\n");
+            block.extend_from_slice(lines);
             fields(block, &parts.headers);
             // The one word of Connection that a caller may mean: everything else of it is ours.
             if parts.headers.contains_key(http::header::UPGRADE) {
