@@ -193,16 +193,8 @@ pub(crate) fn check_waf(
         let Some((expression, span)) = text(rule, "expression") else {
             continue;
         };
-        match Expression::compile(&expression, &Lists::default()) {
-            Err(error) => wrong((error.to_string(), span), None),
-            Ok(compiled) if compiled.needs().response => {
-                let help = "write a rule about the request";
-                wrong(
-                    ("rules about responses are not supported yet".to_owned(), span),
-                    Some(help.to_owned()),
-                );
-            }
-            Ok(_) => {}
+        if let Err(error) = Expression::compile(&expression, &Lists::default()) {
+            wrong((error.to_string(), span), None);
         }
     }
     for (path, span) in tables(waf, "exceptions").flat_map(|rule| texts(rule, "paths")) {

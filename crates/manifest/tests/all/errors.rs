@@ -262,7 +262,6 @@ paths = ["editor"]
             (7, "out-of-range"),
             (10, "wrong-value"),
             (13, "wrong-value"),
-            (14, "wrong-value"),
             (15, "wrong-value"),
             (18, "wrong-value"),
         ]
