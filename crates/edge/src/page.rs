@@ -3,7 +3,7 @@
 use crate::body::{self, Body};
 use crate::fault::{Fault, Kind};
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 /// Which hosts a lost developer could have meant; empty for everybody else.
@@ -80,11 +80,8 @@ fn closes(kind: Kind) -> bool {
 }
 
 /// JSON when it is named before HTML.
-pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+pub(crate) fn wants_json(accept: Option<&HeaderValue>) -> bool {
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
     match (accept.find("json"), accept.find("html")) {
         (Some(json), Some(html)) => json < html,
         (json, _) => json.is_some(),

@@ -11,7 +11,8 @@ pub fn normalise(path: &str) -> Option<Cow<'_, str>> {
     if !path.starts_with('/') {
         return None;
     }
-    if path.bytes().all(is_plain) && !path.contains("/.") {
+    let has_dots = || path.as_bytes().windows(2).any(|pair| pair == b"/.");
+    if path.bytes().all(is_plain) && !has_dots() {
         return Some(Cow::Borrowed(path));
     }
     let spelled = respell(path.as_bytes())?;
@@ -70,13 +71,38 @@ fn respell(path: &[u8]) -> Option<String> {
 }
 
 /// RFC 3986 section 2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// `pchar` without escapes, and `/` (RFC 3986 section 3.3).
+/// `pchar` without escapes, and `/` (RFC 3986 section 3.3): nearly every byte of every path, so it is looked up.
 fn is_plain(byte: u8) -> bool {
-    is_unreserved(byte) || b"!$&'()*+,;=:@/".contains(&byte)
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < 128_u8 {
+            plain[byte as usize] = is_unreserved(byte)
+                || matches!(
+                    byte,
+                    b'!' | b'$'
+                        | b'&'
+                        | b'\''
+                        | b'('
+                        | b')'
+                        | b'*'
+                        | b'+'
+                        | b','
+                        | b';'
+                        | b'='
+                        | b':'
+                        | b'@'
+                        | b'/'
+                );
+            byte += 1;
+        }
+        plain
+    };
+    PLAIN[usize::from(byte)]
 }
 
 #[cfg(test)]

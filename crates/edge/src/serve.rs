@@ -34,7 +34,7 @@ pub(crate) async fn serve(
 ) -> Response<Body> {
     let mut access = Access::begin(&request, &client, &edge.log, &edge.counters);
     let routes = edge.routes.load_full();
-    let json = page::wants_json(request.headers());
+    let accept = request.headers().get(header::ACCEPT).cloned();
     let mut asked = Asked::default();
 
     let answer = phases(
@@ -53,6 +53,7 @@ pub(crate) async fn serve(
         Err(fault) => {
             access.fault(fault);
             let hint = hint(fault, &routes, &client);
+            let json = page::wants_json(accept.as_ref());
             error_page(fault, &asked, json, hint, &access.request_id()).await
         }
     };
