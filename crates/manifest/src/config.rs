@@ -7,6 +7,7 @@ mod alerts;
 mod backups;
 mod cache;
 mod dns;
+mod lists;
 mod pipeline;
 mod planned;
 mod release;
@@ -24,6 +25,7 @@ pub use backups::Backups;
 pub(crate) use backups::Recovery;
 pub(crate) use cache::Cache;
 pub use dns::{Dns, Resolver, Secondary};
+pub use lists::List;
 pub(crate) use pipeline::Pipeline;
 pub(crate) use planned::*;
 pub(crate) use release::ReleaseSettings;
@@ -307,6 +309,8 @@ pub struct Edge {
     pub cache: Cache,
     /// The web application firewall.
     pub waf: Waf,
+    /// Lists that its custom rules name.
+    pub lists: BTreeMap<String, List>,
     /// Networks whose machines stand in front of the edge and may say who the client is.
     pub trusted_proxies: Vec<Network>,
     /// The field in which they say it.
@@ -348,6 +352,7 @@ impl Default for Edge {
             dns: Dns::default(),
             cache: Cache::default(),
             waf: Waf::default(),
+            lists: BTreeMap::new(),
             trusted_proxies: vec![],
             proxy_protocol: vec![],
             client_ip_header: ClientIpHeader::default(),

@@ -10,6 +10,7 @@ mod addresses;
 mod config;
 mod diagnostics;
 mod dns;
+mod lists;
 mod load;
 mod reference;
 mod rules;
@@ -21,7 +22,7 @@ mod wrangler;
 pub use config::{
     AcmeChallenge, AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config,
     Database, Deploy, Dns, Edge, EdgeLimits, EmailSettings, EnvironmentKind, EnvironmentSettings,
-    Environments, HTTPS_PORT, HttpsOnly, INSTALLED_RULES, MailTls, MaxmemoryPolicy, PagerDutySettings,
+    Environments, HTTPS_PORT, HttpsOnly, INSTALLED_RULES, List, MailTls, MaxmemoryPolicy, PagerDutySettings,
     PreviewSettings, Redis, RequiredSecret, Resolver, Runtime, Sandbox, Secondary, Secrets, Signals,
     SlackSettings, Tls, WorkerSettings,
 };

@@ -6,7 +6,7 @@ use crate::dns;
 use crate::schema::schema;
 use crate::validate;
 use crate::wrangler::{self, Wrangler};
-use crate::{addresses, rules};
+use crate::{addresses, lists, rules};
 use astraler_model::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -117,7 +117,7 @@ pub fn find_root(start: &Path) -> Option<PathBuf> {
 pub fn parse(file_name: &str, text: &str) -> Result<Config, Diagnostics> {
     let source = Source::new(file_name, text);
     let mut errors = Vec::new();
-    let config = document(&source, &mut errors, |_, _| {});
+    let config = document(&source, &mut errors, None, |_, _| {});
     finish(config, errors)
 }
 
@@ -129,7 +129,11 @@ pub fn load(dir: &Path) -> Result<Manifest, Diagnostics> {
         return finish(None, errors);
     };
     let mut workers = Vec::new();
-    let mut config = document(&source, &mut errors, |root, errors| {
+    let base = lists::Base {
+        folder: dir,
+        is_repository: true,
+    };
+    let mut config = document(&source, &mut errors, Some(base), |root, errors| {
         workers = read_workers(dir, &source, root, errors);
         check_folders(dir, &source, root, errors);
     });
@@ -199,18 +203,23 @@ pub(crate) fn finish<T>(value: Option<T>, errors: Vec<Diagnostic>) -> Result<T, 
 fn document(
     source: &Source,
     errors: &mut Vec<Diagnostic>,
+    base: Option<lists::Base<'_>>,
     more: impl FnOnce(&dyn TableLike, &mut Vec<Diagnostic>),
 ) -> Option<Config> {
-    toml(source, errors, |root, errors| {
+    let mut read = lists::Read::default();
+    let mut config: Config = toml(source, errors, |root, errors| {
+        read = lists::read(source, root, base, errors);
         validate::document(source, &schema(), root, errors);
         check_names(source, root, errors);
         addresses::check(source, root, errors);
         dns::check(source, root, errors);
         rules::check(source, root, errors);
-        rules::check_waf(source, root, true, errors);
+        rules::check_waf(source, root, true, &read.lists, errors);
         rules::check_platform(source, root, errors);
         more(root, errors);
-    })
+    })?;
+    config.edge.take_lists(read);
+    Some(config)
 }
 
 /// Parses, runs the checks, and builds the value when they held.

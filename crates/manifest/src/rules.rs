@@ -154,6 +154,7 @@ pub(crate) fn check_waf(
     source: &Source,
     root: &dyn TableLike,
     in_repository: bool,
+    lists: &Lists,
     errors: &mut Vec<Diagnostic>,
 ) {
     let edge = root.get("edge").and_then(Item::as_table_like);
@@ -193,7 +194,7 @@ pub(crate) fn check_waf(
         let Some((expression, span)) = text(rule, "expression") else {
             continue;
         };
-        if let Err(error) = Expression::compile(&expression, &Lists::default()) {
+        if let Err(error) = Expression::compile(&expression, lists) {
             wrong((error.to_string(), span), None);
         }
     }
@@ -206,7 +207,7 @@ pub(crate) fn check_waf(
 }
 
 /// Whether a path leads into the folder that it is read from, and never out of it. It becomes one of a release.
-fn is_inside(path: &str) -> bool {
+pub(crate) fn is_inside(path: &str) -> bool {
     !path.is_empty()
         && path.len() <= MAX_PATH_BYTES
         && path
@@ -215,7 +216,7 @@ fn is_inside(path: &str) -> bool {
             .all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']))
 }
 
-type Text = (String, Range<usize>);
+pub(crate) type Text = (String, Range<usize>);
 
 fn refused<E: std::fmt::Display>(
     (text, span): Text,
@@ -227,7 +228,7 @@ fn refused<E: std::fmt::Display>(
     }
 }
 
-fn text(table: &dyn TableLike, key: &str) -> Option<Text> {
+pub(crate) fn text(table: &dyn TableLike, key: &str) -> Option<Text> {
     let item = table.get(key)?;
     Some((item.as_str()?.to_owned(), item.span()?))
 }
@@ -242,7 +243,7 @@ fn keys(table: &dyn TableLike) -> impl Iterator<Item = Text> + '_ {
     })
 }
 
-fn texts<'a>(table: &'a dyn TableLike, key: &str) -> impl Iterator<Item = Text> + 'a {
+pub(crate) fn texts<'a>(table: &'a dyn TableLike, key: &str) -> impl Iterator<Item = Text> + 'a {
     let array = table.get(key).and_then(Item::as_array);
     array
         .into_iter()

@@ -2,6 +2,7 @@
 
 use crate::config::Edge;
 use crate::diagnostics::{Diagnostic, Diagnostics, Source};
+use crate::lists;
 use crate::load::{self, text};
 use crate::rules;
 use crate::validate;
@@ -54,27 +55,38 @@ pub struct Site {
 
 /// Reads the file of an edge that stands alone. Pure; never panics.
 pub fn parse_standalone(file_name: &str, text: &str) -> Result<Standalone, Diagnostics> {
-    read(&Source::new(file_name, text))
+    read(&Source::new(file_name, text), None)
 }
 
 /// Reads it from the disk.
 pub fn load_standalone(path: &Path) -> Result<Standalone, Diagnostics> {
     let mut errors = Vec::new();
     match load::read(path, &path.display().to_string(), &mut errors) {
-        Some(source) => read(&source),
+        Some(source) => {
+            let base = path.parent().map(|folder| lists::Base {
+                folder,
+                is_repository: false,
+            });
+            read(&source, base)
+        }
         None => load::finish(None, errors),
     }
 }
 
-fn read(source: &Source) -> Result<Standalone, Diagnostics> {
+fn read(source: &Source, base: Option<lists::Base<'_>>) -> Result<Standalone, Diagnostics> {
     let mut errors = Vec::new();
-    let read = load::toml(source, &mut errors, |root, errors| {
+    let mut lists = lists::Read::default();
+    let mut read: Option<Standalone> = load::toml(source, &mut errors, |root, errors| {
+        lists = lists::read(source, root, base, errors);
         validate::document(source, &standalone_schema(), root, errors);
         rules::check(source, root, errors);
-        rules::check_waf(source, root, false, errors);
+        rules::check_waf(source, root, false, &lists.lists, errors);
         check_edge(source, root, errors);
         check_sites(source, root, errors);
     });
+    if let Some(read) = &mut read {
+        read.edge.take_lists(lists);
+    }
     load::finish(read, errors)
 }
 

@@ -41,4 +41,6 @@ pub use unit::{
     Credential, DirectorySpec, Identity, ListenAddress, Listener, LogPolicy, Ready, ResourceLimits,
     RestartPolicy, StopPolicy, UnitName, UnitNameError, UnitPhase, UnitSpec, UnitStatus,
 };
-pub use waf::{RuleProblem, RulesFound, WafAction, WafConfig, WafException, WafMode, WafRule};
+pub use waf::{
+    ListKind, RuleProblem, RulesFound, WafAction, WafConfig, WafException, WafList, WafMode, WafRule,
+};

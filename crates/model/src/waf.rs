@@ -3,6 +3,7 @@
 use crate::RuleName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What a decision of the firewall leads to.
@@ -40,6 +41,34 @@ pub struct WafConfig {
     /// Managed rules that some requests are not looked at with.
     #[serde(default)]
     pub exceptions: Vec<WafException>,
+    /// Lists that custom rules may name.
+    #[serde(default)]
+    pub lists: BTreeMap<String, WafList>,
+}
+
+/// A list that custom rules may name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WafList {
+    /// What it holds.
+    pub kind: ListKind,
+    /// Its items, as they are written.
+    pub items: Vec<String>,
+}
+
+/// What a list holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListKind {
+    /// IP addresses (`192.0.2.1`), networks (`2001:db8::/32`) and ranges (`192.0.2.1..192.0.2.9`).
+    #[default]
+    Ip,
+    /// Host names; case does not count.
+    Hostname,
+    /// Strings, as they stand.
+    Text,
+    /// Numbers (`200`) and ranges (`400..499`).
+    Number,
 }
 
 impl Default for WafConfig {
@@ -53,6 +82,7 @@ impl Default for WafConfig {
             body_limit_bytes: 128 << 10,
             custom_rules: Vec::new(),
             exceptions: Vec::new(),
+            lists: BTreeMap::new(),
         }
     }
 }

@@ -39,6 +39,7 @@ compression_min_bytes = 100
 mode = "detect"
 modes = { development = "block", preview = "off", staging = "block", production = "detect" }
 rules = "RULES"
+managed_rules = true
 paranoia_level = 2
 inbound_threshold = 7
 outbound_threshold = 8
@@ -47,6 +48,14 @@ body_limit_bytes = 2048
 name = "no-dotfiles"
 expression = 'http.request.uri.path contains "/.git"'
 action = "block"
+[[edge.waf.custom_rules]]
+name = "partners"
+expression = 'http.request.uri.path contains "/partners" and not ip.src in $partners'
+action = "block"
+[edge.lists.partners]
+kind = "ip"
+items = ["192.0.2.7"]
+file = "security/partners.txt"
 [[edge.waf.exceptions]]
 rules = [1000]
 paths = ["/api/editor"]
@@ -139,6 +148,8 @@ fn rules_and_switches_hold_on_a_platform() {
         std::fs::create_dir_all(folder.join("some"))?;
         std::fs::create_dir_all(folder.join("web"))?;
         std::fs::create_dir_all(folder.join("migrations"))?;
+        std::fs::create_dir_all(folder.join("security"))?;
+        std::fs::write(folder.join("security/partners.txt"), "198.51.100.0/24 # theirs\n")?;
         std::fs::write(folder.join("migrations/0001_empty.sql"), "SELECT 1;\n")?;
         std::fs::write(folder.join("astraler.toml"), &manifest)?;
         std::fs::write(folder.join("web/lost.html"), "our own page")?;
@@ -195,6 +206,9 @@ fn rules_and_switches_hold_on_a_platform() {
     ] {
         assert_eq!(get(path, "203.0.113.9").0, status, "{path}");
     }
+
+    let partners = ["192.0.2.7", "198.51.100.9", "203.0.113.9"].map(|client| get("/api/partners", client).0);
+    assert_eq!(partners, [200, 200, 403], "a list of the manifest and of a file");
 
     // Rates: 3 in this environment, and the rule of another one does not count.
     let statuses: Vec<u16> = (0..4).map(|_| get("/api/login", "203.0.113.10").0).collect();

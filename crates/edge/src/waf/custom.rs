@@ -1,9 +1,9 @@
 //! Custom rules and exceptions, from the manifest's words.
 
 use crate::policy::Matcher;
-use astraler_model::{WafAction, WafException, WafRule};
+use astraler_model::{ListKind, WafAction, WafConfig, WafException, WafRule};
 use astraler_waf::engine::Transaction;
-use astraler_waf::expression::{self, Expression, Lists, Managed, Rule, Skip};
+use astraler_waf::expression::{self, Expression, List, Lists, Managed, Rule, Skip};
 
 /// When a custom rule can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +57,32 @@ pub(super) fn word(action: &expression::Action) -> &'static str {
     }
 }
 
+/// The lists that rules may name. The manifest has checked them, too.
+pub(super) fn lists(config: &WafConfig) -> Lists {
+    let mut lists = Lists::default();
+    for (name, list) in &config.lists {
+        let kind = match list.kind {
+            ListKind::Ip => expression::ListKind::Ip,
+            ListKind::Hostname => expression::ListKind::Hostname,
+            ListKind::Text => expression::ListKind::Text,
+            ListKind::Number => expression::ListKind::Number,
+        };
+        match List::read(kind, list.items.iter().map(String::as_str)) {
+            Ok(list) => lists.insert(name, list),
+            Err(error) => tracing::error!(
+                list = name,
+                error = &error as &dyn std::error::Error,
+                "a list is left out, and with it the rules that name it"
+            ),
+        }
+    }
+    lists
+}
+
 /// The manifest has checked it: what cannot be read comes from a snapshot of another version, and is told.
-pub(super) fn rule(rule: &WafRule) -> Option<Rule> {
+pub(super) fn rule(rule: &WafRule, lists: &Lists) -> Option<Rule> {
     let name = rule.name.as_str().to_owned();
-    match Expression::compile(&rule.expression, &Lists::default()) {
+    match Expression::compile(&rule.expression, lists) {
         Ok(expression) => Some(Rule {
             name,
             expression,

@@ -56,7 +56,9 @@ pub(crate) struct Waf {
 impl Waf {
     pub(crate) fn of(config: &WafConfig, program: Option<Arc<Program>>, stores: Arc<Stores>) -> Self {
         let mut custom: [Vec<Rule>; 3] = Default::default();
-        for rule in config.custom_rules.iter().filter_map(custom::rule) {
+        let lists = custom::lists(config);
+        let rules = config.custom_rules.iter();
+        for rule in rules.filter_map(|rule| custom::rule(rule, &lists)) {
             custom[Stage::of(&rule) as usize].push(rule);
         }
         let of_response = &custom[Stage::Response as usize];

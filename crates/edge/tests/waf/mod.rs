@@ -1,6 +1,7 @@
 //! The firewall over sockets: what is refused, what passes, what becomes of bodies, and new rules under load.
 
 mod answers;
+mod lists;
 mod protocols;
 mod room;
 

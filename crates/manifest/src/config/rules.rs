@@ -9,6 +9,15 @@ use astraler_model::{
 pub(crate) const ADMIN_HOSTS: &str = "admin-hosts";
 
 impl Edge {
+    /// What the files of lists say becomes part of the configuration: it goes with the release.
+    pub(crate) fn take_lists(&mut self, read: crate::lists::Read) {
+        for (name, items) in read.from_files {
+            if let Some(list) = self.lists.get_mut(&name) {
+                list.items.extend(items);
+            }
+        }
+    }
+
     /// What holds in an environment; what operators set at run time is not in it.
     pub fn policy(&self, environment: Environment) -> EdgePolicy {
         let kind = EnvironmentKind::of(environment);
@@ -35,7 +44,7 @@ impl Edge {
             client_ip_header: self.client_ip_header,
             access: admin.into_iter().chain(access.cloned()).collect(),
             rate_rules: rates.cloned().collect(),
-            waf: self.waf.of(kind),
+            waf: self.waf.of(kind, &self.lists),
             under_attack: self.under_attack.clone(),
             compression: Compression {
                 codings: self.compression.clone(),

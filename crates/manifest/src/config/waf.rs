@@ -1,8 +1,10 @@
 //! `[edge.waf]`.
 
-use astraler_model::{EnvironmentKind, WafConfig, WafException, WafMode, WafRule};
+use super::List;
+use astraler_model::{EnvironmentKind, WafConfig, WafException, WafList, WafMode, WafRule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The web application firewall.
@@ -79,7 +81,7 @@ impl Waf {
     }
 
     /// The firewall of an environment; none where it is off.
-    pub(super) fn of(&self, kind: EnvironmentKind) -> Option<WafConfig> {
+    pub(super) fn of(&self, kind: EnvironmentKind, lists: &BTreeMap<String, List>) -> Option<WafConfig> {
         let own = match kind {
             EnvironmentKind::Development => self.modes.development,
             EnvironmentKind::Preview => self.modes.preview,
@@ -96,6 +98,16 @@ impl Waf {
             body_limit_bytes: self.body_limit_bytes,
             custom_rules: self.custom_rules.clone(),
             exceptions: self.exceptions.clone(),
+            lists: lists
+                .iter()
+                .map(|(name, list)| {
+                    let list = WafList {
+                        kind: list.kind,
+                        items: list.items.clone(),
+                    };
+                    (name.clone(), list)
+                })
+                .collect(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Every error at once, each with its place.
 
+#![expect(clippy::disallowed_methods, reason = "tests: no file is for keeps")]
+
 use astraler_manifest::{load, parse};
 
 const TEN_ERRORS: &str = r#"name = 7
@@ -300,5 +302,92 @@ paths = ["editor"]
         none.edge.policy(Environment::Production).waf,
         None,
         "off until it is asked for"
+    );
+}
+
+#[test]
+fn lists_are_read_with_their_files_and_a_rule_that_names_another_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let toml = r#"name = "shop"
+domain = "shop.example"
+[edge.lists.office]
+items = ["192.0.2.0/24", "nobody"]
+file = "security/office.txt"
+[edge.lists.agents]
+kind = "text"
+items = ["curl/8 # not a comment"]
+[edge.lists.outside]
+file = "../passwd"
+[edge.lists."a-b"]
+items = []
+[[edge.waf.custom_rules]]
+name = "a"
+expression = 'ip.src in $ofice'
+action = "block"
+[[edge.waf.custom_rules]]
+name = "b"
+expression = 'ip.src in $agents'
+action = "block"
+[[edge.waf.custom_rules]]
+name = "c"
+expression = 'http.user_agent in $agents'
+action = "log"
+"#;
+    write("astraler.toml", toml);
+    write(
+        "security/office.txt",
+        "# ours\n198.51.100.7 # the door\n\n1.2.3\n",
+    );
+    let errors = astraler_manifest::load(folder.path()).unwrap_err();
+    let mut found: Vec<usize> = errors.iter().map(|error| error.line).collect();
+    found.sort_unstable();
+    assert_eq!(found, [4, 5, 10, 11, 15, 19], "{errors}");
+    let said = errors.to_string();
+    for words in [
+        "'nobody' is no IP address",
+        "security/office.txt:4: '1.2.3'",
+        "'$office'",
+        "is not of",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+
+    let good = toml
+        .replace(", \"nobody\"", "")
+        .replace(
+            "[edge.lists.outside]\nfile = \"../passwd\"\n[edge.lists.\"a-b\"]\nitems = []\n",
+            "",
+        )
+        .replace("$ofice", "$office")
+        .replace("'ip.src in $agents'", "'not ip.src in $office'");
+    write("astraler.toml", &good);
+    write("security/office.txt", "198.51.100.7 # the door\n");
+    let config = astraler_manifest::load(folder.path()).unwrap().config;
+    assert_eq!(
+        config.edge.lists["office"].items,
+        ["192.0.2.0/24", "198.51.100.7"]
+    );
+    assert_eq!(config.edge.lists["agents"].items, ["curl/8 # not a comment"]);
+    // Without its folder a manifest is checked all the same; a list is known by its name.
+    assert_eq!(
+        parse("astraler.toml", &good).unwrap().edge.lists["office"]
+            .items
+            .len(),
+        1
+    );
+    let many: String = (0..=10_000)
+        .map(|n| format!("10.0.{}.{}\n", n / 256, n % 256))
+        .collect();
+    write("security/office.txt", &many);
+    assert!(
+        astraler_manifest::load(folder.path())
+            .unwrap_err()
+            .to_string()
+            .contains("more than 10000 items")
     );
 }

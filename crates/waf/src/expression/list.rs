@@ -21,12 +21,38 @@ pub enum List {
     Int(Vec<(i64, i64)>),
 }
 
+/// What a list holds, where its items are read from text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListKind {
+    /// Addresses, networks and ranges.
+    Ip,
+    /// Host names; they are compared in lower case, as `http.host` has them.
+    Hostname,
+    /// Strings as they stand.
+    Text,
+    /// Numbers (`200`) and ranges (`400..499`).
+    Number,
+}
+
+impl ListKind {
+    fn one(self) -> &'static str {
+        match self {
+            Self::Ip => "IP address, network or range",
+            Self::Hostname => "host name",
+            Self::Text => "text",
+            Self::Number => "number or range",
+        }
+    }
+}
+
 /// Why a list cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("'{item}' is no IP address, network or range")]
+#[error("'{item}' is no {}", .kind.one())]
 pub struct ListError {
     /// The first item that is none.
     pub item: String,
+    /// Of what it is none.
+    pub kind: ListKind,
 }
 
 impl Lists {
@@ -49,9 +75,30 @@ impl List {
     pub fn ips<'i>(items: impl IntoIterator<Item = &'i str>) -> Result<List, ListError> {
         let ranges: Result<Vec<_>, _> = items
             .into_iter()
-            .map(|item| ip_range(item.trim()).ok_or_else(|| ListError { item: item.into() }))
+            .map(|item| ip_range(item.trim()).ok_or_else(|| ListError::of(ListKind::Ip, item)))
             .collect();
         Ok(List::Ip(IpSet::new(ranges?)))
+    }
+
+    /// Items as they are written.
+    pub fn read<'i>(kind: ListKind, items: impl IntoIterator<Item = &'i str>) -> Result<List, ListError> {
+        let items = items.into_iter();
+        match kind {
+            ListKind::Ip => List::ips(items),
+            ListKind::Text => Ok(List::texts(items)),
+            ListKind::Hostname => {
+                let names: Result<Vec<String>, ListError> = items
+                    .map(|item| host_name(item).ok_or_else(|| ListError::of(kind, item)))
+                    .collect();
+                Ok(List::texts(names?))
+            }
+            ListKind::Number => {
+                let ranges: Result<Vec<_>, ListError> = items
+                    .map(|item| int_range(item.trim()).ok_or_else(|| ListError::of(kind, item)))
+                    .collect();
+                Ok(List::ints(ranges?))
+            }
+        }
     }
 
     /// Strings.
@@ -80,6 +127,34 @@ impl List {
     pub(super) fn has_ip(&self, ip: IpAddr) -> bool {
         matches!(self, List::Ip(set) if set.has(ip))
     }
+}
+
+impl ListError {
+    fn of(kind: ListKind, item: &str) -> Self {
+        Self {
+            item: item.to_owned(),
+            kind,
+        }
+    }
+}
+
+/// As `http.host` says it: in lower case, without a dot at the end.
+fn host_name(item: &str) -> Option<String> {
+    let name = item.trim().trim_end_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    (name.len() <= 253 && name.split('.').all(is_label)).then_some(name)
+}
+
+/// A number or a range, from and to.
+fn int_range(item: &str) -> Option<(i64, i64)> {
+    let (first, last) = item.split_once("..").unwrap_or((item, item));
+    let range: (i64, i64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (range.0 <= range.1).then_some(range)
 }
 
 /// Ranges of addresses, sorted and apart from each other.
@@ -212,5 +287,34 @@ mod tests {
         assert!(list.has_int(12) && list.has_int(i64::MAX) && !list.has_int(4) && !list.has_int(13));
         let list = List::texts(["b", "a", "b"]);
         assert!(list.has_text(b"a") && list.has_text(b"b") && !list.has_text(b"c") && !list.has_int(1));
+    }
+
+    #[test]
+    fn items_are_read_as_their_kind_says() {
+        let has = |kind, items: &[&str], text: &str| {
+            List::read(kind, items.iter().copied())
+                .unwrap()
+                .has_text(text.as_bytes())
+        };
+        assert!(has(
+            ListKind::Hostname,
+            &["App.Example.", "b_c.example"],
+            "app.example"
+        ));
+        assert!(has(ListKind::Text, &["App.Example"], "App.Example"));
+        assert!(!has(ListKind::Text, &["App.Example"], "app.example"));
+        let numbers = List::read(ListKind::Number, ["200", " 400 .. 499", "-1"]).unwrap();
+        assert!(numbers.has_int(450) && numbers.has_int(-1) && !numbers.has_int(399));
+        for (kind, wrong, says) in [
+            (ListKind::Number, "9..1", "number or range"),
+            (ListKind::Number, "a", "number or range"),
+            (ListKind::Hostname, "*.example", "host name"),
+            (ListKind::Hostname, "a..b", "host name"),
+            (ListKind::Hostname, "", "host name"),
+            (ListKind::Ip, "a", "IP address"),
+        ] {
+            let error = List::read(kind, [wrong]).unwrap_err().to_string();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
     }
 }

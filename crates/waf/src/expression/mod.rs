@@ -21,7 +21,7 @@ mod subject;
 mod value;
 
 pub use error::ExpressionError;
-pub use list::{List, ListError, Lists};
+pub use list::{List, ListError, ListKind, Lists};
 pub use rule::{Action, Decision, Managed, Rule, Skip, decide};
 pub use subject::{Body, Response, Subject};
 
