@@ -1,6 +1,7 @@
 //! The `astraler` program: command line, wiring of the processes, rendering of errors. Only `main` of the
 //! workspace; everything it does is in the crates below it.
 
+mod allocator;
 mod assemble;
 mod cli;
 mod commands;
@@ -15,10 +16,6 @@ mod upload;
 
 use clap::Parser;
 use std::process::ExitCode;
-
-/// A request at the edge asks for memory some forty times: a twentieth of its time is saved.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();

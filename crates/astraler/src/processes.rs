@@ -96,6 +96,7 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
             },
             cache_folder: Some(installation.layout.edge_cache()),
             control: Some(control),
+            give_back: crate::allocator::give_back,
         };
         // On threads of its own: a flood of queries takes no request's turn.
         let dns = match dns_udp.is_empty() {

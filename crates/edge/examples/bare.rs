@@ -82,6 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         },
         cache_folder: None,
         control: None,
+        give_back: astraler_edge::trim,
     };
     astraler_edge::run(config, std::future::pending()).await?;
     Ok(())

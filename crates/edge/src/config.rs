@@ -25,6 +25,9 @@ pub struct Config {
     pub cache_folder: Option<PathBuf>,
     /// Answers `GET /status` with JSON, when given.
     pub control: Option<std::os::unix::net::UnixListener>,
+    /// Gives freed memory back to the system, as the program's allocator does it: [`crate::trim`] for the system's own.
+    /// Called in each thread of the edge, now and then, while memory is short.
+    pub give_back: fn(),
 }
 
 /// Where a JSON line for each request goes.

@@ -78,6 +78,7 @@ pub use cache::read_file as read_cache_file;
 pub use config::{AccessLogConfig, Config, Limits};
 pub use fault::{Blame, Fault, Kind};
 pub use host::HostName;
+pub use memory::trim;
 pub use path::normalise;
 pub use run::{EdgeError, run};
 

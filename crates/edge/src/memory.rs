@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// While memory is short: it may take milliseconds.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(300);
 /// Looks between two turns of the screw.
 const LOOKS_A_TURN: u32 = 3;
 /// Connections that have been idle for so long go first; then half as long, and so on.
@@ -24,15 +26,17 @@ pub(crate) struct Memory {
     tight: AtomicBool,
     /// Connections that are idle since before should go.
     idle_before: watch::Sender<Option<Instant>>,
+    give_back: fn(),
 }
 
 impl Memory {
-    pub(crate) fn new(most: u64) -> Self {
+    pub(crate) fn new(most: u64, give_back: fn()) -> Self {
         Self {
             most,
             resident: AtomicU64::new(0),
             tight: AtomicBool::new(false),
             idle_before: watch::Sender::new(None),
+            give_back,
         }
     }
 
@@ -54,6 +58,16 @@ impl Memory {
             if idle_before.wait_for(must_go).await.is_err() {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// Gives back what the thread that polls this has freed, whenever memory is short: an allocator keeps what it might
+    /// need again, and where nothing is served it never looks at it.
+    pub(crate) async fn give_back(&self) {
+        let mut tight = self.idle_before.subscribe();
+        while tight.wait_for(Option::is_some).await.is_ok() {
+            (self.give_back)();
+            tokio::time::sleep(GIVE_BACK_EVERY).await;
         }
     }
 
@@ -79,7 +93,6 @@ impl Memory {
                 }
                 self.idle_before
                     .send_replace(Instant::now().checked_sub(patience));
-                give_back();
             } else if was_tight {
                 tracing::info!(resident, "memory suffices again");
                 self.tight.store(false, Ordering::Relaxed);
@@ -98,9 +111,9 @@ pub(crate) fn resident() -> u64 {
     pages.unwrap_or(0) * page
 }
 
-/// Free memory goes back to the system, where glibc's allocator would keep it. That of the program (mimalloc) gives it back
-/// by itself after a moment.
-fn give_back() {
+/// Gives freed memory back to the system where the allocator is the system's own: glibc's keeps it, others do so by
+/// themselves.
+pub fn trim() {
     #[cfg(target_env = "gnu")]
     {
         #[expect(unsafe_code, reason = "glibc has no safe name for it")]

@@ -148,6 +148,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         access_log,
         cache_folder,
         control,
+        give_back,
     } = config;
     let path = access_log.path.clone();
     let (log, writer) = log::open(access_log).map_err(|source| EdgeError::AccessLog { path, source })?;
@@ -167,7 +168,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     programs.prepare(&first).await;
     let first = Routes::of(&first, &activities, &rates, &programs);
     let clients = Clients::new();
-    let memory = Arc::new(Memory::new(limits.max_memory_bytes));
+    let memory = Arc::new(Memory::new(limits.max_memory_bytes, give_back));
     let edge = Edge {
         routes: Arc::new(ArcSwap::from_pointee(first)),
         upstream: Upstream::new(&limits),
@@ -205,7 +206,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     helpers.spawn(follow(edges.clone(), snapshot));
     helpers.spawn(prune(edges.clone()));
     let memory = edge.memory.clone();
-    helpers.spawn(async move { memory.watch().await });
+    helpers.spawn(async move { tokio::join!(memory.watch(), memory.give_back()).0 });
     if let Some(control) = control {
         helpers.spawn(control::listen(edges, control));
     }

@@ -85,9 +85,12 @@ async fn serve(edge: Arc<Edge>, listeners: Vec<(TcpListener, Scheme)>, quic: Vec
     for socket in quic {
         drop(acceptors.spawn(http3::serve(edge.clone(), socket)));
     }
+    let memory = edge.memory.clone();
+    let giving_back = tokio::spawn(async move { memory.give_back().await });
     edge.draining.cancelled().await;
     while acceptors.join_next().await.is_some() {}
     accept::drained(&edge).await;
+    giving_back.abort();
 }
 
 /// For each thread the listeners that it accepts on.

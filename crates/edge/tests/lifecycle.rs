@@ -102,6 +102,7 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
             access_log,
             cache_folder: None,
             control: None,
+            give_back: astraler_edge::trim,
         };
         let error = astraler_edge::run(config, std::future::pending())
             .await

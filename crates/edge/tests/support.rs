@@ -94,6 +94,7 @@ impl TestEdge {
             },
             cache_folder: Some(folder.path().join("cache")),
             control: Some(std::os::unix::net::UnixListener::bind(folder.path().join("status.sock")).unwrap()),
+            give_back: astraler_edge::trim,
         };
         let task = tokio::spawn(astraler_edge::run(config, async { drop(stopped.await) }));
         Self {

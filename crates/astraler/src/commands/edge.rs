@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
             access_log,
             cache_folder: arguments.cache_folder.clone(),
             control: None,
+            give_back: crate::allocator::give_back,
         };
         for url in sockets.urls() {
             line(&format!("listening on {url}"));

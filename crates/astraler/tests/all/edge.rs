@@ -449,3 +449,54 @@ fn what_is_wrong_is_said_with_the_next_step() {
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// With the allocator of the program, which gives memory back in its own time.
+#[test]
+fn when_memory_is_there_again_it_serves_again() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // More sockets than a shell allows; the edge inherits it.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let origin = origin("app");
+    let file = folder.path().join("edge.toml");
+    let start = |budget: u64| {
+        let text = format!(
+            "[edge.limits]\nheader_timeout_ms = 120000\nmax_connections_per_client = 0\nmax_memory_bytes = {budget}\n\
+            [[sites]]\norigin = \"http://{origin}\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        Running::start(&["--listen", "127.0.0.1:0", "--config", path(&file)])
+    };
+    let status = |edge: &Running| get(edge.address, "app.test").map(|answer| answer[9..12].to_owned());
+
+    let edge = start(0);
+    assert_eq!(status(&edge).unwrap(), "200");
+    let budget = resident_bytes(edge.child.id()) * 5 / 4 + (40 << 20);
+    drop(edge);
+
+    let edge = start(budget);
+    assert_eq!(status(&edge).unwrap(), "200");
+    // Heads that never end, each nearly as long as a head may be.
+    let head = format!("GET / HTTP/1.1\r\nHost: app.test\r\nX: {}", "x".repeat(30_000));
+    let mut held = Vec::new();
+    let shed = (0..8_000).any(|count| {
+        let mut stream = TcpStream::connect(edge.address).unwrap();
+        let _ = stream.write_all(head.as_bytes());
+        held.push(stream);
+        // Looked at ten times a second; a new connection is told so before it is asked anything.
+        count % 50 == 49 && status(&edge).is_ok_and(|status| status == "503")
+    });
+    assert!(shed, "{} of {budget} bytes", resident_bytes(edge.child.id()));
+    assert!(resident_bytes(edge.child.id()) < budget);
+    drop(held);
+    eventually("it serves again", PATIENCE, || {
+        status(&edge).is_ok_and(|status| status == "200")
+    });
+}
+
+/// proc_pid_statm(5).
+fn resident_bytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
