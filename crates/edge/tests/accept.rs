@@ -1,5 +1,6 @@
 //! Who may come in: clients that a proxy introduces, and no more connections of each than allowed.
 
+use crate::secured::Secured;
 use crate::support::{BALANCER, Client, TestEdge, run};
 use astraler_edge::Limits;
 use std::net::SocketAddr;
@@ -93,6 +94,43 @@ fn a_trusted_proxy_says_who_the_client_is() {
         assert!(worker.take_seen().is_empty());
         let lines = edge.stop().await;
         assert_eq!(lines[0]["client_ip"], "192.0.2.7");
+    });
+}
+
+#[test]
+fn a_trusted_proxy_introduces_clients_that_speak_tls_too() {
+    run(async {
+        let secured = Secured::served(Limits::default()).await;
+        for (alpn, client) in [("http/1.1", 21), ("h2", 22)] {
+            let config = secured.client(rustls::ALL_VERSIONS, &[alpn]);
+            let mut proxy = from(BALANCER, secured.edge.https).await;
+            proxy.send(v2(client)).await;
+            let stream = secured.over(proxy.stream, &config, "worker.test").await.unwrap();
+            if alpn == "h2" {
+                let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+                let connection = tokio::spawn(connection);
+                let request = http::Request::get("https://worker.test/").body(()).unwrap();
+                let (response, _) = send.send_request(request, true).unwrap();
+                assert_eq!(response.await.unwrap().status(), 200);
+                connection.abort();
+            } else {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let mut stream = stream;
+                let request = b"GET / HTTP/1.1\r\nHost: worker.test\r\nConnection: close\r\n\r\n";
+                stream.write_all(request).await.unwrap();
+                let mut answer = Vec::new();
+                let _ = stream.read_to_end(&mut answer).await;
+                assert!(answer.starts_with(b"HTTP/1.1 200"));
+            }
+            let seen = secured._worker.take_seen();
+            assert_eq!(seen[0].headers["cf-connecting-ip"], format!("192.0.2.{client}"));
+            assert_eq!(seen[0].headers["x-forwarded-proto"], "https");
+        }
+        // Without the header there is no handshake.
+        let proxy = from(BALANCER, secured.edge.https).await;
+        let config = secured.usual();
+        assert!(secured.over(proxy.stream, &config, "worker.test").await.is_err());
+        drop(secured.edge.stop().await);
     });
 }
 

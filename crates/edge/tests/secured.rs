@@ -143,6 +143,16 @@ impl Secured {
         name: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.edge.https).await?;
+        self.over(stream, config, name).await
+    }
+
+    /// TLS over a connection that is there.
+    pub(crate) async fn over(
+        &self,
+        stream: TcpStream,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         TlsConnector::from(config.clone()).connect(name, stream).await
     }
