@@ -182,6 +182,13 @@ pub(crate) fn check_waf(
             Some(help.to_owned()),
         );
     }
+    if let Some((file, span)) = text(waf, "countries")
+        && !file.starts_with('/')
+    {
+        let help = "write the absolute path of a `.mmdb` file that the edge's user can read";
+        let message = format!("\"{file}\" is no file for countries");
+        wrong((message, span), Some(help.to_owned()));
+    }
     let mut names = BTreeSet::new();
     for rule in tables(waf, "custom_rules") {
         if let Some((name, span)) = text(rule, "name") {

@@ -35,6 +35,9 @@ pub struct WafConfig {
     pub outbound_threshold: u32,
     /// How much of a request's body is looked at; what is beyond it passes.
     pub body_limit_bytes: u64,
+    /// A database of countries in MaxMind's format, which says where a client is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub countries: Option<PathBuf>,
     /// Asked before the managed rules, in their order.
     #[serde(default)]
     pub custom_rules: Vec<WafRule>,
@@ -80,6 +83,7 @@ impl Default for WafConfig {
             inbound_threshold: 5,
             outbound_threshold: 4,
             body_limit_bytes: 128 << 10,
+            countries: None,
             custom_rules: Vec::new(),
             exceptions: Vec::new(),
             lists: BTreeMap::new(),

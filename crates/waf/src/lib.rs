@@ -8,6 +8,7 @@
 
 pub mod body;
 pub mod compile;
+pub mod country;
 pub mod engine;
 pub mod expression;
 pub mod libinjection;

@@ -39,6 +39,7 @@ compression_min_bytes = 100
 mode = "detect"
 modes = { development = "block", preview = "off", staging = "block", production = "detect" }
 rules = "RULES"
+countries = "RULES/countries.mmdb"
 managed_rules = true
 paranoia_level = 2
 inbound_threshold = 7
@@ -47,6 +48,10 @@ body_limit_bytes = 2048
 [[edge.waf.custom_rules]]
 name = "no-dotfiles"
 expression = 'http.request.uri.path contains "/.git"'
+action = "block"
+[[edge.waf.custom_rules]]
+name = "abroad"
+expression = 'ip.src.country eq "FR" and http.request.uri.path eq "/api/home"'
 action = "block"
 [[edge.waf.custom_rules]]
 name = "partners"
@@ -86,6 +91,11 @@ name = "elsewhere"
 environments = ["production"]
 requests = 1
 "#;
+
+/// A database in MaxMind's format: the lower half of all IPv4 addresses is in Switzerland, the upper in France.
+const COUNTRIES: &[u8] = b"\0\0\x11\0\0\x27\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+    \xe1\x47country\xe1\x48iso_code\x42CH\xe1\x47country\xe1\x48iso_code\x42FR\xab\xcd\xefMaxMind.com\
+    \xe4\x5bbinary_format_major_version\xa1\x02\x4aip_version\xa1\x04\x4anode_count\xc1\x01\x4brecord_size\xa1\x18";
 
 /// One request from a client that a proxy names; head and body.
 fn ask(port: u16, host: &str, path: &str, client: &str, lines: &str) -> (u16, String, Vec<u8>) {
@@ -137,6 +147,7 @@ SecRule TX:score "@ge %{tx.inbound_anomaly_score_threshold}" "id:949110,phase:2,
 SecMarker END
 "#;
     std::fs::write(folder.path().join("rules.conf"), rules).unwrap();
+    std::fs::write(folder.path().join("countries.mmdb"), COUNTRIES).unwrap();
     folder
 }
 
@@ -203,9 +214,11 @@ fn rules_and_switches_hold_on_a_platform() {
         ("/api/x?a=bad&b=bad", 200),
         ("/api/editor?a=evil", 200),
         ("/api/x/.git/config", 403),
+        ("/api/home", 403),
     ] {
         assert_eq!(get(path, "203.0.113.9").0, status, "{path}");
     }
+    assert_eq!(get("/api/home", "100.64.0.9").0, 200, "at home");
 
     let partners = ["192.0.2.7", "198.51.100.9", "203.0.113.9"].map(|client| get("/api/partners", client).0);
     assert_eq!(partners, [200, 200, 403], "a list of the manifest and of a file");
@@ -277,6 +290,7 @@ fn rules_and_switches_hold_on_a_platform() {
         "body_limit_bytes",
     ];
     assert_eq!(numbers.map(|key| waf[key].as_u64()), [2, 7, 8, 2048].map(Some));
+    assert!(waf["countries"].as_str().unwrap().ends_with("/countries.mmdb"));
     assert_eq!(
         published["routes"][0]["policy"]["under_attack"],
         json!({ "requests_per_s": 2, "rate_divisor": 2, "header_timeout_ms": 400, "idle_timeout_ms": 700,

@@ -9,6 +9,7 @@
 
 mod answer;
 mod beginning;
+mod countries;
 mod custom;
 mod notes;
 mod programs;
@@ -25,12 +26,14 @@ use crate::fault::{Fault, Kind};
 use crate::record::Access;
 use astraler_model::{WafConfig, WafMode};
 use astraler_waf::compile::Program;
+use astraler_waf::country::Countries;
 use astraler_waf::engine::{Interruption, Known, Limits, Paused, Stores, Transaction};
 use astraler_waf::expression::{self, Rule, Skip};
 use astraler_waf::seclang::Mode;
 use beginning::{Beginning, Keep};
 use custom::{Exception, Stage, leave_out};
 use notes::Notes;
+use programs::Standing;
 use seen::{Fields, Seen};
 use std::sync::Arc;
 
@@ -45,6 +48,7 @@ pub(crate) struct Waf {
     program: Option<Arc<Program>>,
     /// What rules remember of clients.
     stores: Arc<Stores>,
+    countries: Option<Arc<Countries>>,
     body_limit: usize,
     /// By when they can be asked.
     custom: [Vec<Rule>; 3],
@@ -54,7 +58,7 @@ pub(crate) struct Waf {
 }
 
 impl Waf {
-    pub(crate) fn of(config: &WafConfig, program: Option<Arc<Program>>, stores: Arc<Stores>) -> Self {
+    fn of(config: &WafConfig, standing: Standing) -> Self {
         let mut custom: [Vec<Rule>; 3] = Default::default();
         let lists = custom::lists(config);
         let rules = config.custom_rules.iter();
@@ -64,8 +68,9 @@ impl Waf {
         let of_response = &custom[Stage::Response as usize];
         Self {
             mode: config.mode,
-            program,
-            stores,
+            program: standing.program,
+            stores: standing.stores,
+            countries: standing.countries,
             body_limit: usize::try_from(config.body_limit_bytes).unwrap_or(usize::MAX),
             custom_looks_back: of_response.iter().any(|rule| rule.expression.needs().body),
             custom,
@@ -87,7 +92,7 @@ impl Waf {
         {
             return Ok((body, None));
         }
-        let seen = Arc::new(Seen::of(call, &access.request_id()));
+        let seen = Arc::new(Seen::of(call, &access.request_id(), self.countries.as_deref()));
         let mut notes = Notes::default();
         let has_body = !http_body::Body::is_end_stream(&body);
         let first = self.look_at_head(&seen, has_body, &mut notes);

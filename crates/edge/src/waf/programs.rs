@@ -2,9 +2,11 @@
 //! when their files have changed. Rules that cannot be used replace none that can.
 
 use super::Waf;
+use super::countries::Databases;
 use crate::EdgeSnapshot;
 use astraler_model::{Environment, RuleProblem, RulesFound, WafConfig, WafMode};
 use astraler_waf::compile::Program;
+use astraler_waf::country::Countries;
 use astraler_waf::engine::Stores;
 use astraler_waf::ruleset::{Files, Options};
 use astraler_waf::seclang::LoadError;
@@ -51,14 +53,18 @@ struct Inner {
     compiled: HashMap<Key, Compiled>,
     /// What was asked about last, a few: a snapshot that goes by it comes next.
     asked: VecDeque<(Key, Compiled)>,
+    databases: Databases,
     of: HashMap<Environment, Standing>,
 }
 
 /// What an environment has.
-#[derive(Debug)]
-struct Standing {
-    program: Option<Arc<Program>>,
-    stores: Arc<Stores>,
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    /// None where the managed rules cannot be used, or are not wanted.
+    pub(super) program: Option<Arc<Program>>,
+    /// What rules remember of clients.
+    pub(super) stores: Arc<Stores>,
+    pub(super) countries: Option<Arc<Countries>>,
 }
 
 impl Programs {
@@ -80,14 +86,27 @@ impl Programs {
     pub(crate) fn waf(&self, config: &WafConfig, environment: Environment) -> Waf {
         let mut inner = self.lock();
         let standing = inner.of.entry(environment).or_insert_with(Standing::new);
-        Waf::of(config, standing.program.clone(), standing.stores.clone())
+        Waf::of(config, standing.clone())
     }
 
     /// Whether the rules that a firewall names can be used. Nothing goes by them yet. It takes its time.
     pub(crate) fn check(&self, config: &WafConfig) -> RulesFound {
-        let Some(key) = Key::of(config) else {
-            return RulesFound::default();
-        };
+        let mut found = Key::of(config).map_or_else(RulesFound::default, |key| self.check_rules(key));
+        let before = self.lock().databases.clone();
+        if let Some(file) = &config.countries
+            && let Err(error) = Databases::default().take(file, &before)
+        {
+            found.problems.push(RuleProblem {
+                file: file.clone(),
+                line: 0,
+                message: error.to_string(),
+                hint: Some("`edge.waf.countries` is a `.mmdb` file that the edge's user can read".to_owned()),
+            });
+        }
+        found
+    }
+
+    fn check_rules(&self, key: Key) -> RulesFound {
         let known = {
             let inner = self.lock();
             let asked = inner.asked.iter().rfind(|(asked, _)| *asked == key);
@@ -124,18 +143,33 @@ impl Programs {
     }
 
     fn take(&self, snapshot: &EdgeSnapshot) {
-        let (mut known, asked) = {
+        let (mut known, asked, databases_before) = {
             let mut inner = self.lock();
             (
                 std::mem::take(&mut inner.compiled),
                 std::mem::take(&mut inner.asked),
+                std::mem::take(&mut inner.databases),
             )
         };
+        let mut databases = Databases::default();
+        let mut countries: HashMap<Environment, Option<Arc<Countries>>> = HashMap::new();
         known.extend(asked);
         let mut compiled: HashMap<Key, Compiled> = HashMap::new();
         let mut of: HashMap<Environment, Option<Arc<Program>>> = HashMap::new();
         for route in &snapshot.routes {
             let Some(config) = &route.policy.waf else { continue };
+            let file = config.countries.as_deref();
+            match file
+                .map(|file| databases.take(file, &databases_before))
+                .transpose()
+            {
+                Ok(found) => drop(countries.insert(route.environment, found)),
+                Err(error) => tracing::error!(
+                    file = ?file,
+                    error = &error as &dyn std::error::Error,
+                    "countries cannot be told from this file; what was known before holds"
+                ),
+            }
             let Some(key) = Key::of(config) else {
                 of.insert(route.environment, None);
                 continue;
@@ -158,10 +192,18 @@ impl Programs {
         }
         let mut inner = self.lock();
         inner.compiled = compiled;
+        inner.databases = databases;
         let served: Vec<Environment> = snapshot.routes.iter().map(|route| route.environment).collect();
         inner.of.retain(|environment, _| served.contains(environment));
         for (environment, program) in of {
             inner.of.entry(environment).or_insert_with(Standing::new).program = program;
+        }
+        for (environment, found) in countries {
+            inner
+                .of
+                .entry(environment)
+                .or_insert_with(Standing::new)
+                .countries = found;
         }
     }
 
@@ -175,6 +217,7 @@ impl Standing {
         Self {
             program: None,
             stores: Arc::new(Stores::new(REMEMBERED)),
+            countries: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::checks::Checked;
 use crate::client::{Client, Scheme};
+use astraler_waf::country::Countries;
 use astraler_waf::{engine, expression};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version, header};
@@ -22,6 +23,7 @@ pub(crate) struct Call<'a> {
 #[derive(Debug)]
 pub(super) struct Seen {
     client: SocketAddr,
+    country: Option<Box<str>>,
     tls: Option<&'static str>,
     pub(super) method: Method,
     target: Uri,
@@ -37,7 +39,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(call: &Call<'_>, id: &str) -> Self {
+    pub(super) fn of(call: &Call<'_>, id: &str, countries: Option<&Countries>) -> Self {
         let parts = call.parts;
         let authority = call.checked.authority();
         let default_port = match call.client.scheme {
@@ -52,6 +54,9 @@ impl Seen {
         let length = parts.headers.get(header::CONTENT_LENGTH);
         Self {
             client: call.client.address,
+            country: countries
+                .and_then(|countries| countries.of(call.client.address.ip()))
+                .map(Box::from),
             tls: call.client.tls.map(|agreed| agreed.version),
             method: parts.method.clone(),
             target: parts.uri.clone(),
@@ -88,7 +93,7 @@ impl Seen {
             headers: fields,
             unique_id: &self.id,
             now: self.now_ms / 1000,
-            country: None,
+            country: self.country.as_deref(),
         }
     }
 
@@ -96,7 +101,7 @@ impl Seen {
     pub(super) fn subject<'t>(&'t self, fields: &'t Fields<'t>) -> expression::Subject<'t> {
         expression::Subject {
             client: self.client.ip(),
-            country: None,
+            country: self.country.as_deref(),
             method: self.method.as_str().as_bytes(),
             host: self.checked.host.as_str().as_bytes(),
             path: self.checked.path().as_bytes(),

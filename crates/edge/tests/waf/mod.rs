@@ -1,6 +1,7 @@
 //! The firewall over sockets: what is refused, what passes, what becomes of bodies, and new rules under load.
 
 mod answers;
+mod countries;
 mod lists;
 mod protocols;
 mod room;
@@ -429,6 +430,21 @@ fn rules_are_looked_at_before_anybody_goes_by_them() {
             form(&edge, "a=evil").await.status,
             403,
             "nobody goes by others yet"
+        );
+        let config = WafConfig {
+            countries: Some(folder.join("countries.mmdb")),
+            ..WafConfig::default()
+        };
+        let body = serde_json::to_string(&config).unwrap();
+        let head = format!(
+            "POST /waf/check HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: {}",
+            body.len()
+        );
+        let nowhere = edge.ask(&format!("{head}\r\n\r\n{body}")).await;
+        let message = nowhere["problems"][0]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("the file cannot be read: No such file"),
+            "{nowhere}"
         );
         let refused = edge
             .ask("POST /waf/check HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]")

@@ -33,6 +33,9 @@ pub struct Waf {
     /// by the edge's user. When absent: what `astraler waf update` brought, else where the distribution installs the
     /// Core Rule Set.
     pub rules: Option<PathBuf>,
+    /// A database of countries in MaxMind's format (GeoLite2 Country, DB-IP Country Lite), for rules that ask where a
+    /// client is. An absolute path; the edge's user reads it. When absent: no client has a country.
+    pub countries: Option<PathBuf>,
     /// Rules in Cloudflare's rules language. They come before the managed rules.
     pub custom_rules: Vec<WafRule>,
     /// Managed rules that some requests are not looked at with.
@@ -68,6 +71,7 @@ impl Default for Waf {
             body_limit_bytes: usual.body_limit_bytes,
             managed_rules: true,
             rules: None,
+            countries: None,
             custom_rules: vec![],
             exceptions: vec![],
         }
@@ -96,6 +100,7 @@ impl Waf {
             inbound_threshold: self.inbound_threshold,
             outbound_threshold: self.outbound_threshold,
             body_limit_bytes: self.body_limit_bytes,
+            countries: self.countries.clone(),
             custom_rules: self.custom_rules.clone(),
             exceptions: self.exceptions.clone(),
             lists: lists

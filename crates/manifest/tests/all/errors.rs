@@ -242,6 +242,7 @@ mode = "detect"
 modes = { production = "block", development = "off" }
 rules = "../coreruleset"
 paranoia_level = 5
+countries = "GeoLite2-Country.mmdb"
 [[edge.waf.custom_rules]]
 name = "admin"
 expression = 'http.request.uri.pth contains "/admin"'
@@ -262,10 +263,11 @@ paths = ["editor"]
         [
             (6, "wrong-value"),
             (7, "out-of-range"),
-            (10, "wrong-value"),
-            (13, "wrong-value"),
-            (15, "wrong-value"),
-            (18, "wrong-value"),
+            (8, "wrong-value"),
+            (11, "wrong-value"),
+            (14, "wrong-value"),
+            (16, "wrong-value"),
+            (19, "wrong-value"),
         ]
     );
     let rendered = errors.render(false, 200);

@@ -33,6 +33,7 @@ pub(crate) const EFFECTIVE: &[(&str, &str)] = &[
     ("edge.waf.body_limit_bytes", "2048"),
     ("edge.waf.managed_rules", "false"),
     ("edge.waf.rules", "\"/srv/coreruleset\""),
+    ("edge.waf.countries", "\"/srv/countries.mmdb\""),
     (
         "edge.waf.custom_rules",
         "[{ name = \"a\", expression = \"ssl\", action = \"exception\", rules = [942100], tags = [\"x\"] }]",

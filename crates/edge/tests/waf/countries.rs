@@ -1,0 +1,79 @@
+//! Where a client is, as a database says: for custom rules and for managed ones.
+
+use super::{custom, publish, rules_of, until, write_rules};
+use crate::support::{TestEdge, Worker, route, run};
+use astraler_edge::Limits;
+use astraler_model::{WafAction, WafConfig};
+use std::path::Path;
+
+/// A database in MaxMind's format: one country for the lower half of all IPv4 addresses, another for the upper.
+fn database(lower: &str, upper: &str) -> Vec<u8> {
+    let mut file = b"\0\0\x11\0\0\x27\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    for code in [lower, upper] {
+        file.extend(b"\xe1\x47country\xe1\x48iso_code\x42");
+        file.extend(code.as_bytes());
+    }
+    file.extend(
+        b"\xab\xcd\xefMaxMind.com\xe4\x5bbinary_format_major_version\xa1\x02\x4aip_version\xa1\x04\
+          \x4anode_count\xc1\x01\x4brecord_size\xa1\x18",
+    );
+    file
+}
+
+fn write(folder: &Path, content: &[u8]) {
+    std::fs::write(folder.join("new.mmdb"), content).unwrap();
+    std::fs::rename(folder.join("new.mmdb"), folder.join("countries.mmdb")).unwrap();
+}
+
+#[test]
+fn clients_have_the_countries_of_the_database_and_a_broken_one_replaces_nothing() {
+    run(async {
+        let edge = TestEdge::start(Limits::default(), |folder| {
+            let rules = "SecRule REMOTE_ADDR \"@geoLookup\" \"id:910100,phase:1,deny,msg:'Country',chain\"\n\
+                         SecRule GEO:COUNTRY_CODE \"@streq FR\"";
+            write_rules(folder, rules);
+            write(folder, &database("CH", "FR"));
+            let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
+            route.policy.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+            route.policy.waf = Some(WafConfig {
+                rules: Some(folder.join("rules")),
+                countries: Some(folder.join("countries.mmdb")),
+                custom_rules: vec![custom(
+                    "at-home",
+                    "ip.src.country eq \"CH\" and http.request.uri.path eq \"/abroad\"",
+                    WafAction::Block,
+                )],
+                ..WafConfig::default()
+            });
+            vec![route]
+        })
+        .await;
+        let _worker = Worker::start(&edge.folder.path().join("w.sock"));
+        let mut client = edge.connect().await;
+        let from_france = "X-Forwarded-For: 198.51.100.7\r\n";
+        for (target, lines, status) in [
+            ("/abroad", "", 403),
+            ("/", "", 200),
+            ("/", from_france, 403),
+            ("/", "X-Forwarded-For: 2001:db8::1\r\n", 200),
+        ] {
+            let reply = client.get_with("worker.test", target, lines).await;
+            assert_eq!(reply.status, status, "{target} {lines}");
+        }
+        write(edge.folder.path(), &database("LI", "FR"));
+        publish(&edge);
+        until(&edge, "/abroad", 200).await;
+        write(edge.folder.path(), b"GIF89a");
+        let rules = "SecRule GEO:COUNTRY_CODE \"@streq FR\" \"id:910100,phase:1,deny\"\n\
+                     SecRule ARGS:now \"@streq 1\" \"id:2,phase:1,deny\"";
+        write_rules(edge.folder.path(), rules);
+        publish(&edge);
+        until(&edge, "/?now=1", 403).await;
+        let reply = client.get_with("worker.test", "/", from_france).await;
+        assert_eq!(reply.status, 403, "what was known before holds");
+        drop(client);
+        let records = edge.stop().await;
+        let refused = |rule: &str| records.iter().any(|record| rules_of(record) == [rule]);
+        assert!(refused("at-home") && refused("910100"), "{records:?}");
+    });
+}
