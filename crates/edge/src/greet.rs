@@ -24,7 +24,10 @@ const FIRST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) const MAX_HANDSHAKES: usize = 2_048;
 /// From so many on a handshake has less time: those that stall make room for those that do not.
 const HURRY_FROM: usize = 512;
-const HURRIED: Duration = Duration::from_secs(2);
+/// More than a client needs whose handshake is one of so many: then it is we who are slow.
+const HURRIED: Duration = Duration::from_secs(5);
+/// How long a turn may take to come.
+const QUEUED: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end. Of one that is introduced a balancer says first who the client is.
 pub(crate) async fn greet(
@@ -112,7 +115,7 @@ async fn handshake(edge: &Edge, stream: TcpStream, client: &Client) -> Option<Tl
     let patience = ms(edge.limits.header_timeout_ms);
     // Whoever waits for a place holds a socket and no more.
     let place = tokio::select! {
-        place = tokio::time::timeout(patience, edge.handshakes.acquire()) => place,
+        place = tokio::time::timeout(QUEUED, edge.handshakes.acquire()) => place,
         () = edge.draining.cancelled() => return None,
     };
     let Ok(Ok(_place)) = place else {

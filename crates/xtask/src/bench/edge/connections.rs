@@ -11,7 +11,9 @@ use std::time::Duration;
 const CONNECTIONS: u32 = 10_000;
 /// Of all connections together.
 const RATE_PER_S: f64 = 5_000.0;
-const RATE_SECONDS: u32 = 20;
+const REQUESTS_EACH: u32 = 10;
+/// A period has 50 ms.
+const OPENED_IN_A_PERIOD: u32 = 50;
 /// In which all connections are made and have had one answer.
 const OPENING: Duration = Duration::from_secs(25);
 
@@ -28,20 +30,15 @@ pub(super) fn run(start: &dyn Fn() -> Result<Servers, Failure>) -> Result<(), Fa
         println!("{words}: nginx {nginx:.1} KB, ours {ours:.1} KB (goal {goal_kb})");
         servers.alive()?;
     }
-    println!("\n{RATE_PER_S:.0} requests/s from {CONNECTIONS} open connections, {RATE_SECONDS} s\n");
+    println!("\n{RATE_PER_S:.0} requests/s from {CONNECTIONS} open connections\n");
     let servers = start()?;
     for server in [&servers.nginx, &servers.ours] {
         let log = servers.folder.join("h2load.log");
         let each = RATE_PER_S / f64::from(CONNECTIONS);
         let mut load = h2load(server, Protocol::Http1, "/10k.css");
-        load.args(["-c", &CONNECTIONS.to_string(), "--rps", &each.to_string()])
-            // Opened one after the other for as long as each then waits: so requests come evenly, not all at once.
-            .args(["-r", &(RATE_PER_S / 100.0).to_string()])
-            .args(["--rate-period", "10ms"])
-            .args(["-n", &(RATE_PER_S * f64::from(RATE_SECONDS)).to_string()])
-            .arg(format!("--log-file={}", log.display()))
-            .stdout(Stdio::null());
-        let ended = load
+        load.arg(format!("--log-file={}", log.display()));
+        let ended = evenly(&mut load, each, REQUESTS_EACH)
+            .stdout(Stdio::null())
             .status()
             .map_err(|error| format!("cannot start h2load: {error}"))?;
         if !ended.success() {
@@ -57,8 +54,9 @@ pub(super) fn run(start: &dyn Fn() -> Result<Servers, Failure>) -> Result<(), Fa
 /// Kilobytes that a connection adds once its first request is answered.
 fn idle(server: &Server, protocol: Protocol) -> Result<f64, Failure> {
     let before = server.resident();
-    let mut load = many(server, protocol, 0.02, 60);
-    let mut running = load
+    // Two requests each, so that the connection stays between them.
+    let mut load = h2load(server, protocol, "/10k.css");
+    let mut running = evenly(&mut load, 0.02, 2)
         .stdout(Stdio::null())
         .spawn()
         .map_err(|error| format!("cannot start h2load: {error}"))?;
@@ -91,9 +89,10 @@ fn established(server: &Server, protocol: Protocol) -> usize {
     listed.lines().filter(own).count()
 }
 
-fn many(server: &Server, protocol: Protocol, rate_per_s: f64, seconds: u32) -> Command {
-    let mut load = h2load(server, protocol, "/10k.css");
+/// All connections, each with so many requests at a rate of its own. They are opened one after the other, so that their
+/// requests come evenly and their handshakes do not wait for each other.
+fn evenly(load: &mut Command, rate_per_s: f64, requests_each: u32) -> &mut Command {
     load.args(["-c", &CONNECTIONS.to_string(), "--rps", &rate_per_s.to_string()])
-        .args(["-D", &seconds.to_string()]);
-    load
+        .args(["-r", &OPENED_IN_A_PERIOD.to_string(), "--rate-period", "50ms"])
+        .args(["-n", &(CONNECTIONS * requests_each).to_string()])
 }
