@@ -85,12 +85,34 @@ pub struct Fault {
     pub kind: Kind,
     /// Why, in plain words.
     pub reason: &'static str,
+    /// The answer's, where a rule says another than the kind's.
+    status: Option<StatusCode>,
+}
+
+impl Fault {
+    /// The answer's status.
+    pub fn status(self) -> StatusCode {
+        self.status.unwrap_or(self.kind.status())
+    }
+
+    /// With the status that a rule says, where that is one of an error.
+    pub(crate) fn with_status(self, status: u16) -> Self {
+        let status = StatusCode::from_u16(status).ok();
+        Self {
+            status: status.filter(|status| status.is_client_error() || status.is_server_error()),
+            ..self
+        }
+    }
 }
 
 impl Kind {
     /// With a reason.
     pub const fn because(self, reason: &'static str) -> Fault {
-        Fault { kind: self, reason }
+        Fault {
+            kind: self,
+            reason,
+            status: None,
+        }
     }
 
     /// The answer's status. 499 (client closed request, nginx's number) is only ever logged.

@@ -25,7 +25,7 @@ pub(crate) struct Words<'a> {
 
 /// The answer to a fault. The text is ours or the operator's: nothing of the request is repeated in it.
 pub(crate) fn of(fault: Fault, words: Words<'_>) -> Response<Body> {
-    let status = fault.kind.status();
+    let status = fault.status();
     let reason = words.message.unwrap_or(fault.reason);
     let (kind, text) = match words.own {
         _ if words.json => (

@@ -217,7 +217,7 @@ fn about_the_server() -> Response<Body> {
 /// The application's page for a fault, where it has one, or ours.
 async fn error_page(fault: Fault, asked: &Asked, json: bool, hint: Hint, request_id: &str) -> Response<Body> {
     let site = asked.site.as_deref();
-    let own = match site.map(|site| (site.policy.error_page(fault.kind.status()), &site.assets)) {
+    let own = match site.map(|site| (site.policy.error_page(fault.status()), &site.assets)) {
         Some((Some(path), Some(assets))) if !json => asset::page(assets, path).await,
         _ => None,
     };

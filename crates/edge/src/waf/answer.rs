@@ -276,8 +276,9 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 fn fault(stop: &Interruption) -> Fault {
     match stop.status {
         404 => Kind::NotFound.because("nothing is served at this path"),
-        502 => Kind::UpstreamInvalid.because("the firewall refuses the worker's answer"),
         503 if stop.rule == 0 => Kind::Overloaded.because("the answer takes too much to be inspected"),
-        _ => Kind::Blocked.because("the firewall refuses the answer to this request"),
+        status => Kind::Blocked
+            .because("the firewall refuses the answer to this request")
+            .with_status(status),
     }
 }

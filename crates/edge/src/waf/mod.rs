@@ -375,6 +375,8 @@ fn fault(stop: &Interruption) -> Fault {
         413 => Kind::BodyTooLarge.because("request body too large to be inspected"),
         429 => Kind::TooManyRequests.because("the firewall refuses further requests"),
         503 if stop.rule == 0 => Kind::Overloaded.because("the request takes too much to be inspected"),
-        _ => Kind::Blocked.because("the firewall refuses this request"),
+        status => Kind::Blocked
+            .because("the firewall refuses this request")
+            .with_status(status),
     }
 }

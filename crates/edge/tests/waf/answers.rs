@@ -27,6 +27,8 @@ SecRule RESPONSE_STATUS "@eq 500" "id:951,phase:3,deny,msg:'Broken'"
 SecRule RESPONSE_HEADERS:X-Debug "@rx ." "id:952,phase:3,pass,msg:'Debugging',setvar:tx.outbound_anomaly_score_pl1=+2"
 SecRule RESPONSE_BODY "@contains stack trace" "id:953,phase:4,pass,msg:'Leak',setvar:tx.outbound_anomaly_score_pl1=+2"
 SecRule RESPONSE_BODY "@contains hidden" "id:954,phase:4,deny,status:404,msg:'Hidden'"
+SecRule RESPONSE_BODY "@contains secret of state" "id:955,phase:4,deny,status:451,msg:'Law'"
+SecRule RESPONSE_BODY "@contains elsewhere" "id:956,phase:4,redirect:https://example.com/,msg:'Elsewhere'"
 SecAction "id:958,phase:4,pass,nolog,setvar:tx.blocking_outbound_anomaly_score=+%{tx.outbound_anomaly_score_pl1}"
 SecRule TX:blocking_outbound_anomaly_score "@ge %{tx.outbound_anomaly_score_threshold}" \
     "id:959,phase:4,deny,status:403,msg:'Outbound score exceeded'"
@@ -84,6 +86,8 @@ async fn pages(seen: Seen) -> Answer {
         "/half" => answer(200, &[HTML, FRESH], "<pre>stack trace</pre>"),
         "/broken" => answer(500, &[HTML], "oh"),
         "/hidden" => answer(200, &[HTML], "hidden"),
+        "/state" => answer(200, &[HTML], "a secret of state"),
+        "/moved" => answer(200, &[HTML], "elsewhere"),
         "/image" => answer(
             200,
             &[("content-type", "image/png"), ("x-debug", "1")],
@@ -114,6 +118,8 @@ fn what_a_worker_gives_away_is_refused_and_never_stored() {
             ("/hidden", 404),
             ("/image", 200),
             ("/packed", 200),
+            ("/state", 451),
+            ("/moved", 403),
         ] {
             let reply = client
                 .get_with("worker.test", target, "Accept: application/json\r\n")
@@ -142,7 +148,7 @@ fn what_a_worker_gives_away_is_refused_and_never_stored() {
                 .await;
             assert_eq!(client.reply().await.unwrap().status, 403, "{method} {host}");
         }
-        assert_eq!(origin.count(), 12, "each time it was asked again");
+        assert_eq!(origin.count(), 14, "each time it was asked again");
         let records = edge.stop().await;
         let said = &records[1]["rules"];
         assert_eq!(
