@@ -10,7 +10,7 @@
 //! # The path of a request, one module a phase
 //!
 //! `accept` → `greet` (TLS, and which protocol) → `h1` (by [`wire`]), [`http2`] or `http3` (limits: framing, sizes, deadlines) → `checks` →
-//! `route` (the host's environment) → `policy` (who the client is, allow-lists, maintenance) → `rate` → `waf` → `route` (the path) →
+//! `route` (the host's environment) → `policy` (who the client is, allow-lists, maintenance) → `waf` (custom rules about the head) → `rate` → `waf` → `route` (the path) →
 //! `cache` → (`wake`) → `proxy` or `asset` → `rules` (response rules: fields, `compress`) → `record` (access record).
 //! `serve` calls them in this order and holds nothing else.
 //!

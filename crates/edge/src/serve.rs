@@ -125,7 +125,7 @@ async fn phases(
     let mut site = found.ok_or(unknown)?.clone();
     access.site(&site);
 
-    // Whether the client may come, and how often.
+    // Whether the client may come, what rules of the application's own say of the head, and how often the client may.
     let policy = &site.policy;
     let (address, host, path) = (client.address.ip(), checked.host.as_str(), checked.path());
     asked.about(&site, host, path, &parts.method, &parts.headers);
@@ -137,7 +137,20 @@ async fn phases(
         method: &parts.method,
         headers: &parts.headers,
     };
-    policy.rates.count(&edge.rates, request, asked, access).await?;
+    let call = waf::Call {
+        client,
+        checked: &checked,
+        parts: &parts,
+    };
+    let opened = match &site.waf {
+        Some(waf) if !checked.asterisk => waf.open(&call, access)?,
+        _ => waf::Opened::default(),
+    };
+    let skips = opened.skips_rate_rules();
+    policy
+        .rates
+        .count(&edge.rates, request, skips, asked, access)
+        .await?;
     if checked.asterisk {
         return Ok(about_the_server());
     }
@@ -145,12 +158,8 @@ async fn phases(
     // WAF: whether the request is what it seems to be, and later what the worker gives away.
     let mut inspection = None;
     if let Some(waf) = &site.waf {
-        let call = waf::Call {
-            client,
-            checked: &checked,
-            parts: &parts,
-        };
-        (incoming, inspection) = Box::pin(waf.inspect(&call, incoming, &edge.inspecting, access)).await?;
+        let looked = waf.inspect(opened, &call, incoming, &edge.inspecting, access);
+        (incoming, inspection) = Box::pin(looked).await?;
     }
 
     // Cache: what is stored wakes nobody.

@@ -177,7 +177,10 @@ pub fn default_toml(name: &str, domain: &str) -> String {
          # `astraler manifest schema > astraler.schema.json`, and `#:schema ./astraler.schema.json` as the first line.\n\
          name = {}\n\
          # Production is app.<domain>, staging is staging.<domain>.\n\
-         domain = {}\n",
+         domain = {}\n\
+         # The firewall is off until it is asked for: \"detect\" writes down what the OWASP Core Rule Set would refuse\n\
+         # (`astraler waf top` lists it), \"block\" refuses it.\n\
+         # edge.waf.mode = \"detect\"\n",
         toml_edit::Value::from(name),
         toml_edit::Value::from(domain),
     )

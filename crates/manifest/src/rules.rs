@@ -198,11 +198,31 @@ pub(crate) fn check_waf(
                 wrong((format!("there is another rule named \"{name}\""), span), None);
             }
         }
+        let action = rule.get("action").and_then(Item::as_str);
+        let skips: Vec<Text> = texts(rule, "skip").collect();
+        for (key, of) in [("skip", "skip"), ("rules", "exception"), ("tags", "exception")] {
+            let said = rule.get(key).and_then(Item::as_array);
+            if let Some((_, span)) = keys(rule).find(|(name, _)| name == key)
+                && said.is_some_and(|said| !said.is_empty())
+                && action.is_some_and(|action| action != of)
+            {
+                let help = format!("write action = \"{of}\", or leave `{key}` out");
+                wrong((format!("`{key}` is of the action \"{of}\""), span), Some(help));
+            }
+        }
         let Some((expression, span)) = text(rule, "expression") else {
             continue;
         };
-        if let Err(error) = Expression::compile(&expression, lists) {
-            wrong((error.to_string(), span), None);
+        match Expression::compile(&expression, lists) {
+            Err(error) => wrong((error.to_string(), span), None),
+            Ok(compiled) if compiled.needs().body || compiled.needs().response => {
+                if let Some((_, span)) = skips.into_iter().find(|(name, _)| name == "rate_rules") {
+                    let help = "look at the head alone in a rule that passes over rate rules";
+                    let message = "rate rules have been asked before this rule can be";
+                    wrong((message.to_owned(), span), Some(help.to_owned()));
+                }
+            }
+            Ok(_) => {}
         }
     }
     for (path, span) in tables(waf, "exceptions").flat_map(|rule| texts(rule, "paths")) {

@@ -42,5 +42,5 @@ pub use unit::{
     RestartPolicy, StopPolicy, UnitName, UnitNameError, UnitPhase, UnitSpec, UnitStatus,
 };
 pub use waf::{
-    ListKind, RuleProblem, RulesFound, WafAction, WafConfig, WafException, WafList, WafMode, WafRule,
+    ListKind, RuleProblem, RulesFound, WafAction, WafConfig, WafException, WafList, WafMode, WafRule, WafSkip,
 };

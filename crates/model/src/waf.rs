@@ -99,10 +99,23 @@ pub enum WafAction {
     Block,
     /// It is written to the log, and goes on.
     Log,
-    /// It passes over the custom rules behind this one, and over all managed rules.
+    /// It passes over what the rule names in `skip`; over the custom rules behind this one and all managed rules where it
+    /// names nothing.
     Skip,
     /// It is not looked at with the managed rules that the rule names; with none where it names none.
     Exception,
+}
+
+/// What a request may pass over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WafSkip {
+    /// The custom rules behind this one.
+    CustomRules,
+    /// The rate rules of `edge.rate_rules`. They are asked before a body is there.
+    RateRules,
+    /// All managed rules.
+    ManagedRules,
 }
 
 /// A custom rule.
@@ -115,6 +128,9 @@ pub struct WafRule {
     pub expression: String,
     /// What happens then.
     pub action: WafAction,
+    /// What a skip passes over.
+    #[serde(default)]
+    pub skip: Vec<WafSkip>,
     /// Managed rules that an exception is about, by id.
     #[serde(default)]
     pub rules: Vec<u64>,

@@ -1,7 +1,7 @@
 //! Custom rules and exceptions, from the manifest's words.
 
 use crate::policy::Matcher;
-use astraler_model::{ListKind, WafAction, WafConfig, WafException, WafRule};
+use astraler_model::{ListKind, WafAction, WafConfig, WafException, WafRule, WafSkip};
 use astraler_waf::engine::Transaction;
 use astraler_waf::expression::{self, Expression, List, Lists, Managed, Rule, Skip};
 
@@ -89,11 +89,7 @@ pub(super) fn rule(rule: &WafRule, lists: &Lists) -> Option<Rule> {
             action: match rule.action {
                 WafAction::Block => expression::Action::Block,
                 WafAction::Log => expression::Action::Log,
-                WafAction::Skip => expression::Action::Skip(Skip {
-                    custom_rules: true,
-                    managed: managed(&[], &[]),
-                    rate_rules: false,
-                }),
+                WafAction::Skip => expression::Action::Skip(skip(&rule.skip)),
                 WafAction::Exception => expression::Action::Exception(managed(&rule.rules, &rule.tags)),
             },
         }),
@@ -105,6 +101,19 @@ pub(super) fn rule(rule: &WafRule, lists: &Lists) -> Option<Rule> {
             );
             None
         }
+    }
+}
+
+fn skip(said: &[WafSkip]) -> Skip {
+    let usual = [WafSkip::CustomRules, WafSkip::ManagedRules];
+    let said = if said.is_empty() { &usual[..] } else { said };
+    Skip {
+        custom_rules: said.contains(&WafSkip::CustomRules),
+        managed: Managed {
+            all: said.contains(&WafSkip::ManagedRules),
+            ..Managed::default()
+        },
+        rate_rules: said.contains(&WafSkip::RateRules),
     }
 }
 

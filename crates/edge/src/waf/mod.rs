@@ -1,5 +1,5 @@
 //! WAF: whether a request is what it seems to be, and whether its answer gives away what it should not. Custom rules
-//! first, then the managed rules, whose program is compiled off the path of requests ([`programs`]) and shared by all
+//! first (those about the head even before rate rules, which they may pass over), then the managed rules, whose program is compiled off the path of requests ([`programs`]) and shared by all
 //! environments that set it up alike.
 //!
 //! The managed rules' first phase runs on the head. If they want to see the body, and there is one, its beginning is
@@ -78,10 +78,29 @@ impl Waf {
         }
     }
 
+    /// Asks the custom rules that look at the head alone. They come before rate rules, and may pass over those.
+    pub(crate) fn open(&self, call: &Call<'_>, access: &mut Access) -> Result<Opened, Fault> {
+        if self.mode == WafMode::Off || self.custom[Stage::Head as usize].is_empty() {
+            return Ok(Opened::default());
+        }
+        let seen = Seen::of(call, &access.request_id(), self.countries.as_deref());
+        let mut notes = Notes::default();
+        let asked = {
+            let fields = seen.fields();
+            self.ask_custom(Stage::Head, &seen.subject(&fields), &mut notes)
+        };
+        notes.tell(access);
+        Ok(Opened {
+            skip: asked?,
+            seen: Some(seen),
+        })
+    }
+
     /// Looks at a request. Its body comes back as if nobody had, and with it what looks at the answer, where any rule
     /// does.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
+        opened: Opened,
         call: &Call<'_>,
         body: Body,
         room: &Arc<Room>,
@@ -92,10 +111,14 @@ impl Waf {
         {
             return Ok((body, None));
         }
-        let seen = Arc::new(Seen::of(call, &access.request_id(), self.countries.as_deref()));
+        let seen = match opened.seen {
+            Some(seen) => seen,
+            None => Seen::of(call, &access.request_id(), self.countries.as_deref()),
+        };
+        let seen = Arc::new(seen);
         let mut notes = Notes::default();
         let has_body = !http_body::Body::is_end_stream(&body);
-        let first = self.look_at_head(&seen, has_body, &mut notes);
+        let first = self.look_at_head(&seen, &opened.skip, has_body, &mut notes);
         notes.tell(access);
         let (paused, wanted, skips_custom) = match first? {
             Head::Done(done) => return Ok((body, self.inspection(seen, done, Beginning::default()))),
@@ -143,10 +166,15 @@ impl Waf {
     }
 
     /// All that can be said before the body; all there is to say, where there is none.
-    fn look_at_head(&self, seen: &Seen, has_body: bool, notes: &mut Notes) -> Result<Head, Fault> {
+    fn look_at_head(
+        &self,
+        seen: &Seen,
+        skip: &Skip,
+        has_body: bool,
+        notes: &mut Notes,
+    ) -> Result<Head, Fault> {
         let fields = seen.fields();
         let subject = seen.subject(&fields);
-        let skip = self.ask_custom(Stage::Head, &subject, notes)?;
         let mut transaction = self
             .program
             .as_deref()
@@ -311,6 +339,20 @@ impl Waf {
         let asks_custom = !done.skips_custom && !self.custom[Stage::Response as usize].is_empty();
         (done.paused.is_some() || asks_custom)
             .then(|| Inspection::new(self.clone(), seen, body, done.paused, asks_custom))
+    }
+}
+
+/// What custom rules have said of a head.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    skip: Skip,
+    /// None where nobody has asked.
+    seen: Option<Seen>,
+}
+
+impl Opened {
+    pub(crate) fn skips_rate_rules(&self) -> bool {
+        self.skip.rate_rules
     }
 }
 

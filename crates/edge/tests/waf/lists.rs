@@ -36,6 +36,7 @@ fn custom_rules_look_into_lists() {
                 action: WafAction::Block,
                 rules: vec![],
                 tags: vec![],
+                skip: vec![],
             })
             .into();
         })

@@ -5,6 +5,7 @@ mod countries;
 mod lists;
 mod protocols;
 mod room;
+mod skip;
 
 use crate::support::{Client, Reply, TestEdge, Worker, route, run};
 use astraler_edge::Limits;
@@ -200,6 +201,7 @@ fn custom(name: &str, expression: &str, action: WafAction) -> WafRule {
         expression: expression.to_owned(),
         action,
         rules: vec![],
+        skip: vec![],
         tags: vec![],
     }
 }

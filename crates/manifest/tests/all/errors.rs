@@ -393,3 +393,40 @@ action = "log"
             .contains("more than 10000 items")
     );
 }
+
+#[test]
+fn a_custom_rule_says_only_what_its_action_does() {
+    let rule = |expression: &str, rest: &str| {
+        let text = format!(
+            "name = \"a\"\ndomain = \"a.example\"\n[[edge.waf.custom_rules]]\nname = \"r\"\nexpression = '{expression}'\n{rest}\n"
+        );
+        parse("astraler.toml", &text)
+            .map(drop)
+            .map_err(|errors| errors.to_string())
+    };
+    assert_eq!(
+        rule(
+            "ssl",
+            "action = \"skip\"\nskip = [\"rate_rules\", \"managed_rules\"]"
+        ),
+        Ok(())
+    );
+    assert_eq!(rule("ssl", "action = \"exception\"\ntags = [\"x\"]"), Ok(()));
+    for (expression, rest, words) in [
+        (
+            "ssl",
+            "action = \"block\"\nskip = [\"rate_rules\"]",
+            "action = \"skip\"",
+        ),
+        ("ssl", "action = \"skip\"\nrules = [1]", "action = \"exception\""),
+        ("ssl", "action = \"skip\"\nskip = [\"rate_rule\"]", "rate_rules"),
+        (
+            "http.request.body.size gt 3",
+            "action = \"skip\"\nskip = [\"rate_rules\"]",
+            "asked before",
+        ),
+    ] {
+        let said = rule(expression, rest).unwrap_err();
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}

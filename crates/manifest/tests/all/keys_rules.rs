@@ -36,7 +36,7 @@ pub(crate) const EFFECTIVE: &[(&str, &str)] = &[
     ("edge.waf.countries", "\"/srv/countries.mmdb\""),
     (
         "edge.waf.custom_rules",
-        "[{ name = \"a\", expression = \"ssl\", action = \"exception\", rules = [942100], tags = [\"x\"] }]",
+        "[{ name = \"a\", expression = \"ssl\", action = \"exception\", skip = [], rules = [942100], tags = [\"x\"] }]",
     ),
     (
         "edge.waf.exceptions",
