@@ -223,6 +223,18 @@ fn rules_and_switches_hold_on_a_platform() {
     let partners = ["192.0.2.7", "198.51.100.9", "203.0.113.9"].map(|client| get("/api/partners", client).0);
     assert_eq!(partners, [200, 200, 403], "a list of the manifest and of a file");
 
+    eventually(
+        "the log says who refused it, and why",
+        Duration::from_secs(10),
+        || {
+            let log = platform
+                .run(&["logs", "--where", "status=403 and rule~1000"])
+                .unwrap()
+                .ok();
+            log.out.contains("[949110 block 7, 1000 match ARGS:a") && !log.out.contains("ARGS:a evil")
+        },
+    );
+
     // Rates: 3 in this environment, and the rule of another one does not count.
     let statuses: Vec<u16> = (0..4).map(|_| get("/api/login", "203.0.113.10").0).collect();
     assert_eq!(statuses, [200, 200, 200, 429]);

@@ -62,6 +62,49 @@ struct Line<'a> {
     tls_version: Option<Cow<'a, str>>,
     #[serde(borrow)]
     tls_cipher: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    rules: Vec<Rule<'a>>,
+}
+
+/// What a rule of the edge has decided.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rule<'a> {
+    #[serde(borrow)]
+    rule: Cow<'a, str>,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow)]
+    variable: Option<Cow<'a, str>>,
+    score: Option<i64>,
+}
+
+/// Of what rules have decided about one request, in words.
+const MAX_RULES_BYTES: usize = 2 << 10;
+
+/// `949110 block 10, 942100 match ARGS:id 5`: who decided, what, in which variable, with which score.
+fn words(rules: &[Rule<'_>]) -> Option<String> {
+    let mut text = String::new();
+    for one in rules {
+        if text.len() > MAX_RULES_BYTES {
+            text.push_str(", …");
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&one.rule);
+        text.push(' ');
+        text.push_str(&one.action);
+        if let Some(variable) = &one.variable {
+            text.push(' ');
+            text.push_str(variable);
+        }
+        if let Some(score) = one.score {
+            text.push_str(&format!(" {score}"));
+        }
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -95,6 +138,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("retries", DataType::UInt16),
         field("tls_version", words()),
         field("tls_cipher", words()),
+        field("rules", DataType::Utf8),
     ]))
 });
 
@@ -134,6 +178,7 @@ pub(crate) struct Columns {
     retries: UInt16Builder,
     tls_version: Words,
     tls_cipher: Words,
+    rules: StringBuilder,
 }
 
 impl Default for Columns {
@@ -167,6 +212,7 @@ impl Default for Columns {
             retries: UInt16Builder::new(),
             tls_version: Words::new(),
             tls_cipher: Words::new(),
+            rules: StringBuilder::new(),
         }
     }
 }
@@ -212,6 +258,7 @@ impl Columns {
         self.retries.append_option(line.retries);
         self.tls_version.append_option(line.tls_version);
         self.tls_cipher.append_option(line.tls_cipher);
+        self.rules.append_option(words(&line.rules));
         true
     }
 
@@ -245,6 +292,7 @@ impl Columns {
             Arc::new(self.retries.finish()),
             Arc::new(self.tls_version.finish()),
             Arc::new(self.tls_cipher.finish()),
+            Arc::new(self.rules.finish()),
         ];
         RecordBatch::try_new(schema(), columns)
     }
@@ -280,6 +328,8 @@ pub(crate) fn uuid_text(id: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
 
     #[test]
     fn request_ids_come_back_as_they_were() {
@@ -300,5 +350,32 @@ mod tests {
         assert!(columns.push(br#"{"ts":"2026-11-27T14:41:51.112Z","status":200,"later":{"a":1}}"#));
         assert_eq!(columns.finish().unwrap().num_rows(), 1);
         assert_eq!(columns.rows(), 0);
+    }
+
+    #[test]
+    fn what_rules_have_decided_is_told_in_words_and_has_a_bound() {
+        let read = |line: &str| {
+            let mut columns = Columns::default();
+            assert!(columns.push(line.as_bytes()));
+            let batch = columns.finish().unwrap();
+            let column = batch.column_by_name("rules").unwrap().clone();
+            let column = column.as_string::<i32>();
+            (!column.is_null(0)).then(|| column.value(0).to_owned())
+        };
+        let ts = "2026-11-27T14:41:51.112Z";
+        let decided = r#"[{"rule":"949110","action":"block","score":10},{"rule":"942100","action":"match","variable":"ARGS:id","score":5},{"rule":"office","action":"log"}]"#;
+        assert_eq!(
+            read(&format!(r#"{{"ts":"{ts}","rules":{decided}}}"#)).unwrap(),
+            "949110 block 10, 942100 match ARGS:id 5, office log"
+        );
+        assert_eq!(read(&format!(r#"{{"ts":"{ts}","rules":[]}}"#)), None);
+        assert_eq!(read(&format!(r#"{{"ts":"{ts}"}}"#)), None);
+        let many = vec![r#"{"rule":"a","action":"log"}"#; 2_000].join(",");
+        let many = read(&format!(r#"{{"ts":"{ts}","rules":[{many}]}}"#)).unwrap();
+        assert!(
+            many.len() < MAX_RULES_BYTES + 100 && many.ends_with('…'),
+            "{}",
+            many.len()
+        );
     }
 }

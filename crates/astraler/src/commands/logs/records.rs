@@ -176,8 +176,13 @@ pub(crate) fn shown(stream: Stream, row: &Row, json: bool) -> String {
             let query = row.text("query");
             let mark = if query.is_empty() { "" } else { "?" };
             let error = row.text("error");
+            let rules = row.text("rules");
+            let rules = match rules.is_empty() {
+                true => String::new(),
+                false => format!(" [{rules}]"),
+            };
             format!(
-                "{} {} {} {} {}{}{mark}{query} {} {} {} {}{}{error}",
+                "{} {} {} {} {}{}{mark}{query} {} {} {} {}{}{error}{rules}",
                 row.text("ts"),
                 or_dash("environment"),
                 row.number("status").unwrap_or_default(),
