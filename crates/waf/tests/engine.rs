@@ -145,6 +145,31 @@ SecRule &TX:ended "@eq 1" "id:3,phase:2,pass"
     assert_eq!(ids(&Sent::get("/?a=one-two&b=three").through(&program)), [2]);
 }
 
+/// A list is summed up in phase 1, and the body's arguments come into it afterwards; the response has another search.
+#[test]
+fn a_list_that_grows_is_looked_at_again() {
+    let text = r#"
+SecRule ARGS|ARGS_NAMES "@rx attack['x]" "id:1,phase:1,pass,t:none,t:lowercase"
+SecRule ARGS|ARGS_NAMES "@rx attack['x]" "id:2,phase:2,pass,t:none,t:lowercase"
+SecRule ARGS_NAMES "@pm attacky" "id:3,phase:2,pass,t:none,t:lowercase"
+SecRule ARGS "@validateByteRange 32-126" "id:4,phase:2,pass,t:none,t:lowercase"
+SecRule ARGS "@rx ^(?:attack)'?$" "id:5,phase:4,pass,t:none,t:lowercase"
+SecRule RESPONSE_HEADERS "@pm html" "id:6,phase:4,pass,t:none,t:lowercase"
+SecRule ARGS "!@rx attack" "id:7,phase:2,pass,t:none,t:lowercase"
+"#;
+    let sent = |body: &'static [u8]| Sent {
+        method: "POST",
+        target: "/?a=b",
+        headers: &[(b"Content-Type", b"application/x-www-form-urlencoded")],
+        body,
+        ..Sent::default()
+    };
+    assert_eq!(matched(text, &sent(b"c=d")), [7, 6]);
+    assert_eq!(matched(text, &sent(b"c=d&e=Attack'")), [2, 7, 5, 6]);
+    assert_eq!(matched(text, &sent(b"c=d&AttackY=%09")), [3, 4, 7, 6]);
+    assert_eq!(matched(text, &Sent::get("/?a=attack'")), [1, 2, 5, 6]);
+}
+
 #[test]
 fn scores_add_up_for_each_value_that_matches() {
     let text = r#"

@@ -13,6 +13,8 @@ pub(crate) struct Chain {
     pub(crate) last: Transformation,
     /// The last transformation changes nothing in a value without one of these bytes.
     pub(crate) touches: Option<ByteSet>,
+    /// All of it changes nothing in a value without one of these.
+    pub(crate) whole: Option<ByteSet>,
 }
 
 /// All chains of a program.
@@ -25,6 +27,7 @@ impl Default for Chains {
             parent: 0,
             last: Transformation::None,
             touches: Some(ByteSet::default()),
+            whole: Some(ByteSet::default()),
         }])
     }
 }
@@ -48,10 +51,13 @@ impl Chains {
                 Some(index) => ChainId::try_from(index).ok()?,
                 None => {
                     let id = ChainId::try_from(self.0.len()).ok()?;
+                    let touches = touches(*last);
+                    let before = self.get(at).whole;
                     self.0.push(Chain {
                         parent: at,
                         last: *last,
-                        touches: touches(*last),
+                        touches,
+                        whole: before.zip(touches).map(|(before, last)| before.join(&last)),
                     });
                     id
                 }

@@ -11,7 +11,7 @@ use super::gate::{Bit, GateBuilder};
 use super::names::Names;
 use super::reach::Reach;
 use super::rule::{Change, Disruption, Effect, Gated, Head, Rule, RuleId, Test};
-use super::target::{Exclusion, Target};
+use super::target::{Exclusion, Sums, Target};
 use super::value::Value;
 use crate::operator::{self, Need, Operator, Pattern};
 use crate::seclang::{
@@ -33,6 +33,7 @@ pub(super) fn program(drafts: Drafts, problems: Vec<Problem>) -> Result<Program,
         patterns: Vec::new(),
         chains: Chains::default(),
         names: Names::default(),
+        sums: Sums::default(),
         request: GateBuilder::default(),
         response: GateBuilder::default(),
         rules: Vec::new(),
@@ -46,6 +47,7 @@ pub(super) fn program(drafts: Drafts, problems: Vec<Problem>) -> Result<Program,
         patterns,
         chains,
         names,
+        sums,
         request,
         response,
         rules,
@@ -82,6 +84,7 @@ pub(super) fn program(drafts: Drafts, problems: Vec<Problem>) -> Result<Program,
         reach,
         chains,
         names,
+        sums: sums.len(),
         scores,
         patterns,
         request_gate: request,
@@ -143,6 +146,7 @@ struct Lowering<'d> {
     patterns: Vec<Arc<Pattern>>,
     chains: Chains,
     names: Names,
+    sums: Sums,
     request: GateBuilder,
     response: GateBuilder,
     rules: Vec<Rule>,
@@ -255,7 +259,6 @@ impl Lowering<'_> {
     fn link(&mut self, chain: &Chain, link: &Link, is_head: bool) -> Result<Rule, Wrong> {
         let actions = &link.rule.actions;
         let (test, negated) = self.test(link, chain.phase)?;
-        let (targets, exclusions) = self.targets(&link.rule.targets)?;
         let defaults = if is_head { chain.defaults.as_slice() } else { &[] };
         let mut transformations: Vec<Transformation> = Vec::new();
         let mut effects = Vec::new();
@@ -273,6 +276,7 @@ impl Lowering<'_> {
             .chains
             .intern(&transformations)
             .ok_or_else(|| Wrong::new("too many different chains of transformations"))?;
+        let (targets, exclusions) = self.targets(&link.rule.targets, transformations_id)?;
         let multi_match = actions.contains(&Action::MultiMatch);
         let steps: Box<[ChainId]> = if multi_match {
             self.chains.steps(transformations_id).into()
@@ -381,14 +385,14 @@ impl Lowering<'_> {
         number
     }
 
-    fn targets(&mut self, written: &[WrittenTarget]) -> Result<Targets, Wrong> {
+    fn targets(&mut self, written: &[WrittenTarget], chain: ChainId) -> Result<Targets, Wrong> {
         let mut targets = Vec::new();
         let mut exclusions = Vec::new();
         for target in written {
             if target.exclude {
                 exclusions.push(Exclusion::new(target, &mut self.names)?);
             } else {
-                targets.push(Target::new(target, &mut self.names)?);
+                targets.push(Target::new(target, chain, &mut self.names, &mut self.sums)?);
             }
         }
         Ok((targets.into(), exclusions.into()))

@@ -39,6 +39,8 @@ pub struct Program {
     pub(crate) reach: Reach,
     pub(crate) chains: Chains,
     pub(crate) names: Names,
+    /// How many lists are summed up.
+    pub(crate) sums: usize,
     /// Variables whose growth is a score.
     pub(crate) scores: Vec<bool>,
     pub(crate) patterns: Vec<Arc<Pattern>>,

@@ -1,15 +1,59 @@
 //! What a rule looks at, resolved.
 
+use std::collections::HashMap;
+
+use super::chains::ChainId;
 use super::names::{Names, Slot};
+use crate::engine::items::{self, Family};
 use crate::operator::{Pattern, caseless};
-use crate::seclang::{Collection, Selector, Target as Written, Variable, Wrong};
+use crate::seclang::{Collection, Kind, Selector, Target as Written, Variable, Wrong};
 
 /// A collection and which of its members.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) collection: Collection,
     pub(crate) pick: Pick,
-    pub(crate) count: bool,
+    pub(crate) members: Members,
+}
+
+/// Where the members of a target are.
+#[derive(Debug, Clone)]
+pub(crate) enum Members {
+    /// How many there are is asked.
+    Counted,
+    Lists(Box<[Listed]>),
+    Single,
+    /// A variable of `TX`.
+    Slot(Slot),
+    /// They are looked for when they are asked for.
+    Others,
+}
+
+/// A list of members.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed {
+    pub(crate) family: Family,
+    /// What else its members are called.
+    pub(crate) other: Collection,
+    /// Whether their names are the values.
+    pub(crate) names: bool,
+    /// What sums the whole list up after the rule's chain; none where the target takes some of it.
+    pub(crate) sum: Option<u32>,
+}
+
+/// Which sum is whose.
+#[derive(Debug, Default)]
+pub(crate) struct Sums(HashMap<(Family, bool, ChainId), u32>);
+
+impl Sums {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn of(&mut self, family: Family, names: bool, chain: ChainId) -> Option<u32> {
+        let next = u32::try_from(self.0.len()).ok()?;
+        Some(*self.0.entry((family, names, chain)).or_insert(next))
+    }
 }
 
 /// Which members of a collection.
@@ -101,11 +145,37 @@ impl Exclusion {
 }
 
 impl Target {
-    pub(crate) fn new(written: &Written, names: &mut Names) -> Result<Self, Wrong> {
+    /// A target of a rule with this chain.
+    pub(crate) fn new(
+        written: &Written,
+        chain: ChainId,
+        names: &mut Names,
+        sums: &mut Sums,
+    ) -> Result<Self, Wrong> {
+        let collection = written.variable.collection;
+        let pick = Pick::new(&written.variable, names)?;
+        let members = if written.count {
+            Members::Counted
+        } else if let Some((lists, of_names)) = items::families(collection, &pick) {
+            let takes_all = matches!(pick, Pick::All | Pick::XmlText | Pick::XmlAttributes);
+            let listed = lists.iter().map(|(family, other)| Listed {
+                family: *family,
+                other: *other,
+                names: of_names,
+                sum: takes_all.then(|| sums.of(*family, of_names, chain)).flatten(),
+            });
+            Members::Lists(listed.collect())
+        } else if collection.kind() == Kind::Single {
+            Members::Single
+        } else if let (Collection::Tx, Pick::Slot(slot)) = (collection, &pick) {
+            Members::Slot(*slot)
+        } else {
+            Members::Others
+        };
         Ok(Self {
-            collection: written.variable.collection,
-            pick: Pick::new(&written.variable, names)?,
-            count: written.count,
+            collection,
+            pick,
+            members,
         })
     }
 }

@@ -1,15 +1,15 @@
 //! Rules in their order, links of chains, what a match sets off.
 
-use super::items::{self, Family};
 use super::name::{Held, Matched, Name};
 use super::subject::Subject;
+use super::sum::Sum;
 use super::test::Argument;
 use super::texts::{Side, TextId};
 use super::{Beyond, Interruption, Stop, Transaction};
 use crate::compile::rule::{Disruption, Gated, Head, Rule, RuleId, Test};
-use crate::compile::target::{Pick, Target};
+use crate::compile::target::{Listed, Members, Pick, Target};
 use crate::compile::value::Value;
-use crate::seclang::{Allow, Collection, Kind, Mode};
+use crate::seclang::{Allow, Collection, Mode};
 
 /// How many matches of one rule `MATCHED_VARS` keeps.
 const MATCHED: usize = 256;
@@ -21,7 +21,12 @@ impl<'t> Transaction<'t> {
             return;
         }
         self.phase = phase;
-        self.side = if phase <= 2 { Side::Request } else { Side::Response };
+        let side = if phase <= 2 { Side::Request } else { Side::Response };
+        if self.side != side {
+            // Their answers are those of another search.
+            self.sums.fill(Sum::default());
+        }
+        self.side = side;
         let program = self.program;
         let steps = &program.phases[usize::from(phase - 1)];
         let mut at = 0usize;
@@ -174,6 +179,7 @@ impl<'t> Transaction<'t> {
             rule,
             argument,
             gate: rule.test.gate().filter(|_| !rule.negated && !rule.multi_match),
+            is_summed: !rule.negated && !rule.multi_match,
             selective,
             matched: false,
         };
@@ -187,54 +193,50 @@ impl<'t> Transaction<'t> {
 
     fn target(&mut self, looking: &mut Looking<'t, '_>, target: &'t Target) {
         let collection = target.collection;
-        if target.count {
-            let count = self.count(target);
-            return self.look(
-                looking,
-                collection,
-                collection,
-                Name::Plain(collection),
-                Subject::Number(count),
-            );
-        }
-        if let Some((lists, names)) = items::families(collection) {
-            for (family, other) in lists {
-                self.list(looking, target, (*family, *other), names);
+        let plain = Name::Plain(collection);
+        match &target.members {
+            Members::Counted => {
+                let count = self.count(target);
+                self.look(looking, collection, collection, plain, Subject::Number(count));
             }
-            return;
-        }
-        if collection.kind() == Kind::Single {
-            if let Some(subject) = self.single(collection) {
-                self.look(looking, collection, collection, Name::Plain(collection), subject);
-            }
-            return;
-        }
-        if let (Collection::Tx, Pick::Slot(slot)) = (collection, &target.pick) {
-            let subject = match (self.tx.get(*slot), &looking.rule.test) {
-                // Most rules on variables compare numbers: no text is made for them.
-                (value, Test::Number(..)) if value.is_set() && looking.rule.chain == 0 => {
-                    Some(Subject::Number(value.number()))
+            Members::Lists(lists) => {
+                for listed in lists {
+                    self.list(looking, target, listed);
                 }
-                _ => self.slot(*slot),
-            };
-            if let Some(subject) = subject {
-                self.look(looking, collection, collection, Name::Slot(*slot), subject);
             }
-            return;
-        }
-        for (name, subject) in self.others(collection, &target.pick) {
-            self.look(looking, collection, collection, name, subject);
+            Members::Single => {
+                if let Some(subject) = self.single(collection) {
+                    self.look(looking, collection, collection, plain, subject);
+                }
+            }
+            Members::Slot(slot) => {
+                let subject = match (self.tx.get(*slot), &looking.rule.test) {
+                    // Most rules on variables compare numbers: no text is made for them.
+                    (value, Test::Number(..)) if value.is_set() && looking.rule.chain == 0 => {
+                        Some(Subject::Number(value.number()))
+                    }
+                    _ => self.slot(*slot),
+                };
+                if let Some(subject) = subject {
+                    self.look(looking, collection, collection, Name::Slot(*slot), subject);
+                }
+            }
+            Members::Others => {
+                for (name, subject) in self.others(collection, &target.pick) {
+                    self.look(looking, collection, collection, name, subject);
+                }
+            }
         }
     }
 
     /// All members of a list that a target takes.
-    fn list(
-        &mut self,
-        looking: &mut Looking<'t, '_>,
-        target: &'t Target,
-        (family, other): (Family, Collection),
-        names: bool,
-    ) {
+    fn list(&mut self, looking: &mut Looking<'t, '_>, target: &'t Target, listed: &Listed) {
+        let Listed { family, names, .. } = *listed;
+        if self.items.list(family).is_empty()
+            || (looking.is_summed && !self.list_may_match(&looking.rule.test, listed, looking.rule.chain))
+        {
+            return;
+        }
         for index in 0..self.items.list(family).len() {
             let item = self.items.list(family)[index];
             if !matches!(target.pick, Pick::All) && !target.pick.takes(self.texts.get(item.name)) {
@@ -253,7 +255,13 @@ impl<'t> Transaction<'t> {
                 }
             }
             let name = Name::Member(target.collection, item.name);
-            self.look(looking, target.collection, other, name, Subject::Node(node));
+            self.look(
+                looking,
+                target.collection,
+                listed.other,
+                name,
+                Subject::Node(node),
+            );
         }
     }
 
@@ -393,6 +401,8 @@ struct Looking<'t, 'a> {
     argument: Argument<'a>,
     /// What a text must have to match, where that decides.
     gate: Option<&'t Gated>,
+    /// Whether what a list has together decides whether its members are looked at.
+    is_summed: bool,
     /// Whether some members are not looked at.
     selective: bool,
     matched: bool,

@@ -1,6 +1,7 @@
 //! Collections with members: headers, arguments, cookies, what a body brings.
 
 use super::texts::{NodeId, TextId, Texts};
+use crate::compile::target::Pick;
 use crate::seclang::Collection;
 
 /// A member of a collection.
@@ -13,8 +14,8 @@ pub(super) struct Item {
 }
 
 /// A collection that has its own list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
     RequestHeaders,
     ResponseHeaders,
     ArgsGet,
@@ -57,7 +58,10 @@ impl Items {
 }
 
 /// What a collection's members are: which lists, and whether their names are the values.
-pub(super) fn families(collection: Collection) -> Option<(&'static [(Family, Collection)], bool)> {
+pub(crate) fn families(
+    collection: Collection,
+    pick: &Pick,
+) -> Option<(&'static [(Family, Collection)], bool)> {
     use Collection as C;
     use Family as F;
     let (families, names): (&'static [(Family, Collection)], bool) = match collection {
@@ -81,6 +85,10 @@ pub(super) fn families(collection: Collection) -> Option<(&'static [(Family, Col
         C::FilesSizes => (&[(F::FilesSizes, C::FilesSizes)], false),
         C::FilesTmpContent => (&[(F::FilesContent, C::FilesTmpContent)], false),
         C::MultipartPartHeaders => (&[(F::PartHeaders, C::MultipartPartHeaders)], false),
+        C::Xml => match pick {
+            Pick::XmlAttributes => (&[(F::XmlAttributes, C::Xml)], false),
+            _ => (&[(F::XmlText, C::Xml)], false),
+        },
         _ => return None,
     };
     Some((families, names))

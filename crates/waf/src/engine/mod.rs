@@ -9,7 +9,7 @@ mod body;
 mod effects;
 mod evaluate;
 mod given;
-mod items;
+pub(crate) mod items;
 mod name;
 mod pause;
 mod report;
@@ -18,6 +18,7 @@ mod secret;
 mod single;
 mod store;
 mod subject;
+mod sum;
 mod test;
 mod texts;
 mod tx;
@@ -40,6 +41,7 @@ use crate::seclang::{Allow, Mode, Processor};
 use items::Items;
 use name::Matched;
 use single::Memo;
+use sum::Sum;
 use texts::{Side, TextId, Texts};
 use tx::Tx;
 
@@ -156,6 +158,7 @@ pub struct Transaction<'t> {
     texts: Texts<'t>,
     items: Items,
     memo: Memo,
+    sums: Vec<Sum>,
     tx: Tx<'t>,
     captures: [Option<Box<[u8]>>; 10],
     matched: Vec<Matched>,
@@ -214,6 +217,9 @@ impl Program {
     ) -> Transaction<'t> {
         let mut scratch = self.take_scratch();
         let buffers = std::mem::take(&mut scratch.buffers);
+        let mut sums = std::mem::take(&mut scratch.sums);
+        sums.clear();
+        sums.resize(self.sums, Sum::default());
         let settings = &self.settings;
         let texts = Texts::new(&self.chains, self.unicode_map.as_ref(), buffers, limits.text);
         Transaction {
@@ -225,6 +231,7 @@ impl Program {
             texts,
             items: Items::default(),
             memo: Memo::default(),
+            sums,
             tx: Tx::new(&self.names, limits.variables),
             captures: Default::default(),
             matched: Vec::new(),
@@ -354,6 +361,7 @@ impl<'t> Transaction<'t> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.sums = std::mem::take(&mut self.sums);
         scratch.buffers = self.texts.buffers();
         self.program.give_scratch(scratch);
     }

@@ -2,6 +2,7 @@
 
 use regex_automata::meta::Cache;
 
+use super::sum::Sum;
 use super::texts::Buffers;
 use crate::compile::Program;
 use crate::operator::Pattern;
@@ -11,6 +12,7 @@ use crate::operator::Pattern;
 pub struct Scratch {
     caches: Vec<Option<Box<Cache>>>,
     pub(super) buffers: Buffers,
+    pub(super) sums: Vec<Sum>,
     used: u32,
     /// What is built for values while a rule runs.
     pub(super) value: Vec<u8>,

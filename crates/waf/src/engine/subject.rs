@@ -1,7 +1,7 @@
 //! The values that a rule's targets name, one after the other.
 
 use super::Transaction;
-use super::items::{self, Family};
+use super::items;
 use super::name::{Held, Name};
 use super::texts::{NodeId, TextId};
 use super::tx::TxValue;
@@ -22,7 +22,7 @@ pub(super) enum Subject {
 impl<'t> Transaction<'t> {
     /// The first value that a macro names.
     pub(super) fn first(&mut self, collection: Collection, pick: &Pick) -> Option<Subject> {
-        if let Some((lists, names)) = items::families(collection) {
+        if let Some((lists, names)) = items::families(collection, pick) {
             for (family, _) in lists {
                 for index in 0..self.items.list(*family).len() {
                     let item = self.items.list(*family)[index];
@@ -115,18 +115,6 @@ impl<'t> Transaction<'t> {
                     self.own_values(collection, own, &mut found);
                 }
             }
-            (Collection::Xml, _) => {
-                let family = match pick {
-                    Pick::XmlAttributes => Family::XmlAttributes,
-                    _ => Family::XmlText,
-                };
-                for item in self.items.list(family) {
-                    found.push((
-                        Name::Member(Collection::Xml, item.name),
-                        Subject::Node(item.value),
-                    ));
-                }
-            }
             (Collection::Rule, pick) => {
                 let head = self.program.rule(self.head).head.as_ref();
                 let own: Vec<_> = head
@@ -177,7 +165,7 @@ impl<'t> Transaction<'t> {
     /// How many members a target has.
     pub(super) fn count(&mut self, target: &Target) -> i64 {
         let collection = target.collection;
-        let members = if let Some((lists, _)) = items::families(collection) {
+        let members = if let Some((lists, _)) = items::families(collection, &target.pick) {
             let mut members = 0;
             for (family, _) in lists {
                 members += match &target.pick {

@@ -6,7 +6,11 @@ use crate::compile::rule::{Gated, Rule, Test};
 use crate::operator::{self, ByteSet};
 
 /// Without one of these no text is cross-site scripting: each way into a tag or an attribute's value needs one.
-const XSS_NEEDS: ByteSet = ByteSet::of(b"<=");
+pub(super) const XSS_NEEDS: ByteSet = ByteSet::of(b"<=");
+
+/// One word or one number is no SQL injection.
+pub(super) const WORD: ByteSet =
+    ByteSet::of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
 
 /// An argument with its macros replaced.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +48,7 @@ impl<'t> Transaction<'t> {
             Test::BadUtf8 => std::str::from_utf8(self.texts.get(text)).is_err(),
             Test::Sqli => {
                 let bytes = self.texts.get(text);
-                if !self.texts.set(text).exceeds(&word()) {
+                if !self.texts.set(text).exceeds(&WORD) {
                     return false;
                 }
                 self.work += bytes.len() as u64 * 4;
@@ -131,10 +135,4 @@ impl<'t> Transaction<'t> {
         }
         self.captures = captures;
     }
-}
-
-/// One word or one number is no SQL injection.
-fn word() -> ByteSet {
-    const WORD: ByteSet = ByteSet::of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
-    WORD
 }

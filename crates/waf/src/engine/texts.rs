@@ -162,7 +162,8 @@ impl<'t> Texts<'t> {
     /// What a chain makes of a value.
     pub(super) fn chained(&mut self, node: NodeId, chain: ChainId) -> TextId {
         let Node { base, row } = self.nodes[node as usize];
-        if chain == 0 {
+        let unchanged = self.chains.get(chain).whole;
+        if unchanged.is_some_and(|touches| !touches.meets(&self.texts[base as usize].set)) {
             return base;
         }
         let row = if row == UNKNOWN {
@@ -225,20 +226,45 @@ impl<'t> Texts<'t> {
 
     /// Whether the search found what this bit stands for.
     pub(super) fn has_bit(&mut self, text: TextId, side: Side, gate: &Gate, bit: u32) -> bool {
+        let answers = self.searched(text, side, gate);
+        self.answer(answers, bit)
+    }
+
+    /// Room for the answers of a search of this many words: none is found.
+    pub(super) fn answers(&mut self, width: usize) -> u32 {
+        let start = self.buffers.bits.len();
+        self.buffers.bits.resize(start + width, 0);
+        number(start)
+    }
+
+    /// Adds what the search finds in a text to other answers.
+    pub(super) fn join_answers(&mut self, text: TextId, side: Side, gate: &Gate, answers: u32) {
+        let found = self.searched(text, side, gate) as usize;
+        let (found, answers) = (found..found + gate.width, answers as usize);
+        for (index, from) in found.enumerate() {
+            self.buffers.bits[answers + index] |= self.buffers.bits[from];
+        }
+    }
+
+    /// Whether answers have this bit.
+    pub(super) fn answer(&self, answers: u32, bit: u32) -> bool {
+        self.buffers.bits[answers as usize + (bit / 64) as usize] & (1 << (bit % 64)) != 0
+    }
+
+    /// Where the answers of the search in a text are.
+    fn searched(&mut self, text: TextId, side: Side, gate: &Gate) -> u32 {
         let side = side as usize;
         let entry = &self.texts[text as usize];
-        let start = if entry.bits[side] == UNKNOWN {
-            let start = self.buffers.bits.len();
-            self.buffers.bits.resize(start + gate.width, 0);
-            let text_bytes = bytes(entry, &self.buffers.owned);
-            self.work += text_bytes.len() as u64;
-            gate.search(text_bytes, &mut self.buffers.bits[start..]);
-            self.texts[text as usize].bits[side] = number(start);
-            start
-        } else {
-            entry.bits[side] as usize
-        };
-        self.buffers.bits[start + (bit / 64) as usize] & (1 << (bit % 64)) != 0
+        if entry.bits[side] != UNKNOWN {
+            return entry.bits[side];
+        }
+        let start = self.buffers.bits.len();
+        self.buffers.bits.resize(start + gate.width, 0);
+        let text_bytes = bytes(entry, &self.buffers.owned);
+        self.work += text_bytes.len() as u64;
+        gate.search(text_bytes, &mut self.buffers.bits[start..]);
+        self.texts[text as usize].bits[side] = number(start);
+        number(start)
     }
 }
 

@@ -5,7 +5,7 @@ use regex_automata::util::captures::Captures;
 use regex_automata::util::syntax;
 use regex_automata::{Input, Span};
 use regex_syntax::ParserBuilder;
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::dialect::{self, Unsupported};
 use super::equivalents::{EQUIVALENTS, Same};
@@ -29,6 +29,8 @@ pub(crate) struct Pattern {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Plain,
+    /// `^.*$` and its like: any text matches, all of it.
+    Everything,
     Unmatched,
     Compared,
 }
@@ -59,6 +61,10 @@ impl Pattern {
             Some(Same::Compared(text)) => (*text, Form::Compared),
         };
         let hir = parse(text, flags)?;
+        let form = match form {
+            Form::Plain if is_everything(&hir) => Form::Everything,
+            form => form,
+        };
         let need = match form {
             Form::Unmatched => Need::default(),
             _ => Need::of(&hir),
@@ -90,6 +96,7 @@ impl Pattern {
                 .search_half_with(cache, &Input::new(text).earliest(true))
                 .is_none(),
             Form::Compared => self.compared(cache, text).is_some(),
+            Form::Everything => true,
         }
     }
 
@@ -100,12 +107,21 @@ impl Pattern {
 
     /// The groups of the first match, 0 being all of it; at most ten.
     pub(crate) fn captures(&self, cache: &mut Cache, text: &[u8]) -> Option<[Option<Span>; 10]> {
+        let mut spans = [None; 10];
         let found = match self.form {
+            Form::Everything => {
+                spans[0] = Some(Span::from(0..text.len()));
+                return Some(spans);
+            }
+            // Without groups, where it begins and ends is all that is asked.
+            Form::Plain if self.regex.captures_len() == 1 => {
+                spans[0] = Some(self.regex.search_with(cache, &Input::new(text))?.span());
+                return Some(spans);
+            }
             Form::Plain => self.groups(cache, &Input::new(text)),
             Form::Unmatched => None,
             Form::Compared => self.compared(cache, text),
         }?;
-        let mut spans = [None; 10];
         for (index, span) in spans.iter_mut().enumerate() {
             *span = found.get_group(index);
         }
@@ -138,6 +154,30 @@ impl Pattern {
         }
         None
     }
+}
+
+/// `^.*$`: the beginning, anything, the end.
+fn is_everything(hir: &Hir) -> bool {
+    let HirKind::Concat(parts) = hir.kind() else {
+        return false;
+    };
+    let [begin, middle, end] = parts.as_slice() else {
+        return false;
+    };
+    let any = match middle.kind() {
+        HirKind::Repetition(any) if any.min == 0 && any.max.is_none() => any,
+        _ => return false,
+    };
+    let every_byte = match any.sub.kind() {
+        HirKind::Class(Class::Bytes(class)) => {
+            matches!(class.ranges(), [range] if range.start() == 0 && range.end() == u8::MAX)
+        }
+        _ => false,
+    };
+    every_byte
+        && any.greedy
+        && matches!(begin.kind(), HirKind::Look(Look::Start))
+        && matches!(end.kind(), HirKind::Look(Look::End))
 }
 
 /// How many pairs of words are compared in one text.

@@ -164,6 +164,32 @@ fn captures_are_numbered_as_they_are_written() {
     );
 }
 
+#[test]
+fn captures_without_groups_are_where_the_match_is() {
+    for (text, value, wanted) in [
+        (r"b+", "abbc", Some((1, 3))),
+        (r"b+", "ac", None),
+        (r"^.*$", "a\nb", Some((0, 3))),
+        (r"^.*$", "", Some((0, 0))),
+        (r"^.*?$", "ab", Some((0, 2))),
+        (r"^.+$", "", None),
+        (r"^.*a$", "b", None),
+    ] {
+        let pattern = pattern(text);
+        let mut cache = pattern.cache();
+        let groups = pattern.captures(&mut cache, value.as_bytes());
+        let found = groups
+            .and_then(|groups| groups[0])
+            .map(|span| (span.start, span.end));
+        assert_eq!(found, wanted, "{text} {value:?}");
+        assert_eq!(
+            pattern.is_match(&mut cache, value.as_bytes()),
+            wanted.is_some(),
+            "{text} {value:?}"
+        );
+    }
+}
+
 /// Patterns of the kinds that rules have, without anchors: those cannot be written backwards.
 const KINDS: &[&str] = &[
     r"(?i)union\s+(?:all\s+)?select",
