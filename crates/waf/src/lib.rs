@@ -21,3 +21,8 @@ pub mod url;
 
 /// What stands before any rule set: which reader a body gets, and that a body which cannot be read is refused.
 pub const BASE: &str = include_str!("base.conf");
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
