@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
+/// To which depth the search steps by a table: honest texts seldom go deeper, and each level costs memory.
+const DENSE: usize = 3;
+
 /// Which bit stands for an operator.
 pub(crate) type Bit = u32;
 
@@ -52,6 +55,7 @@ impl GateBuilder {
         }
         let search = AhoCorasick::builder()
             .ascii_case_insensitive(true)
+            .dense_depth(DENSE)
             .match_kind(MatchKind::Standard)
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(self.words.keys())?;

@@ -6,7 +6,7 @@
 use crate::compile::chains::{ChainId, Chains};
 use crate::compile::gate::Gate;
 use crate::operator::ByteSet;
-use crate::transform::{UnicodeMap, apply_with};
+use crate::transform::{Transformation, UnicodeMap, apply_with};
 
 /// A text of a transaction.
 pub(super) type TextId = u32;
@@ -33,6 +33,8 @@ struct Text<'t> {
     set: ByteSet,
     /// Where the answers of the two searches are; [`UNKNOWN`] if not yet asked.
     bits: [u32; 2],
+    /// A text that differs in case only: the searches, to which case means nothing, find the same in it.
+    alike: TextId,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +147,7 @@ impl<'t> Texts<'t> {
             source,
             set: occurring(bytes),
             bits: [UNKNOWN; 2],
+            alike: id,
         });
         id
     }
@@ -209,7 +212,11 @@ impl<'t> Texts<'t> {
             self.exhausted = true;
             text
         } else {
-            self.owned(&output)
+            let made = self.owned(&output);
+            if matches!(chain.last, Transformation::Lowercase | Transformation::Uppercase) {
+                self.texts[made as usize].alike = self.texts[text as usize].alike;
+            }
+            made
         };
         self.buffers.output = output;
         result
@@ -254,6 +261,7 @@ impl<'t> Texts<'t> {
     /// Where the answers of the search in a text are.
     fn searched(&mut self, text: TextId, side: Side, gate: &Gate) -> u32 {
         let side = side as usize;
+        let text = self.texts[text as usize].alike;
         let entry = &self.texts[text as usize];
         if entry.bits[side] != UNKNOWN {
             return entry.bits[side];
