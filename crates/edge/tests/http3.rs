@@ -88,6 +88,34 @@ pub(crate) async fn whole(stream: &mut Stream) -> Result<Whole, h3::error::Strea
 }
 
 #[test]
+fn interim_answers_pass_before_the_answer() {
+    run(async {
+        let secured = Secured::served(Limits::default()).await;
+        let socket = secured.edge.folder.path().join("w.sock");
+        let script = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: hop\r\n\r\n\
+            HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        drop(crate::scripted::listen(
+            &socket,
+            script,
+            crate::scripted::Then::Stay,
+        ));
+        let mut session = Session::open(&secured).await;
+        let mut stream = session.begin("GET", "/x", &[]).await;
+        stream.finish().await.unwrap();
+        let hints = tokio::time::timeout(PATIENCE, stream.recv_response()).await;
+        let hints = hints.expect("the edge is silent").unwrap();
+        assert_eq!(
+            (hints.status().as_u16(), &hints.headers()["link"]),
+            (103, &"</a>".parse().unwrap())
+        );
+        assert!(!hints.headers().contains_key("x"));
+        let last = whole(&mut stream).await.unwrap();
+        assert_eq!((last.head.status, &last.body[..]), (StatusCode::OK, &b"ok"[..]));
+        drop(secured.edge.stop().await);
+    });
+}
+
+#[test]
 fn requests_and_answers_pass_both_ways() {
     run(async {
         let secured = Secured::served(Limits::default()).await;

@@ -2,6 +2,7 @@
 
 use crate::support::{Client, TestEdge, route, run};
 use astraler_edge::Limits;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// What an upstream does with a connection once a head has come.
 #[derive(Clone, Copy)]
-enum Then {
+pub(crate) enum Then {
     Close,
     /// Reads and says nothing.
     Stay,
@@ -27,7 +28,14 @@ async fn edge_with(script: &'static [u8], then: Then) -> (TestEdge, Arc<AtomicUs
         vec![route("worker.test", vec![("/", folder.join("w.sock"))])]
     })
     .await;
-    let listener = UnixListener::bind(edge.folder.path().join("w.sock")).unwrap();
+    let heads = listen(&edge.folder.path().join("w.sock"), script, then);
+    (edge, heads)
+}
+
+/// An upstream in place of whatever listened there.
+pub(crate) fn listen(socket: &Path, script: &'static [u8], then: Then) -> Arc<AtomicUsize> {
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket).unwrap();
     let heads = Arc::new(AtomicUsize::new(0));
     let counted = heads.clone();
     tokio::spawn(async move {
@@ -35,7 +43,7 @@ async fn edge_with(script: &'static [u8], then: Then) -> (TestEdge, Arc<AtomicUs
             tokio::spawn(play(stream, script, then, counted.clone()));
         }
     });
-    (edge, heads)
+    heads
 }
 
 async fn play(mut stream: UnixStream, script: &'static [u8], then: Then, heads: Arc<AtomicUsize>) {
@@ -116,6 +124,21 @@ fn interim_answers_pass_over_http2_and_do_not_wait_either() {
         let next = futures_util::future::poll_fn(|cx| response.poll_informational(cx));
         let next = tokio::time::timeout(Duration::from_secs(5), next).await;
         assert_eq!(next.expect("it came").unwrap().unwrap().status(), 102);
+        connection.abort();
+        drop(edge.stop().await);
+
+        // Nor are they lost where the answer comes with them.
+        let script =
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let (edge, _) = edge_with(script, Then::Stay).await;
+        let stream = tokio::net::TcpStream::connect(edge.address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("http://worker.test/x").body(()).unwrap();
+        let (mut response, _) = send.send_request(request, true).unwrap();
+        let hints = futures_util::future::poll_fn(|cx| response.poll_informational(cx)).await;
+        assert_eq!(hints.expect("they came").unwrap().status(), 103);
+        assert_eq!(response.await.unwrap().status(), 200);
         connection.abort();
         drop(edge.stop().await);
     });

@@ -95,14 +95,15 @@ pub(super) async fn answer_of(
     respond: &mut SendResponse<Bytes>,
 ) -> Result<Response<Body>, ()> {
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(response) = serving.as_mut().poll(cx) {
-            return Poll::Ready(Ok(response));
-        }
-        if wanted.is_some_and(|wanted| wanted.take(cx)) {
+        let served = serving.as_mut().poll(cx);
+        if served.is_pending() && wanted.is_some_and(|wanted| wanted.take(cx)) {
             let _ = respond.send_informational(interim_of(StatusCode::CONTINUE, HeaderMap::new()));
         }
         while let Some((status, fields)) = interim.take() {
             let _ = respond.send_informational(interim_of(status, fields));
+        }
+        if let Poll::Ready(response) = served {
+            return Poll::Ready(Ok(response));
         }
         respond.poll_reset(cx).map(|_| Err(()))
     })

@@ -108,19 +108,20 @@ async fn answer_of(
     let interim = Interim::new();
     let mut serving = Box::pin(serve(edge.clone(), client, request, interim.clone()));
     loop {
-        // Interim answers that came with a poll are written before the next.
-        let next = poll_fn(|cx| match serving.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => interim
-                .take()
-                .map_or(Poll::Pending, |interim| Poll::Ready(Err(interim))),
+        // Interim answers that came with a poll are written before the next, and before the answer.
+        let next = poll_fn(|cx| match (serving.as_mut().poll(cx), interim.take()) {
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, first) => Poll::Ready((None, first)),
+            (Poll::Ready(response), first) => Poll::Ready((Some(response), first)),
         });
-        match next.await {
-            Ok(response) => return Ok(response),
-            Err((status, fields)) => {
-                let interim = interim_of(status, fields);
-                sending.send_response(interim).await.map_err(|_| Gone)?;
-            }
+        let (response, mut next) = next.await;
+        while let Some((status, fields)) = next {
+            let answer = interim_of(status, fields);
+            sending.send_response(answer).await.map_err(|_| Gone)?;
+            next = interim.take();
+        }
+        if let Some(response) = response {
+            return Ok(response);
         }
     }
 }
