@@ -280,6 +280,11 @@ fn top_lists_what_matches_most_and_writes_an_exception_for_one() {
         record("staging", "/editor", &format!("{block},{one}")),
         record("production", "/search", one),
         record("production", "/", custom),
+        record(
+            "preview",
+            "/q",
+            &format!("{one},{}", block.replace("block", "match")),
+        ),
         "{\"environment\":\"prod".to_owned(),
     ];
     set.write("logs/access.log", &log.concat());
@@ -288,8 +293,9 @@ fn top_lists_what_matches_most_and_writes_an_exception_for_one() {
     assert_eq!(said.as_array().unwrap().len(), 2, "{said}");
     assert_eq!(
         (&said[0]["rule"], &said[0]["requests"], &said[0]["refused"]),
-        (&942_100.into(), &3.into(), &2.into())
+        (&942_100.into(), &4.into(), &2.into())
     );
+    assert_eq!(said[0]["would_be_refused"], 1, "by a firewall that only detects");
     assert_eq!(said[0]["paths"]["/editor"], 2);
     let said = waf(&["top", "--log", &log, "--env", "production", "--json"], "").json();
     assert_eq!(

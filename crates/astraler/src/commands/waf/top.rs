@@ -22,6 +22,8 @@ const SHOWN: usize = 3;
 
 /// The Core Rule Set's rules that add up what others found, in thousands.
 const EVALUATION: [u64; 3] = [949, 959, 980];
+/// Those of them that refuse, where a firewall blocks; where it only detects, they match.
+const REFUSING: [u64; 2] = [949, 959];
 
 /// What is read of a record.
 #[derive(Deserialize)]
@@ -46,6 +48,8 @@ struct Noise {
     requests: u64,
     /// Of them, those that were refused: by it, or by the sum that it is part of.
     refused: u64,
+    /// Those that would have been refused if the firewall did not only detect.
+    would_be_refused: u64,
     paths: BTreeMap<String, u64>,
     variables: BTreeMap<String, u64>,
 }
@@ -68,6 +72,7 @@ pub(super) fn run(arguments: &Arguments, asked: &WafTopArguments) -> Outcome {
                 "rule": rule,
                 "requests": noise.requests,
                 "refused": noise.refused,
+                "would_be_refused": noise.would_be_refused,
                 "paths": noise.paths,
                 "variables": noise.variables,
             })
@@ -79,12 +84,13 @@ pub(super) fn run(arguments: &Arguments, asked: &WafTopArguments) -> Outcome {
         return Ok(());
     }
     table::print(
-        &["rule", "requests", "refused", "variables", "paths"],
+        &["rule", "requests", "refused", "would be", "variables", "paths"],
         rows.iter().map(|(rule, noise)| {
             vec![
                 rule.to_string(),
                 noise.requests.to_string(),
                 noise.refused.to_string(),
+                noise.would_be_refused.to_string(),
                 most(&noise.variables).join(", "),
                 most(&noise.paths).join(", "),
             ]
@@ -136,6 +142,11 @@ fn read(log: &Path, environment: Option<&str>) -> Outcome<BTreeMap<u64, Noise>> 
 /// Managed rules have numbers for names, custom rules have words.
 fn count(record: &Record, noise: &mut BTreeMap<u64, Noise>) {
     let is_refused = record.status >= 400 && record.rules.iter().any(|one| one.action == "block");
+    let refuses = |one: &Decided| {
+        let rule: Result<u64, _> = one.rule.parse();
+        one.action == "match" && rule.is_ok_and(|rule| REFUSING.contains(&(rule / 1000)))
+    };
+    let would_be = !is_refused && record.rules.iter().any(refuses);
     for one in &record.rules {
         let (Ok(rule), "match") = (one.rule.parse::<u64>(), one.action.as_str()) else {
             continue;
@@ -146,6 +157,7 @@ fn count(record: &Record, noise: &mut BTreeMap<u64, Noise>) {
         let of_rule = noise.entry(rule).or_default();
         of_rule.requests += 1;
         of_rule.refused += u64::from(is_refused);
+        of_rule.would_be_refused += u64::from(would_be);
         add(&mut of_rule.paths, &record.path);
         if let Some(variable) = &one.variable {
             add(&mut of_rule.variables, variable);
