@@ -95,7 +95,8 @@ requests = 1
 /// A database in MaxMind's format: the lower half of all IPv4 addresses is in Switzerland, the upper in France.
 const COUNTRIES: &[u8] = b"\0\0\x11\0\0\x27\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
     \xe1\x47country\xe1\x48iso_code\x42CH\xe1\x47country\xe1\x48iso_code\x42FR\xab\xcd\xefMaxMind.com\
-    \xe4\x5bbinary_format_major_version\xa1\x02\x4aip_version\xa1\x04\x4anode_count\xc1\x01\x4brecord_size\xa1\x18";
+    \xe9\x5bbinary_format_major_version\xa1\x02\x5bbinary_format_minor_version\xa0\x4bbuild_epoch\x01\x02\x01\
+    \x4ddatabase_type\x44Test\x4bdescription\xe0\x49languages\x00\x04\x4aip_version\xa1\x04\x4anode_count\xc1\x01\x4brecord_size\xa1\x18";
 
 /// One request from a client that a proxy names; head and body.
 fn ask(port: u16, host: &str, path: &str, client: &str, lines: &str) -> (u16, String, Vec<u8>) {

@@ -14,7 +14,8 @@ fn database(lower: &str, upper: &str) -> Vec<u8> {
         file.extend(code.as_bytes());
     }
     file.extend(
-        b"\xab\xcd\xefMaxMind.com\xe4\x5bbinary_format_major_version\xa1\x02\x4aip_version\xa1\x04\
+        b"\xab\xcd\xefMaxMind.com\xe9\x5bbinary_format_major_version\xa1\x02\x5bbinary_format_minor_version\xa0\
+          \x4bbuild_epoch\x01\x02\x01\x4ddatabase_type\x44Test\x4bdescription\xe0\x49languages\x00\x04\x4aip_version\xa1\x04\
           \x4anode_count\xc1\x01\x4brecord_size\xa1\x18",
     );
     file

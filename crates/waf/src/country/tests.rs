@@ -101,9 +101,11 @@ impl Writer {
         }
         out.extend([0; 16]);
         out.extend(&self.records);
-        out.extend(super::MARKER);
+        out.extend(b"\xab\xcd\xefMaxMind.com");
         out.extend(map(&[
             ("binary_format_major_version", number(5, 2)),
+            ("binary_format_minor_version", number(5, 0)),
+            ("build_epoch", number(9, 1_800_000_000)),
             ("database_type", text("Test")),
             ("description", map(&[("en", text("of a test"))])),
             ("languages", [vec![1, 4], text("en")].concat()),
