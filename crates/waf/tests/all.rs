@@ -3,6 +3,7 @@
 
 mod blocking;
 mod crs;
+mod effects;
 mod engine;
 mod pause;
 mod ruleset;

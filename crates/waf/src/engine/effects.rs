@@ -33,14 +33,14 @@ impl<'t> Transaction<'t> {
             Effect::SetNamed(store, name, change) => self.set_named(*store, name, change),
             Effect::Expire(store, name, seconds) => {
                 let seconds = u64::try_from(self.number_of(seconds)).unwrap_or(0);
-                let name = self.string_of(name);
+                let name = self.string_of(name).to_ascii_lowercase();
                 self.with_key(*store, |stores, key, now, _| {
                     stores.expire((*store, key, &name), now, seconds);
                 });
             }
             Effect::Deprecate(store, name, by) => {
                 let by = self.number_of(by);
-                let name = self.string_of(name);
+                let name = self.string_of(name).to_ascii_lowercase();
                 self.with_key(*store, |stores, key, now, timeout| {
                     stores.change((*store, key, &name), now, timeout, |old| {
                         old.map(|old| {
