@@ -34,7 +34,9 @@ fn main() {
     let only = std::env::args().nth(2);
     let start = Instant::now();
     let begun = cpu();
-    let rules = Rules::base().files(&files(Path::new(&folder)));
+    let rules = Rules::base()
+        .text("SecRequestBodyNoFilesLimit 2000000\n", Path::new("measure.conf"))
+        .files(&files(Path::new(&folder)));
     let read = start.elapsed();
     let program = Program::new(&rules).unwrap_or_else(|error| {
         println!("{error}");
@@ -176,7 +178,7 @@ fn growth(program: &Program) {
         "\"'`",
     ] {
         let mut line = format!("{piece:14}");
-        for size in [1_000, 10_000, 100_000] {
+        for size in [1_000, 10_000, 100_000, 1_000_000] {
             let value = piece
                 .repeat(size / piece.len())
                 .replace('%', "%25")
@@ -186,7 +188,7 @@ fn growth(program: &Program) {
                  Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\na={value}",
                 value.len() + 2
             );
-            let times = 2_000_000 / size;
+            let times = (500_000 / size).max(1);
             let begun = cpu();
             for _ in 1..times {
                 suite::send(program, request.as_bytes());
