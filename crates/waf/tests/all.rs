@@ -9,4 +9,5 @@ mod pause;
 mod ruleset;
 mod seclang;
 mod settings;
+mod suite;
 mod with;
