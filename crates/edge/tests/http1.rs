@@ -174,3 +174,25 @@ fn a_body_that_is_cut_off_is_the_clients_fault() {
         }
     });
 }
+
+#[test]
+fn empty_lines_are_counted_however_they_come() {
+    run(async {
+        let (edge, _worker) = TestEdge::with_worker(Limits::default()).await;
+        let mut client = edge.connect().await;
+        for _ in 0..2 {
+            // A few before each request are nobody's business.
+            for _ in 0..4 {
+                client.send("\r\n").await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(client.get("/name").await.status, 200);
+        }
+        for _ in 0..5 {
+            client.send("\r\n").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(client.reply().await.unwrap().status, 400);
+        drop(edge.stop().await);
+    });
+}

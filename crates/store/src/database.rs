@@ -337,7 +337,7 @@ fn lock(database: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .mode(0o600);
     let mut file = options.open(&name).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match flock(&file) {
         Ok(()) => {
             file.set_len(0).map_err(failed)?;
             file.write_all(std::process::id().to_string().as_bytes())
@@ -355,6 +355,23 @@ fn lock(database: &Path) -> Result<File, StoreError> {
         }
         Err(error) => Err(failed(error.into())),
     }
+}
+
+/// Tries for a moment: who held it may just be ending, and a child that it has begun holds it too until that is another
+/// program.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "before anything else runs; half a second at most"
+)]
+fn flock(file: &File) -> Result<(), rustix::io::Errno> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(25)),
+            other => return other,
+        }
+    }
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 #[cfg(test)]

@@ -58,6 +58,31 @@ fn a_clients_variables_are_bounded_in_number_and_length() {
     assert_eq!(ids(&report), [2, 3]);
 }
 
+/// A client says how long its key is, not how much is kept of it; one that differs at its end is another one.
+#[test]
+fn long_keys_are_told_apart_and_long_names_are_not_kept() {
+    let text = r#"
+SecAction "id:1,phase:1,nolog,pass,initcol:ip=%{REQUEST_HEADERS.user-agent}"
+SecRule IP:seen "@eq 1" "id:2,phase:1,pass"
+SecRule &IP "@gt 1" "id:3,phase:1,pass"
+SecAction "id:4,phase:1,nolog,pass,setvar:ip.seen=1,setvar:ip.%{REQUEST_HEADERS.user-agent}=1"
+"#;
+    let program = rules(text);
+    let stores = Stores::new(10);
+    let run = |agent: &str| {
+        let sent = Sent {
+            headers: &[(b"Host", b"example.com"), (b"User-Agent", agent.as_bytes())],
+            ..Sent::default()
+        };
+        ids(&sent.through_with(&program, Some(&stores), Limits::default()))
+    };
+    let (one, two) = ("x".repeat(5000) + "1", "x".repeat(5000) + "2");
+    assert!(run(&one).is_empty());
+    assert!(run(&two).is_empty());
+    assert_eq!(run(&one), [2]);
+    assert_eq!(stores.len(), 2);
+}
+
 #[test]
 fn macros_are_replaced_wherever_they_may_stand() {
     let text = r#"

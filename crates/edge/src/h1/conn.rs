@@ -45,6 +45,8 @@ struct Inner<S> {
     pending: BytesMut,
     /// How much of `pending` was scanned for the end of a head.
     scanned: usize,
+    /// Empty lines before the next head, in however many pieces they came.
+    skipped: u32,
     reading: Reading,
     /// Requests so far: a body reads only while its own is the last.
     number: u64,
@@ -104,6 +106,7 @@ impl<S: Transport> Conn<S> {
             limits,
             pending: already,
             scanned: 0,
+            skipped: 0,
             reading: Reading::Head,
             number: 0,
             go_ahead: GoAhead::No,
@@ -141,12 +144,12 @@ impl<S: Transport> Conn<S> {
         }
     }
 
-    /// A part of a head is there.
     /// When something was last done on it.
     pub(super) fn last_activity(&self) -> Instant {
         self.lock().last_activity
     }
 
+    /// A part of a head is there.
     pub(super) fn has_begun(&self) -> bool {
         self.lock().head_since.is_some()
     }
@@ -320,6 +323,7 @@ impl<S: Transport> Inner<S> {
         };
         self.number += 1;
         self.scanned = 0;
+        self.skipped = 0;
         self.head_since = None;
         self.body_pace = Pace::default();
         self.reading = match head.framing {
@@ -336,12 +340,11 @@ impl<S: Transport> Inner<S> {
 
     /// A few empty lines before a request are ignored (RFC 9112 section 2.2); old clients send one after a POST.
     fn skip_empty_lines(&mut self) -> Result<(), Fault> {
-        let mut skipped = 0;
         while self.pending.starts_with(b"\r\n") {
             self.pending.advance(2);
             self.scanned = 0;
-            skipped += 1;
-            if skipped > 4 {
+            self.skipped += 1;
+            if self.skipped > 4 {
                 return Err(Kind::Malformed.because("empty lines instead of a request"));
             }
         }

@@ -1,6 +1,6 @@
 //! WAF: whether a request is what it seems to be, and whether its answer gives away what it should not. Custom rules
-//! first (those about the head even before rate rules, which they may pass over), then the managed rules, whose program is compiled off the path of requests ([`programs`]) and shared by all
-//! environments that set it up alike.
+//! first (those about the head even before rate rules, which they may pass over), then the managed rules, whose program
+//! is compiled off the path of requests ([`programs`]) and shared by all environments that set it up alike.
 //!
 //! The managed rules' first phase runs on the head. If they want to see the body, and there is one, its beginning is
 //! kept ([`beginning`]), looked at, and then goes on to the worker with the rest of it; what is beyond the limit passes

@@ -53,7 +53,7 @@ impl<'t> Transaction<'t> {
             Effect::Init(store, key) => {
                 let key = self.string_of(key);
                 self.keys.retain(|(own, _)| own != store);
-                self.keys.push((*store, key.into()));
+                self.keys.push((*store, key_of(&key)));
             }
             Effect::SetEnv(name, value) => {
                 let name = self.string_of(name);
@@ -227,4 +227,14 @@ impl<'t> Transaction<'t> {
             None => {}
         }
     }
+}
+
+/// A key as it is kept: a long one by its digest, so that what clients send does not say how much is kept of it.
+fn key_of(key: &str) -> Box<str> {
+    const LONGEST: usize = 256;
+    if key.len() <= LONGEST {
+        return key.into();
+    }
+    use sha1::Digest as _;
+    hex::encode(sha1::Sha1::digest(key)).into()
 }

@@ -27,8 +27,10 @@ struct Variable {
 
 /// How many variables one client or session may have.
 const VARIABLES: usize = 64;
-/// How long a value may be.
+/// How long a value may be; the rest is cut off.
 const VALUE_BYTES: usize = 1024;
+/// How long a name may be; a longer one is not kept.
+const NAME_BYTES: usize = 256;
 /// Among how many the one is chosen that makes room.
 const SAMPLE: usize = 16;
 
@@ -87,7 +89,8 @@ impl Stores {
             }
             Some(mut value) => {
                 value.truncate(VALUE_BYTES);
-                if own.variables.len() < VARIABLES || own.variables.contains_key(name) {
+                let has_room = own.variables.len() < VARIABLES && name.len() <= NAME_BYTES;
+                if has_room || own.variables.contains_key(name) {
                     let value = value.into();
                     own.variables.insert(name.into(), Variable { value, expires });
                 }
