@@ -22,10 +22,12 @@ const FIRST_WORDS: Duration = Duration::from_millis(500);
 
 /// Handshakes of TLS at once: each holds memory for somebody who has shown nothing yet. One more waits for its turn.
 pub(crate) const MAX_HANDSHAKES: usize = 2_048;
-/// From so many on a handshake has less time: those that stall make room for those that do not.
+/// While there are so many a handshake has less time: those that stall make room for those that do not.
 const HURRY_FROM: usize = 512;
 /// More than a client needs whose handshake is one of so many: then it is we who are slow.
 const HURRIED: Duration = Duration::from_secs(5);
+/// How often a handshake that has had so long looks whether there are many.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a turn may take to come.
 const QUEUED: Duration = Duration::from_secs(30);
 
@@ -112,7 +114,6 @@ async fn secure(edge: &Arc<Edge>, stream: TcpStream, mut client: Client) {
 }
 
 async fn handshake(edge: &Edge, stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
-    let patience = ms(edge.limits.header_timeout_ms);
     // Whoever waits for a place holds a socket and no more.
     let place = tokio::select! {
         place = tokio::time::timeout(QUEUED, edge.handshakes.acquire()) => place,
@@ -122,19 +123,31 @@ async fn handshake(edge: &Edge, stream: TcpStream, client: &Client) -> Option<Tl
         edge.turned_away();
         return None;
     };
-    let many = edge.handshakes.available_permits() < MAX_HANDSHAKES - HURRY_FROM;
-    let patience = if many { patience.min(HURRIED) } else { patience };
     let handshake = Box::pin(TlsAcceptor::from(edge.tls.tcp()).accept(stream));
-    let done = tokio::select! {
-        done = tokio::time::timeout(patience, handshake) => done,
-        () = edge.draining.cancelled() => return None,
-    };
-    match done {
-        Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => tracing::debug!(client = %client.address.ip(), %error, "no handshake"),
-        Err(_) => tracing::debug!(client = %client.address.ip(), "the handshake took too long"),
+    tokio::select! {
+        done = handshake => match done {
+            Ok(stream) => return Some(stream),
+            Err(error) => tracing::debug!(client = %client.address.ip(), %error, "no handshake"),
+        },
+        () = is_stalled(edge) => tracing::debug!(client = %client.address.ip(), "the handshake took too long"),
+        () = edge.draining.cancelled() => {}
     }
     None
+}
+
+/// A handshake that begins now has had the time of a head, or less of it while there are many.
+async fn is_stalled(edge: &Edge) {
+    let begun = Instant::now();
+    let until = begun + ms(edge.limits.header_timeout_ms);
+    let mut look = begun + HURRIED;
+    while look < until {
+        tokio::time::sleep_until(look).await;
+        if edge.handshakes.available_permits() < MAX_HANDSHAKES - HURRY_FROM {
+            return;
+        }
+        look += LOOK;
+    }
+    tokio::time::sleep_until(until).await;
 }
 
 /// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.3), which is no request of HTTP/1.1 that anybody

@@ -285,6 +285,7 @@ fn handshakes_that_stall_make_room_for_those_that_do_not() {
     run(async {
         // Ten seconds for a handshake, while they are few.
         let secured = Secured::served(astraler_edge::Limits::default()).await;
+        let begun = Instant::now();
         let mut stalled = Vec::new();
         for _ in 0..520 {
             stalled.push(TcpStream::connect(secured.edge.https).await.unwrap());
@@ -295,10 +296,17 @@ fn handshakes_that_stall_make_room_for_those_that_do_not() {
         let mut stream = secured.connect(&secured.usual(), "worker.test").await.unwrap();
         let answer = get(&mut stream, "worker.test", "/echo").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        let begun = Instant::now();
-        let read = tokio::time::timeout(PATIENCE, stalled[519].read(&mut [0; 16])).await;
-        assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
-        assert!(begun.elapsed().as_millis() < 5_000, "{:?}", begun.elapsed());
+        // Those beyond 512 are cut off, whichever they are; the others have their ten seconds.
+        let cut = |stalled: &[TcpStream]| {
+            let is_cut = |stream: &&TcpStream| matches!(stream.try_read(&mut [0; 16]), Ok(0));
+            stalled.iter().filter(is_cut).count()
+        };
+        while cut(&stalled) < 8 {
+            assert!(begun.elapsed() < PATIENCE, "{} were cut off", cut(&stalled));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let first = begun.elapsed();
+        assert!((5_000..9_500).contains(&first.as_millis()), "{first:?}");
     });
 }
 
