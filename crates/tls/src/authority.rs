@@ -14,6 +14,9 @@ pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 const ROOT_LIFETIME: Duration = Duration::from_secs(3_650 * 86_400);
 /// Clocks of clients may be slow.
 const BACKDATED: Duration = Duration::from_secs(3_600);
+/// The year from whose beginning a root holds, whenever it was made: before this program was there. A root that was made
+/// while the clock was ahead holds when the clock is right again, and nobody has to trust another one.
+const ROOT_SINCE: i32 = 2025;
 
 /// Nothing could be issued.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,7 @@ impl Authority {
             excluded_subtrees: vec![],
         });
         validity(&mut params, now_ms, ROOT_LIFETIME);
+        params.not_before = params.not_before.min(rcgen::date_time_ymd(ROOT_SINCE, 1, 1));
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         Ok(certificate.pem() + &key.serialize_pem())
@@ -195,6 +199,25 @@ mod tests {
             .is_err()
         );
         assert!(!authority.certificate().contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_root_that_was_made_while_the_clock_was_ahead_holds_when_it_is_right() {
+        let ahead = NOW_MS + 400 * 86_400_000;
+        let kept = Authority::generate("board", ahead).unwrap();
+        let facts = inspect(&kept).unwrap();
+        assert!(
+            facts.not_before_ms < NOW_MS && facts.not_after_ms > ahead,
+            "{facts:?}"
+        );
+        let issued = Authority::open(&kept)
+            .unwrap()
+            .issue(&["localhost".to_owned()], NOW_MS)
+            .unwrap();
+        assert!(issued.facts.not_before_ms < NOW_MS);
+        // A clock that has lost its battery makes no root from the future either.
+        let early = inspect(&Authority::generate("board", 86_400_000).unwrap()).unwrap();
+        assert!(early.not_before_ms <= 86_400_000);
     }
 
     #[test]

@@ -47,6 +47,11 @@ fn needs(platform: &Platform, wanted: &Wanted, record: Option<&Record>, now: u64
         return true;
     }
     let waits = record.waits(now);
+    // Issued while the clock was ahead: clients refuse it until that day, which may be years away.
+    let is_of_the_future = |current: &Current| current.facts.not_before_ms > now;
+    if record.current.as_ref().is_some_and(is_of_the_future) && !waits {
+        return true;
+    }
     let fits = record.current.as_ref().is_some_and(|current| {
         let folder = platform.installation.layout.certificates();
         wanted.names.iter().all(|name| current.covers(name)) && folder.join(&current.file).exists()

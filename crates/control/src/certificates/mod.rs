@@ -47,6 +47,23 @@ pub(crate) struct Certificates {
     looking: tokio::sync::Mutex<()>,
     /// What CAs of others are shown.
     proofs: std::sync::Mutex<acme::Proofs>,
+    /// What a test takes for now; the machine's clock when absent.
+    #[cfg(test)]
+    clock: std::sync::Mutex<Option<u64>>,
+}
+
+impl Certificates {
+    fn now_ms(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(now) = *self
+            .clock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
+            return now;
+        }
+        now_ms()
+    }
 }
 
 /// A certificate could not be had, or what there is cannot be looked at.
@@ -159,7 +176,7 @@ fn governing(platform: &Platform) -> Result<Option<astraler_manifest::Tls>, Plat
 /// Makes what the local CA can make at once, before the edge hears of its names. A failure is told, and stands in the
 /// record: hosts without a certificate are better than none.
 pub(crate) fn ready(platform: &Platform) {
-    if let Err(error) = local::issue(platform, now_ms()) {
+    if let Err(error) = local::issue(platform, platform.certificates.now_ms()) {
         tracing::warn!(
             error = chain(&error),
             "certificates of the local CA cannot be made; trying again"

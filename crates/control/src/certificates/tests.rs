@@ -96,6 +96,12 @@ where
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
+/// One look, with that time for all that comes of it.
+async fn look_at(daemon: &Daemon, told: &mut tell::Told, now: u64) -> Result<(), CertificatesError> {
+    *daemon.platform.certificates.clock.lock().unwrap() = Some(now);
+    look(daemon, told, now).await
+}
+
 fn alert(daemon: &Daemon) -> Option<Severity> {
     let open = daemon.alerts_report().unwrap().alerts.into_iter();
     open.filter(|alert| alert.key.rule == "certificates" && alert.state != astraler_alert::State::Resolved)
@@ -125,7 +131,7 @@ async fn weeks_of_failing_renewals_are_heard_of_and_served_through_and_end_well(
     server.behave(|server| (server.http, server.now_ms) = (http, Some(begun)));
     deployed(&daemon, folder.path(), &server);
     let mut told = tell::Told::default();
-    look(&daemon, &mut told, begun).await.unwrap();
+    look_at(&daemon, &mut told, begun).await.unwrap();
     let first = in_force(&daemon).unwrap();
     let file = shown(&daemon);
     assert_eq!(
@@ -139,7 +145,7 @@ async fn weeks_of_failing_renewals_are_heard_of_and_served_through_and_end_well(
     let mut heard = vec![];
     let asked = server.seen().requests;
     for quarter in 160..(91 * 4) {
-        look(&daemon, &mut told, begun + quarter * DAY_MS / 4)
+        look_at(&daemon, &mut told, begun + quarter * DAY_MS / 4)
             .await
             .unwrap();
         if heard.last() != Some(&alert(&daemon)) {
@@ -159,10 +165,10 @@ async fn weeks_of_failing_renewals_are_heard_of_and_served_through_and_end_well(
 
     let now = begun + 92 * DAY_MS;
     server.behave(|server| (server.down, server.now_ms) = (false, Some(now)));
-    look(&daemon, &mut told, now).await.unwrap();
+    look_at(&daemon, &mut told, now).await.unwrap();
     assert!(in_force(&daemon).unwrap().not_after_ms > now + 89 * DAY_MS);
     assert_ne!(shown(&daemon), file);
-    look(&daemon, &mut told, now + 1_000).await.unwrap();
+    look_at(&daemon, &mut told, now + 1_000).await.unwrap();
     // The book tells of it with its next step.
     daemon
         .raise_alert("a step", None, Severity::Low, "time passes".to_owned())
@@ -184,15 +190,15 @@ async fn a_clock_that_goes_there_and_back_puts_no_certificate_off() {
     server.behave(|server| (server.http, server.now_ms) = (http, Some(begun)));
     deployed(&daemon, folder.path(), &server);
     let mut told = tell::Told::default();
-    look(&daemon, &mut told, begun).await.unwrap();
+    look_at(&daemon, &mut told, begun).await.unwrap();
     let first = in_force(&daemon).unwrap();
 
     server.behave(|server| server.down = true);
     let ahead = begun + 1_000 * DAY_MS;
-    look(&daemon, &mut told, ahead).await.unwrap();
+    look_at(&daemon, &mut told, ahead).await.unwrap();
     let right = begun + 62 * DAY_MS;
     server.behave(|server| (server.down, server.now_ms) = (false, Some(right)));
-    look(&daemon, &mut told, right).await.unwrap();
+    look_at(&daemon, &mut told, right).await.unwrap();
     assert!(
         in_force(&daemon).unwrap().not_after_ms > first.not_after_ms,
         "renewed in its turn"
@@ -200,11 +206,45 @@ async fn a_clock_that_goes_there_and_back_puts_no_certificate_off() {
     // Back to before all that: nothing is asked for over and over.
     let seen = server.seen().certificates;
     for minute in 0..20 {
-        look(&daemon, &mut told, begun - DAY_MS + minute * 60_000)
+        look_at(&daemon, &mut told, begun - DAY_MS + minute * 60_000)
             .await
             .unwrap();
     }
     assert_eq!(server.seen().certificates, seen);
+}
+
+/// What the local CA issued while the clock was a year ahead is of no use to anybody once it is right again.
+#[tokio::test]
+async fn a_local_certificate_from_the_future_is_issued_anew_when_the_clock_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = AcmeServer::start(Behaviour::default()).unwrap();
+    let daemon = daemon(folder.path());
+    deployed(&daemon, folder.path(), &server);
+    let platform = &daemon.platform;
+    let right = now_ms();
+    let ahead = right + 365 * DAY_MS;
+    let current = || {
+        let mut all = record::all(platform).unwrap();
+        all.remove("production").unwrap().current.unwrap()
+    };
+    local::issue(platform, ahead).unwrap();
+    let (root, of_the_future) = (local::root(platform).unwrap(), current());
+    assert!(of_the_future.facts.not_before_ms > right);
+
+    assert!(local::is_due(platform, right).unwrap());
+    local::issue(platform, right).unwrap();
+    assert!(current().facts.not_before_ms < right && current().file != of_the_future.file);
+    assert_eq!(
+        local::root(platform).unwrap(),
+        root,
+        "nobody trusts another root for it"
+    );
+    let root = astraler_tls::inspect(&root.unwrap()).unwrap();
+    assert!(root.not_before_ms < right, "{root:?}");
+    // By less than what is dated back: as clocks are corrected every day.
+    assert!(!local::is_due(platform, right).unwrap());
+    assert!(!local::is_due(platform, right - 1_800_000).unwrap());
+    assert!(local::is_due(platform, right - 2 * 3_600_000).unwrap());
 }
 
 #[tokio::test]
@@ -225,7 +265,7 @@ async fn a_daemon_that_dies_at_any_moment_of_an_order_leaves_none_behind() {
         let records = record::all(&daemon.platform).unwrap();
         without_order += u32::from(records.values().all(|record| record.order.is_none()));
         let life = Duration::from_millis(u64::from(lives) * 15);
-        let done = tokio::time::timeout(life, look(&daemon, &mut told, now_ms())).await;
+        let done = tokio::time::timeout(life, look_at(&daemon, &mut told, now_ms())).await;
         if done.is_ok() && in_force(&daemon).is_some() {
             break;
         }
@@ -249,10 +289,10 @@ async fn a_rate_limit_is_kept_to_and_a_proof_that_fails_begins_another_order() {
     let http = edge(&daemon.platform).await;
     server.behave(|server| server.rate_limited_s = Some(2 * 86_400));
     let (mut told, now) = (tell::Told::default(), now_ms());
-    look(&daemon, &mut told, now).await.unwrap();
+    look_at(&daemon, &mut told, now).await.unwrap();
     let asked = server.seen().requests;
     for hour in 1..47 {
-        look(&daemon, &mut told, now + hour * 3_600_000).await.unwrap();
+        look_at(&daemon, &mut told, now + hour * 3_600_000).await.unwrap();
     }
     assert_eq!(
         server.seen().requests,
@@ -261,12 +301,12 @@ async fn a_rate_limit_is_kept_to_and_a_proof_that_fails_begins_another_order() {
     );
     // It looks where nobody answers.
     server.behave(|server| server.rate_limited_s = None);
-    look(&daemon, &mut told, now + 49 * 3_600_000).await.unwrap();
+    look_at(&daemon, &mut told, now + 49 * 3_600_000).await.unwrap();
     let record = record::all(&daemon.platform).unwrap().remove(NAME).unwrap();
     assert!(record.order.is_none() && record.failures == 2, "{record:?}");
     assert!(record.error.unwrap().contains("the order has failed"));
     server.behave(|server| server.http = http);
-    look(&daemon, &mut told, now + 60 * 3_600_000).await.unwrap();
+    look_at(&daemon, &mut told, now + 60 * 3_600_000).await.unwrap();
     assert_eq!(in_force(&daemon).unwrap().names, [NAME]);
     assert_eq!((server.seen().orders, server.seen().orders_open), (2, 0));
 }
