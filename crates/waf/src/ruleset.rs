@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::compile::Program;
+use crate::engine::Transaction;
 use crate::seclang::{LoadError, Mode, Problem, Rules};
 
 /// Where Debian and Ubuntu install the Core Rule Set (`apt install modsecurity-crs`).
@@ -39,6 +40,34 @@ pub struct Options {
     pub request_body_limit_bytes: Option<u64>,
     /// More rules, behind the setup and before the rules of the set: exceptions, for one.
     pub more: String,
+}
+
+/// What one transaction is set up with, in place of what its program was compiled with: servers that differ in these alone
+/// share a program. Nothing said leaves what that says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// The Core Rule Set's paranoia level, from 1 to 4.
+    pub paranoia_level: Option<u8>,
+    /// From which score on a request is refused.
+    pub inbound_threshold: Option<u32>,
+    /// From which score on a response is.
+    pub outbound_threshold: Option<u32>,
+}
+
+impl Setup {
+    /// Tells a transaction, before its first phase. Its program is one of [`Files::compile`].
+    pub fn tell(&self, transaction: &mut Transaction<'_>) {
+        let values = [
+            self.paranoia_level.map(i64::from),
+            self.inbound_threshold.map(i64::from),
+            self.outbound_threshold.map(i64::from),
+        ];
+        for ((said, _), value) in SAID.iter().zip(values) {
+            if let Some(value) = value {
+                transaction.set_variable(said, value);
+            }
+        }
+    }
 }
 
 impl Files {
@@ -118,11 +147,31 @@ fn none(folder: &Path, within: &Path) -> LoadError {
 
 /// The id of the action that sets what the options say: beside those of [`crate::BASE`].
 const SETTINGS_ID: u64 = 200_010;
+/// The first id of the rules that take over what a transaction is told.
+const TOLD_ID: u64 = 200_020;
+/// Variables in which a transaction is told its own [`Setup`], and those that rules look at. The names are those of the
+/// Core Rule Set 4 and of 3; either set looks at its own.
+const SAID: [(&str, &[&str]); 3] = [
+    (
+        "astraler_paranoia_level",
+        &[
+            "blocking_paranoia_level",
+            "detection_paranoia_level",
+            "paranoia_level",
+            "executing_paranoia_level",
+        ],
+    ),
+    ("astraler_inbound_threshold", &["inbound_anomaly_score_threshold"]),
+    (
+        "astraler_outbound_threshold",
+        &["outbound_anomaly_score_threshold"],
+    ),
+];
 /// What the Core Rule Set is told where nobody has set it up: that it was.
 const SETUP_VERSION: u32 = 400;
 
 impl Options {
-    /// As rules. The names are those of the Core Rule Set 4 and of 3; either set looks at its own.
+    /// As rules: what is said here, and behind it what a transaction is told.
     fn text(&self, is_not_set_up: bool) -> String {
         let mut text = String::new();
         if let Some(mode) = self.mode {
@@ -142,29 +191,39 @@ impl Options {
         if is_not_set_up {
             set.push(format!("crs_setup_version={SETUP_VERSION}"));
         }
-        if let Some(level) = self.paranoia_level {
-            for name in [
-                "blocking_paranoia_level",
-                "detection_paranoia_level",
-                "paranoia_level",
-                "executing_paranoia_level",
-            ] {
-                set.push(format!("{name}={level}"));
-            }
-        }
-        if let Some(threshold) = self.inbound_threshold {
-            set.push(format!("inbound_anomaly_score_threshold={threshold}"));
-        }
-        if let Some(threshold) = self.outbound_threshold {
-            set.push(format!("outbound_anomaly_score_threshold={threshold}"));
+        let own = [
+            self.paranoia_level.map(u32::from),
+            self.inbound_threshold,
+            self.outbound_threshold,
+        ];
+        for ((_, names), value) in SAID.iter().zip(own) {
+            set.extend(
+                value
+                    .iter()
+                    .flat_map(|value| names.iter().map(move |name| format!("{name}={value}"))),
+            );
         }
         if !set.is_empty() {
-            let set: Vec<String> = set.iter().map(|one| format!("setvar:tx.{one}")).collect();
             text.push_str(&format!(
                 "SecAction \"id:{SETTINGS_ID},phase:1,nolog,pass,t:none,{}\"\n",
-                set.join(",")
+                setvars(&set)
+            ));
+        }
+        for (id, (said, names)) in (TOLD_ID..).zip(SAID) {
+            let set: Vec<String> = names
+                .iter()
+                .map(|name| format!("{name}=%{{tx.{said}}}"))
+                .collect();
+            text.push_str(&format!(
+                "SecRule &TX:{said} \"@gt 0\" \"id:{id},phase:1,nolog,pass,t:none,{}\"\n",
+                setvars(&set)
             ));
         }
         text
     }
+}
+
+fn setvars(set: &[String]) -> String {
+    let set: Vec<String> = set.iter().map(|one| format!("setvar:tx.{one}")).collect();
+    set.join(",")
 }

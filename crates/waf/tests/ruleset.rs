@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use astraler_waf::compile::Program;
-use astraler_waf::ruleset::{Files, INSTALLED, Options};
+use astraler_waf::engine::{Known, Limits};
+use astraler_waf::ruleset::{Files, INSTALLED, Options, Setup};
 use astraler_waf::seclang::Mode;
 use astraler_waf::suite::{self, Expected, Verdict};
 
@@ -87,6 +88,48 @@ fn options_are_set_behind_the_setup_and_before_the_rules() {
         ..Options::default()
     };
     assert!(ids(&evil.through(&compile(folder.path(), &excepted))).is_empty());
+}
+
+#[test]
+fn what_a_transaction_is_told_goes_before_what_its_program_was_compiled_with() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "rules.conf", RULES);
+    let program = compile(
+        folder.path(),
+        &Options {
+            paranoia_level: Some(1),
+            inbound_threshold: Some(5),
+            ..Options::default()
+        },
+    );
+    let through = |setup: Setup| {
+        let sent = Sent::get("/?a=evil");
+        let mut transaction = program.begin(sent.request(), None, Limits::default());
+        setup.tell(&mut transaction);
+        transaction.request_headers();
+        // What it was told outlives a pause.
+        let mut paused = transaction.pause();
+        let known = Known {
+            request: sent.request(),
+            request_body: b"",
+            response: None,
+        };
+        let mut transaction = program.resume(&mut paused, known, None);
+        transaction.request_body(&[], false);
+        ids(&transaction.finish())
+    };
+    assert_eq!(through(Setup::default()), [1000, 949_110]);
+    let own = Setup {
+        paranoia_level: Some(2),
+        inbound_threshold: Some(6),
+        ..Setup::default()
+    };
+    assert_eq!(through(own), [1000, 1001]);
+    let outbound = Setup {
+        outbound_threshold: Some(3),
+        ..Setup::default()
+    };
+    assert_eq!(through(outbound), [1000, 949_110]);
 }
 
 #[test]

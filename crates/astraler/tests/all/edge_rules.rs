@@ -41,10 +41,13 @@ modes = { development = "block", preview = "off", staging = "block", production 
 rules = "RULES"
 countries = "RULES/countries.mmdb"
 managed_rules = true
-paranoia_level = 2
-inbound_threshold = 7
+paranoia_level = 4
+paranoia_levels = { development = 2, production = 1 }
+inbound_threshold = 5
+inbound_thresholds = { development = 7 }
 outbound_threshold = 8
-body_limit_bytes = 2048
+outbound_thresholds = { staging = 9 }
+body_limits_bytes = { development = 2048 }
 [[edge.waf.custom_rules]]
 name = "no-dotfiles"
 expression = 'http.request.uri.path contains "/.git"'

@@ -29,6 +29,7 @@ use astraler_waf::compile::Program;
 use astraler_waf::country::Countries;
 use astraler_waf::engine::{Interruption, Known, Limits, Paused, Stores, Transaction};
 use astraler_waf::expression::{self, Rule, Skip};
+use astraler_waf::ruleset::Setup;
 use astraler_waf::seclang::Mode;
 use beginning::{Beginning, Keep};
 use custom::{Exception, Stage, leave_out};
@@ -49,6 +50,7 @@ pub(crate) struct Waf {
     /// What rules remember of clients.
     stores: Arc<Stores>,
     countries: Option<Arc<Countries>>,
+    setup: Setup,
     body_limit: usize,
     /// By when they can be asked.
     custom: [Vec<Rule>; 3],
@@ -71,6 +73,11 @@ impl Waf {
             program: standing.program,
             stores: standing.stores,
             countries: standing.countries,
+            setup: Setup {
+                paranoia_level: Some(config.paranoia_level),
+                inbound_threshold: Some(config.inbound_threshold),
+                outbound_threshold: Some(config.outbound_threshold),
+            },
             body_limit: usize::try_from(config.body_limit_bytes).unwrap_or(usize::MAX),
             custom_looks_back: of_response.iter().any(|rule| rule.expression.needs().body),
             custom,
@@ -304,6 +311,7 @@ impl Waf {
             WafMode::Detect => Mode::DetectionOnly,
             WafMode::Off => Mode::Off,
         });
+        self.setup.tell(&mut transaction);
         leave_out(&mut transaction, managed);
         let (host, path) = (seen.checked.host.as_str(), seen.checked.path());
         for exception in &self.exceptions {

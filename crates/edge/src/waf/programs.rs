@@ -23,14 +23,12 @@ const MAX_ASKED: usize = 4;
 /// Clients and sessions that the rules of one environment remember.
 const REMEMBERED: usize = 10_000;
 
-/// What makes one program differ from another. Whether it blocks is each transaction's own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    rules: PathBuf,
-    paranoia_level: u8,
-    thresholds: [u32; 2],
-    body_limit_bytes: u64,
-}
+/// As much of a body as an environment may want to have looked at; how much it wants is each transaction's own.
+const MOST_OF_BODY: u64 = 16 << 20;
+
+/// What makes one program differ from another: the folder of its rules. Whether it blocks, its paranoia level, thresholds
+/// and so on are said to each transaction, so environments that differ in these have one program.
+type Key = PathBuf;
 
 /// Size and time of each file.
 type Stamp = Vec<(PathBuf, u64, Option<SystemTime>)>;
@@ -91,7 +89,7 @@ impl Programs {
 
     /// Whether the rules that a firewall names can be used. Nothing goes by them yet. It takes its time.
     pub(crate) fn check(&self, config: &WafConfig) -> RulesFound {
-        let mut found = Key::of(config).map_or_else(RulesFound::default, |key| self.check_rules(key));
+        let mut found = key_of(config).map_or_else(RulesFound::default, |key| self.check_rules(key));
         let before = self.lock().databases.clone();
         if let Some(file) = &config.countries
             && let Err(error) = Databases::default().take(file, &before)
@@ -170,7 +168,7 @@ impl Programs {
                     "countries cannot be told from this file; what was known before holds"
                 ),
             }
-            let Some(key) = Key::of(config) else {
+            let Some(key) = key_of(config) else {
                 of.insert(route.environment, None);
                 continue;
             };
@@ -180,7 +178,7 @@ impl Programs {
                         compiled.insert(key.clone(), one);
                     }
                     Err(error) => tracing::error!(
-                        rules = %key.rules.display(),
+                        rules = %key.display(),
                         error = &error as &dyn std::error::Error,
                         "rules of the firewall cannot be used; what was there before stays in force"
                     ),
@@ -222,16 +220,9 @@ impl Standing {
     }
 }
 
-impl Key {
-    fn of(config: &WafConfig) -> Option<Self> {
-        let rules = config.rules.clone().filter(|_| config.mode != WafMode::Off)?;
-        Some(Self {
-            rules,
-            paranoia_level: config.paranoia_level,
-            thresholds: [config.inbound_threshold, config.outbound_threshold],
-            body_limit_bytes: config.body_limit_bytes,
-        })
-    }
+/// None where no managed rules are wanted.
+fn key_of(config: &WafConfig) -> Option<Key> {
+    config.rules.clone().filter(|_| config.mode != WafMode::Off)
 }
 
 fn problem(problem: astraler_waf::seclang::Problem) -> RuleProblem {
@@ -244,7 +235,7 @@ fn problem(problem: astraler_waf::seclang::Problem) -> RuleProblem {
 }
 
 fn compile(key: &Key, known: Option<Compiled>) -> Result<Compiled, LoadError> {
-    let found = Files::find(&key.rules).map(|files| {
+    let found = Files::find(key).map(|files| {
         let stamp = stamp(&files);
         (files, stamp)
     });
@@ -255,19 +246,15 @@ fn compile(key: &Key, known: Option<Compiled>) -> Result<Compiled, LoadError> {
     };
     let begun = Instant::now();
     let program = files.compile(&Options {
-        mode: None,
-        paranoia_level: Some(key.paranoia_level),
-        inbound_threshold: Some(key.thresholds[0]),
-        outbound_threshold: Some(key.thresholds[1]),
-        request_body_limit_bytes: Some(key.body_limit_bytes),
-        more: String::new(),
+        request_body_limit_bytes: Some(MOST_OF_BODY),
+        ..Options::default()
     })?;
     for warning in program.warnings() {
         tracing::warn!(%warning, "a rule of the firewall");
     }
     tracing::info!(
         rules = program.rules().count(),
-        folder = %key.rules.display(),
+        folder = %key.display(),
         took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         "rules of the firewall compiled"
     );
@@ -299,4 +286,55 @@ fn stamp(files: &Files) -> Stamp {
             is_file.then(|| (path, about.len(), about.modified().ok()))
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use astraler_model::{EdgePolicy, EdgeSnapshot, Route};
+
+    #[test]
+    fn environments_that_differ_in_levels_and_limits_share_one_program() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("a.conf"),
+            "SecRule ARGS \"@contains x\" \"id:1,phase:2,deny\"",
+        )
+        .unwrap();
+        let of = |environment, paranoia_level, inbound_threshold, body_limit_bytes| Route {
+            environment,
+            policy: EdgePolicy {
+                waf: Some(WafConfig {
+                    rules: Some(folder.path().to_owned()),
+                    paranoia_level,
+                    inbound_threshold,
+                    body_limit_bytes,
+                    ..WafConfig::default()
+                }),
+                ..EdgePolicy::default()
+            },
+            hosts: vec![],
+            deployment: String::new(),
+            workers: vec![],
+            assets: None,
+            wake: None,
+            cache: None,
+        };
+        let programs = Programs::default();
+        programs.take(&EdgeSnapshot {
+            routes: vec![
+                of(Environment::Staging, 4, 5, 1000),
+                of(Environment::Production, 1, 10, 1 << 20),
+            ],
+            ..EdgeSnapshot::default()
+        });
+        let inner = programs.lock();
+        let program = |environment| inner.of[&environment].program.clone().unwrap();
+        assert!(Arc::ptr_eq(
+            &program(Environment::Staging),
+            &program(Environment::Production)
+        ));
+        assert_eq!(inner.compiled.len(), 1);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod countries;
+mod environments;
 mod lists;
 mod protocols;
 mod room;

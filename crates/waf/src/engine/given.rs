@@ -1,12 +1,18 @@
 //! What a server decides of one transaction, beside the rules: its mode, and which rules are not for it.
 
 use super::Transaction;
+use super::tx::TxValue;
 use crate::seclang::Mode;
 
 impl Transaction<'_> {
     /// Another mode than the rules say. To be said before the first phase; the rules may still change it (`ctl`).
     pub fn set_mode(&mut self, mode: Mode) {
         self.mode = mode;
+    }
+
+    /// A number in a variable of `TX`. To be said before the first phase; the rules may still change it (`setvar`).
+    pub fn set_variable(&mut self, name: &str, value: i64) {
+        self.tx.set_named(name, TxValue::Number(value));
     }
 
     /// Rules, by id and tags, that are not run from here on.
