@@ -1,11 +1,7 @@
-//! What a CA of others issues, by ACME: one order at a time, its steps written down, so that a killed daemon's successor
-//! goes on where it stopped.
-//!
-//! Before an order is begun its private key is in a file; as soon as the CA has named the order, its address is in the store.
-//! From there each step can be taken again: the CA says how far the order has come. An order that has failed is forgotten,
-//! and the next attempt begins another one.
+//! What a CA of others issues, by ACME: one order at a time. Its steps are those of [`astraler_tls::obtain`]; here is where
+//! they are written down and how proofs are shown.
 
-use super::record::{self, Current, OrderRecord, Record, dice};
+use super::record::{self, Record};
 use super::wanted::{self, Issuer, Wanted};
 use super::{CertificatesError, files};
 use crate::dns;
@@ -14,16 +10,11 @@ use crate::publish;
 use crate::words::chain;
 use astraler_manifest::{AcmeChallenge, Tls};
 use astraler_secrets::Secret;
-use astraler_tls::{Acme, AcmeConfig, AcmeError, Challenge, Order, Proof, inspect};
+use astraler_tls::{Acme, AcmeConfig, AttemptError, Challenge, Keeper, Proof, Wish};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::PoisonError;
-
-/// How often a CA is asked when it wants a certificate renewed.
-const ASK_EVERY_MS: u64 = 6 * 3_600_000;
-/// The longest that an order which does not end is taken up again: CAs keep them for a week.
-const ORDER_LASTS_MS: u64 = 6 * 86_400_000;
 
 /// What CAs look at now.
 #[derive(Debug, Default)]
@@ -40,22 +31,13 @@ pub(super) async fn turn(platform: &Platform, now: u64) -> Result<(), Certificat
             continue;
         }
         let mut record = records.get(&wanted.subject).cloned().unwrap_or_default();
-        if is_due(platform, &wanted, &record, now) {
-            match Box::pin(obtain(platform, &wanted, &mut record, now)).await {
-                Ok(current) => {
-                    tracing::info!(name = wanted.subject, "a new certificate");
-                    record.succeeded(current);
-                }
-                Err((error, retry_after_ms)) => {
-                    let error = chain(&error);
-                    tracing::warn!(
-                        name = wanted.subject,
-                        error,
-                        "no new certificate; the one before stays"
-                    );
-                    record.failed(&wanted.subject, error, retry_after_ms, now);
-                }
-            }
+        let folder = platform.installation.layout.certificates();
+        let keeper = Kept {
+            platform,
+            tls: &wanted.tls,
+        };
+        if record.is_due(&wanted.subject, |file| folder.join(file).exists(), now) {
+            obtain(&keeper, &wanted, &mut record, now).await;
             record::put(platform, &wanted.subject, &record)?;
             if let Err(error) = publish::write_edge(platform).await {
                 tracing::warn!(
@@ -63,123 +45,85 @@ pub(super) async fn turn(platform: &Platform, now: u64) -> Result<(), Certificat
                     "the edge cannot be told of a new certificate"
                 );
             }
-        } else if may_ask(&record, now) {
-            ask(platform, &wanted, &mut record, now).await;
+        } else if record.may_ask(now) {
+            let asked = astraler_tls::ask(&keeper, &wanted.subject, &mut record, now).await;
+            if let Err(error) = asked {
+                tracing::debug!(error = chain(&error), "when to renew was not said");
+            }
             record::put(platform, &wanted.subject, &record)?;
         }
     }
     Ok(())
 }
 
-fn is_due(platform: &Platform, wanted: &Wanted, record: &Record, now: u64) -> bool {
-    let waits = record.waits(now);
-    let folder = platform.installation.layout.certificates();
-    let missing = record
-        .current
-        .as_ref()
-        .is_none_or(|current| !folder.join(&current.file).exists());
-    !waits && (missing || record.order.is_some() || record.due_ms(&wanted.subject, now) <= now)
-}
-
-type Failure = (CertificatesError, Option<u64>);
-
-/// One attempt, from where the last one stopped.
-async fn obtain(
-    platform: &Platform,
-    wanted: &Wanted,
-    record: &mut Record,
-    now: u64,
-) -> Result<Current, Failure> {
-    let tls = &wanted.tls;
-    let acme = open(platform, tls).await.map_err(|error| (error, None))?;
-    let obtained = ordered(platform, &acme, wanted, record, now).await;
-    obtained.map_err(|error| {
-        if let CertificatesError::Acme(AcmeError::OrderLost(_) | AcmeError::NoChallenge(..)) = &error {
-            record.order = None;
+/// One attempt, and what came of it in the record.
+async fn obtain(keeper: &Kept<'_>, wanted: &Wanted, record: &mut Record, now: u64) {
+    let wish = Wish {
+        subject: &wanted.subject,
+        directory_url: &wanted.tls.acme_directory_url,
+        challenge: challenge(wanted.tls.acme_challenge),
+    };
+    match Box::pin(astraler_tls::obtain(keeper, &wish, record, now)).await {
+        Ok(current) => {
+            tracing::info!(name = wanted.subject, "a new certificate");
+            record.succeeded(current);
         }
-        let refused = matches!(error, CertificatesError::Acme(AcmeError::Refused(_)));
-        let wait_s = acme.retry_after_s().filter(|_| refused);
-        (
-            error,
-            wait_s.map(|seconds| now.saturating_add(seconds.saturating_mul(1_000))),
-        )
-    })
+        Err(failed) => {
+            let next_step = failed.error.next_step(&wish);
+            let mut error = chain(&failed.error);
+            error.extend(next_step.into_iter().flat_map(|step| ["; ".to_owned(), step]));
+            tracing::warn!(
+                name = wanted.subject,
+                error,
+                "no new certificate; the one before stays"
+            );
+            record.failed(&wanted.subject, error, failed.retry_after_ms, now);
+        }
+    }
 }
 
-async fn ordered(
-    platform: &Platform,
-    acme: &Acme,
-    wanted: &Wanted,
-    record: &mut Record,
-    now: u64,
-) -> Result<Current, CertificatesError> {
-    let challenge = challenge(wanted.tls.acme_challenge);
-    let (mut order, key) = begin(platform, acme, wanted, record, challenge, now).await?;
-    let proofs = order.proofs().await?;
-    if !proofs.is_empty() {
-        show(platform, challenge, &proofs).await?;
-        let validated = order.validate().await;
-        hide(platform, challenge, &proofs);
-        validated?;
-    }
-    let chain = order.finish(&wanted.subject, &key).await?;
-    let facts = inspect(&chain)?;
-    let file = files::write(platform, &wanted.subject, &(chain + &key))?;
-    Ok(Current {
-        file,
-        local: false,
-        facts,
-        suggested_ms: None,
-        asked_ms: None,
-    })
+/// What the platform keeps of certificates of the CA that the manifest names.
+struct Kept<'a> {
+    platform: &'a Platform,
+    tls: &'a Tls,
 }
 
-/// The order that was begun before, or another one; with the private key that its certificate is for.
-async fn begin(
-    platform: &Platform,
-    acme: &Acme,
-    wanted: &Wanted,
-    record: &mut Record,
-    challenge: Challenge,
-    now: u64,
-) -> Result<(Order, String), CertificatesError> {
-    let folder = platform.installation.layout.certificates();
-    let directory = &wanted.tls.acme_directory_url;
-    if let Some(begun) = &record.order
-        && begun.directory == *directory
-        && now.saturating_sub(begun.begun_ms) < ORDER_LASTS_MS
-        && let Ok(key) = std::fs::read_to_string(folder.join(&begun.key))
-    {
-        return Ok((acme.resume(&begun.url, challenge).await?, key));
+impl Keeper for Kept<'_> {
+    type Error = CertificatesError;
+
+    async fn open(&self) -> Result<Acme, AttemptError<CertificatesError>> {
+        open(self.platform, self.tls).await
     }
-    record.order = None;
-    let key = Acme::generate_key()?;
-    let file = files::write_key(platform, &wanted.subject, &key)?;
-    let before = record.current.as_ref();
-    let before = before.and_then(|current| std::fs::read_to_string(folder.join(&current.file)).ok());
-    let order = acme.begin(&wanted.subject, challenge, before.as_deref()).await?;
-    record.order = Some(OrderRecord {
-        url: order.url().to_owned(),
-        directory: directory.clone(),
-        key: file,
-        begun_ms: now,
-    });
-    record::put(platform, &wanted.subject, record)?;
-    Ok((order, key))
+
+    fn read(&self, file: &str) -> Option<String> {
+        let folder = self.platform.installation.layout.certificates();
+        std::fs::read_to_string(folder.join(file)).ok()
+    }
+
+    fn write(&self, subject: &str, pem: &str) -> Result<String, CertificatesError> {
+        files::write(self.platform, subject, pem)
+    }
+
+    fn write_key(&self, subject: &str, pem: &str) -> Result<String, CertificatesError> {
+        files::write_key(self.platform, subject, pem)
+    }
+
+    fn put(&self, subject: &str, record: &Record) -> Result<(), CertificatesError> {
+        record::put(self.platform, subject, record)
+    }
+
+    async fn show(&self, challenge: Challenge, proofs: &[Proof]) -> Result<(), CertificatesError> {
+        show(self.platform, challenge, proofs).await
+    }
+
+    fn hide(&self, challenge: Challenge, proofs: &[Proof]) {
+        hide(self.platform, challenge, proofs);
+    }
 }
 
 /// The account of the CA that the manifest names; its key is made before the CA hears of it.
-async fn open(platform: &Platform, tls: &Tls) -> Result<Acme, CertificatesError> {
-    let digest = hex::encode(Sha256::digest(tls.acme_directory_url.as_bytes()));
-    let name = format!("acme-account-{}", &digest[..16]);
-    let key = match platform.credentials.platform_secret(&name)? {
-        Some(key) => key,
-        None => {
-            let key = Secret::new(Acme::generate_key()?);
-            platform.credentials.put_platform_secret(&name, &key)?;
-            key
-        }
-    };
+async fn open(platform: &Platform, tls: &Tls) -> Result<Acme, AttemptError<CertificatesError>> {
+    let key = account_key(platform, tls).map_err(AttemptError::Keeper)?;
     let roots = tls.acme_roots.as_ref().map(|path| {
         std::fs::read_to_string(path).map_err(|source| CertificatesError::Roots {
             path: path.clone(),
@@ -188,10 +132,21 @@ async fn open(platform: &Platform, tls: &Tls) -> Result<Acme, CertificatesError>
     });
     let config = AcmeConfig {
         directory_url: tls.acme_directory_url.clone(),
-        roots: roots.transpose()?,
+        roots: roots.transpose().map_err(AttemptError::Keeper)?,
         email: tls.email.clone(),
     };
     Ok(Acme::open(&config, key.expose()).await?)
+}
+
+fn account_key(platform: &Platform, tls: &Tls) -> Result<Secret, CertificatesError> {
+    let digest = hex::encode(Sha256::digest(tls.acme_directory_url.as_bytes()));
+    let name = format!("acme-account-{}", &digest[..16]);
+    if let Some(key) = platform.credentials.platform_secret(&name)? {
+        return Ok(key);
+    }
+    let key = Secret::new(Acme::generate_key()?);
+    platform.credentials.put_platform_secret(&name, &key)?;
+    Ok(key)
 }
 
 fn challenge(challenge: AcmeChallenge) -> Challenge {
@@ -251,36 +206,4 @@ fn hide(platform: &Platform, challenge: Challenge, proofs: &[Proof]) {
 fn shown(platform: &Platform) -> std::sync::MutexGuard<'_, Proofs> {
     let proofs = &platform.certificates.proofs;
     proofs.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn may_ask(record: &Record, now: u64) -> bool {
-    let current = record.current.as_ref().filter(|current| !current.local);
-    current.is_some_and(|current| {
-        current
-            .asked_ms
-            .is_none_or(|asked| now.saturating_sub(asked) > ASK_EVERY_MS)
-    })
-}
-
-/// Asks the CA when it wants a certificate renewed. What it does not say costs nothing: there is our own time.
-async fn ask(platform: &Platform, wanted: &Wanted, record: &mut Record, now: u64) {
-    let folder = platform.installation.layout.certificates();
-    let Some(current) = &mut record.current else {
-        return;
-    };
-    current.asked_ms = Some(now);
-    let Ok(pem) = std::fs::read_to_string(folder.join(&current.file)) else {
-        return;
-    };
-    let suggested = match open(platform, &wanted.tls).await {
-        Ok(acme) => acme
-            .suggested_ms(&pem, dice(&[&wanted.subject, &current.file]))
-            .await
-            .map_err(Into::into),
-        Err(error) => Err(error),
-    };
-    match suggested {
-        Ok(suggested) => current.suggested_ms = suggested,
-        Err(error) => tracing::debug!(error = chain(&error), "when to renew was not said"),
-    }
 }

@@ -304,7 +304,11 @@ async fn a_rate_limit_is_kept_to_and_a_proof_that_fails_begins_another_order() {
     look_at(&daemon, &mut told, now + 49 * 3_600_000).await.unwrap();
     let record = record::all(&daemon.platform).unwrap().remove(NAME).unwrap();
     assert!(record.order.is_none() && record.failures == 2, "{record:?}");
-    assert!(record.error.unwrap().contains("the order has failed"));
+    let error = record.error.unwrap();
+    assert!(
+        error.contains("the order has failed") && error.contains("port 80"),
+        "{error}"
+    );
     server.behave(|server| server.http = http);
     look_at(&daemon, &mut told, now + 60 * 3_600_000).await.unwrap();
     assert_eq!(in_force(&daemon).unwrap().names, [NAME]);

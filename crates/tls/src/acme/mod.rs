@@ -84,6 +84,41 @@ pub enum AcmeError {
     Make(#[from] rcgen::Error),
 }
 
+impl AcmeError {
+    /// What a person can do about it, where the problem's type says it (RFC 8555 section 6.7).
+    pub fn next_step(&self, name: &str, challenge: Challenge) -> Option<String> {
+        let words = match self {
+            Self::Refused(words) | Self::OrderLost(words) => words,
+            Self::Server(_) | Self::Late => {
+                return Some("see that this machine reaches edge.tls.acme_directory_url".into());
+            }
+            Self::NoChallenge(..) => return Some("say another edge.tls.acme_challenge".into()),
+            Self::Config(_) | Self::Make(_) => return None,
+        };
+        let (_, problem) = words.split_once("urn:ietf:params:acme:error:")?;
+        let end = problem.find(|c: char| !c.is_ascii_alphanumeric());
+        match &problem[..end.unwrap_or(problem.len())] {
+            "dns" if challenge == Challenge::Dns01 => {
+                Some(format!("delegate the zone of {name} to this server"))
+            }
+            "dns" => Some(format!("let the DNS records of {name} lead to this machine")),
+            "connection" | "tls" | "unauthorized" | "incorrectResponse" => Some(match challenge {
+                Challenge::Http01 => format!("let {name} and its port 80 lead to this machine's plain HTTP"),
+                Challenge::TlsAlpn01 => format!("let {name} and its port 443 lead to this machine's https"),
+                Challenge::Dns01 => format!("delegate the zone of {name} to this server"),
+            }),
+            "caa" => Some(format!("allow this CA in the CAA records of {name}")),
+            "rejectedIdentifier" | "unsupportedIdentifier" => Some(format!(
+                "get a certificate for {name} elsewhere: this CA issues none"
+            )),
+            "rateLimited" => Some("wait: it is asked again when the CA allows it".into()),
+            "invalidContact" | "unsupportedContact" => Some("say another edge.tls.email".into()),
+            "externalAccountRequired" => Some("choose a CA that needs no account made beforehand".into()),
+            _ => None,
+        }
+    }
+}
+
 /// An account at a CA.
 pub struct Acme {
     account: Account,
