@@ -3,6 +3,7 @@
 use crate::fault::{Fault, Kind};
 use crate::record::Recorded;
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Frame, SizeHint};
 use std::fmt;
 use std::pin::Pin;
@@ -201,15 +202,14 @@ pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
                 "content-type",
                 "content-encoding",
                 "content-range",
-                "forwarded",
-                "x-forwarded-for",
-                "x-forwarded-host",
-                "x-forwarded-proto",
-                "x-request-id",
-                "cf-connecting-ip",
                 "traceparent",
                 "tracestate",
             ] {
+                trailers.remove(name);
+            }
+            let is_claim = |name: &&HeaderName| crate::forward::is_claim(name.as_str());
+            let claims: Vec<_> = trailers.keys().filter(is_claim).cloned().collect();
+            for name in claims {
                 trailers.remove(name);
             }
             Frame::trailers(trailers)

@@ -4,6 +4,7 @@
 use crate::checks::Checked;
 use crate::serve::Client;
 use crate::text;
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,9 +23,15 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// Fields by which a client could claim to be someone else: nobody in front of us is trusted, so they are all dropped.
-const CLAIMS: [&str; 23] = [
+/// Fields by which a client could claim to be someone else, or to ask for something else: nobody in front of us is
+/// trusted, so they are all dropped. `Proxy` becomes the variable `HTTP_PROXY` of CGI and its kin.
+const CLAIMS: [&str; 35] = [
     "forwarded",
+    "forwarded-for",
+    "client-ip",
+    "fastly-client-ip",
+    "proxy",
+    "x-forwarded",
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -33,11 +40,18 @@ const CLAIMS: [&str; 23] = [
     "x-forwarded-prefix",
     "x-forwarded-scheme",
     "x-forwarded-ssl",
+    "x-forwarded-uri",
+    "x-forwarded-method",
     "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",
     "true-client-ip",
+    "x-originating-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-host",
     "x-original-url",
+    "x-original-uri",
     "x-original-host",
     "x-rewrite-url",
     "x-request-id",
@@ -131,7 +145,18 @@ pub(crate) fn to_client(headers: &mut HeaderMap) {
 /// Takes away what is of one connection, what `Connection` names, and what else is said. Most messages have little of
 /// it, so the fields that are there are looked at once, instead of looking for each that could be.
 fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    let mut named: Vec<HeaderName> = headers
+    let mut named: Vec<HeaderName> = nominated(headers).collect();
+    let of_the_connection =
+        |name: &&HeaderName| HOP_BY_HOP.contains(name) || name.as_str() == "proxy-connection" || also(name);
+    named.extend(headers.keys().filter(of_the_connection).cloned());
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// The fields that `Connection` names, in whatever case they are written.
+fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -142,17 +167,50 @@ fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         // A client must not be able to make us drop what frames or addresses the message.
         .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRAILER))
+}
+
+/// Takes away what `Connection` of a request names, before anybody looks at it: the worker will not see it, so it must
+/// not choose between stored answers either. Else whoever sends `Connection: origin` has the answer to a request without
+/// `Origin` stored for all requests with it. What is still needed, or said by a proxy in front, stays until [`strip`].
+pub(crate) fn drop_nominated(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = nominated(headers)
+        .filter(|name| !HOP_BY_HOP.contains(name) && !is_claim(name.as_str()))
         .collect();
-    let of_the_connection =
-        |name: &&HeaderName| HOP_BY_HOP.contains(name) || name.as_str() == "proxy-connection" || also(name);
-    named.extend(headers.keys().filter(of_the_connection).cloned());
     for name in named {
         headers.remove(name);
     }
 }
 
-fn is_claim(name: &str) -> bool {
-    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b't' | b'x')) && CLAIMS.contains(&name)
+/// Also with `_` for `-`: to CGI, WSGI and Rack both are the same variable.
+pub(crate) fn is_claim(name: &str) -> bool {
+    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'p' | b't' | b'x'))
+        && CLAIMS.iter().any(|claim| {
+            claim.len() == name.len()
+                && claim
+                    .bytes()
+                    .zip(name.bytes())
+                    .all(|(known, byte)| known == byte || known == b'-' && byte == b'_')
+        })
+}
+
+/// `Max-Forwards` of OPTIONS (RFC 9110 section 7.6.2; TRACE is not served): one less, or `true` where nobody behind us
+/// is to see it.
+pub(crate) fn is_last_hop(method: &Method, headers: &mut HeaderMap) -> bool {
+    if *method != Method::OPTIONS {
+        return false;
+    }
+    let Some(value) = headers
+        .get(header::MAX_FORWARDS)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let left: u64 = value.parse().unwrap_or(u64::MAX);
+    headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    left == 0
 }
 
 fn has_token(value: &HeaderValue, token: &str) -> bool {

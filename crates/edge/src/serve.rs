@@ -20,7 +20,7 @@ use crate::policy::Asked;
 use crate::record::{Access, Route};
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::{asset, cache, checks, rate, rules, tls, waf, wake};
+use crate::{asset, cache, checks, forward, rate, rules, tls, waf, wake};
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use std::sync::Arc;
@@ -100,8 +100,10 @@ async fn phases(
     }
 
     // Checks: one meaning.
-    let (parts, mut incoming) = request.into_parts();
+    let (mut parts, mut incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
+    forward::drop_nominated(&mut parts.headers);
+    let last_hop = forward::is_last_hop(&parts.method, &mut parts.headers);
     access.host(&checked.host);
 
     // Who the client is: the other end, or whom a proxy names that the host's environment trusts.
@@ -151,7 +153,7 @@ async fn phases(
         .rates
         .count(&edge.rates, request, skips, asked, access)
         .await?;
-    if checked.asterisk {
+    if checked.asterisk || last_hop {
         return Ok(about_the_server());
     }
 
@@ -214,7 +216,7 @@ async fn phases(
     Err(Kind::NotFound.because("nothing is served at this path"))
 }
 
-/// `OPTIONS *` (RFC 9110 section 9.3.7).
+/// `OPTIONS *` (RFC 9110 section 9.3.7), and an OPTIONS that has no forward left.
 fn about_the_server() -> Response<Body> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

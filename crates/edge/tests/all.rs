@@ -11,6 +11,7 @@ mod asset;
 mod cache;
 mod compression;
 mod corpus;
+mod forged;
 mod http1;
 mod http2;
 mod http3;

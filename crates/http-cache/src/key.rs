@@ -94,6 +94,10 @@ impl Key {
 
 fn push_query(text: &mut String, query: &str, rules: &KeyRules) {
     let counts = |parameter: &str| {
+        // Some origins separate by `;` too: to them `a;id=1` has an `id`, so it must not be left out with `a`.
+        if parameter.contains(';') && rules.query != Query::Nothing {
+            return true;
+        }
         let name = parameter.split('=').next().unwrap_or_default();
         match &rules.query {
             Query::All => true,
@@ -214,7 +218,13 @@ mod tests {
                 rules(except.clone(), false),
                 "/a?b=1",
             ),
-            ("/a?utm_source=x", rules(except, false), "/a"),
+            ("/a?utm_source=x", rules(except.clone(), false), "/a"),
+            // A second parameter may hide behind one that does not count.
+            (
+                "/a?utm_source=x;id=2",
+                rules(except, false),
+                "/a?utm_source=x;id=2",
+            ),
         ] {
             assert_eq!(key(path, &[], &rules), expected, "{path}");
         }

@@ -33,9 +33,14 @@ pub enum PassOn {
     /// `If-Match` and `If-Unmodified-Since` are for the origin: a cache must not evaluate them (RFC 9111 section
     /// 4.3.2), and they come first (RFC 9110 section 13.2.2).
     OriginCondition,
+    /// A field says that another method is meant, which many frameworks believe: what they answer is none to a GET.
+    MethodOverride,
     /// A GET with content, which may mean something to this origin (RFC 9110 section 9.3.1) and is not in the key.
     Content,
 }
+
+/// By which frameworks let a form, or a client behind a firewall, say what it means.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-method-override", "x-http-method"];
 
 impl<'a> Asked<'a> {
     /// Reads the directives of a request.
@@ -62,6 +67,12 @@ impl<'a> Asked<'a> {
         let has = |name| self.headers.contains_key(name);
         if has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE) {
             return Consult::PassOn(PassOn::OriginCondition);
+        }
+        if METHOD_OVERRIDES
+            .iter()
+            .any(|name| self.headers.contains_key(*name))
+        {
+            return Consult::PassOn(PassOn::MethodOverride);
         }
         let length = self.headers.get(header::CONTENT_LENGTH);
         if has(header::TRANSFER_ENCODING)
@@ -99,6 +110,11 @@ mod tests {
                 "GET",
                 &[("if-unmodified-since", "x")],
                 Consult::PassOn(PassOn::OriginCondition),
+            ),
+            (
+                "GET",
+                &[("x-http-method-override", "DELETE")],
+                Consult::PassOn(PassOn::MethodOverride),
             ),
             (
                 "GET",
