@@ -51,6 +51,8 @@ pub enum Kind {
     Forbidden,
     /// The firewall refuses the request.
     Blocked,
+    /// The firewall closes the connection without an answer.
+    Dropped,
     /// A rate rule blocks the client.
     TooManyRequests,
     /// The environment is closed.
@@ -115,7 +117,7 @@ impl Kind {
         }
     }
 
-    /// The answer's status. 499 (client closed request, nginx's number) is only ever logged.
+    /// The answer's status. 499 (client closed request) and 444 (no answer), nginx's numbers, are only ever logged.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
@@ -128,6 +130,7 @@ impl Kind {
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Forbidden | Self::Blocked => StatusCode::FORBIDDEN,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Dropped => StatusCode::from_u16(444).unwrap_or(StatusCode::FORBIDDEN),
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -189,6 +192,7 @@ impl Kind {
             Self::VersionNotSupported => "version_not_supported",
             Self::Forbidden => "forbidden",
             Self::Blocked => "blocked",
+            Self::Dropped => "dropped",
             Self::TooManyRequests => "too_many_requests",
             Self::Maintenance => "maintenance",
             Self::UnknownHost => "unknown_host",

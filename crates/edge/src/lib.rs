@@ -43,6 +43,7 @@ mod fault;
 mod forward;
 mod greet;
 mod h1;
+mod hang_up;
 mod host;
 pub mod http2;
 mod http3;

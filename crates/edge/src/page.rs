@@ -2,6 +2,7 @@
 
 use crate::body::{self, Body};
 use crate::fault::{Fault, Kind};
+use crate::waf::Elsewhere;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
@@ -21,11 +22,13 @@ pub(crate) struct Words<'a> {
     /// The application's own page, for browsers: its content and type.
     pub(crate) own: Option<(Bytes, HeaderValue)>,
     pub(crate) json: bool,
+    /// Where the client is sent instead.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 /// The answer to a fault. The text is ours or the operator's: nothing of the request is repeated in it.
 pub(crate) fn of(fault: Fault, words: Words<'_>) -> Response<Body> {
-    let status = fault.status();
+    let status = words.elsewhere.as_ref().map_or(fault.status(), |to| to.status);
     let reason = words.message.unwrap_or(fault.reason);
     let (kind, text) = match words.own {
         _ if words.json => (
@@ -47,6 +50,9 @@ pub(crate) fn of(fault: Fault, words: Words<'_>) -> Response<Body> {
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    if let Some(to) = words.elsewhere {
+        fields.insert(header::LOCATION, to.location);
+    }
     let retry = fault.kind.retry_after_s().map(u64::from);
     if let Some(seconds) = words.retry_after_s.or(retry) {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

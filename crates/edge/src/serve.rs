@@ -8,7 +8,8 @@
 //! otherwise [`Interim::none`]. Where the connection or stream can become a tunnel it puts an [`OnUpgrade`] into the
 //! request's extensions: it is awaited only after an answer with status 101 was returned. The answer has no hop-by-hop
 //! field but `Connection: close` (the connection should end) and those of 101; framing, `Date`, what a HEAD or a 304 must not carry and GOAWAY
-//! are the server's. The body must be polled to its end or dropped: the access record ends with it.
+//! are the server's. A [`hang_up`] is no answer: nothing of it is sent, and the connection ends. The body must be polled
+//! to its end or dropped: the access record ends with it.
 //!
 //! `serve` is polled in the task that owns the connection or stream; dropping it says that the client has left.
 
@@ -20,7 +21,7 @@ use crate::policy::Asked;
 use crate::record::{Access, Route};
 use crate::route::Routes;
 use crate::run::Edge;
-use crate::{asset, cache, checks, forward, rate, rules, tls, waf, wake};
+use crate::{asset, cache, checks, forward, hang_up, rate, rules, tls, waf, wake};
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use std::sync::Arc;
@@ -50,6 +51,10 @@ pub(crate) async fn serve(
 
     let mut response = match answer {
         Ok(response) => response,
+        Err(fault) if fault.kind == Kind::Dropped => {
+            access.fault(fault);
+            hang_up::answer()
+        }
         Err(fault) => {
             access.fault(fault);
             let hint = hint(fault, &routes, &client);
@@ -161,7 +166,10 @@ async fn phases(
     let mut inspection = None;
     if let Some(waf) = &site.waf {
         let looked = waf.inspect(opened, &call, incoming, &edge.inspecting, access);
-        (incoming, inspection) = Box::pin(looked).await?;
+        (incoming, inspection) = Box::pin(looked).await.map_err(|refusal| {
+            asked.elsewhere = refusal.elsewhere;
+            refusal.fault
+        })?;
     }
 
     // Cache: what is stored wakes nobody.
@@ -206,6 +214,7 @@ async fn phases(
         let answer = Box::pin(cache::serve(call, request, lookup, rules, interim, access)).await;
         if let Some(inspection) = &inspection {
             inspection.tell(access);
+            asked.elsewhere = inspection.elsewhere();
         }
         return answer;
     }
@@ -228,7 +237,11 @@ fn about_the_server() -> Response<Body> {
 /// The application's page for a fault, where it has one, or ours.
 async fn error_page(fault: Fault, asked: &Asked, json: bool, hint: Hint, request_id: &str) -> Response<Body> {
     let site = asked.site.as_deref();
-    let own = match site.map(|site| (site.policy.error_page(fault.status()), &site.assets)) {
+    let elsewhere = asked.elsewhere.clone().filter(|_| fault.kind == Kind::Blocked);
+    let own = match site
+        .filter(|_| elsewhere.is_none())
+        .map(|site| (site.policy.error_page(fault.status()), &site.assets))
+    {
         Some((Some(path), Some(assets))) if !json => asset::page(assets, path).await,
         _ => None,
     };
@@ -244,6 +257,7 @@ async fn error_page(fault: Fault, asked: &Asked, json: bool, hint: Hint, request
             .or(asked.retry_after_s),
         own,
         json,
+        elsewhere,
     };
     page::of(fault, words)
 }

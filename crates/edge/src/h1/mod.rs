@@ -35,6 +35,7 @@ mod conn;
 use crate::body::Body;
 use crate::config::ms;
 use crate::fault::Fault;
+use crate::hang_up;
 use crate::idle::Idle;
 use crate::out::Out;
 use crate::run::Edge;
@@ -143,7 +144,7 @@ pub(crate) async fn connection<S: Transport>(
 enum End {
     /// Another request.
     Next,
-    /// A farewell: the answer was the last.
+    /// A farewell: the answer was the last, or there is none.
     Last,
     /// Nothing: the client has left, or the connection is another's.
     Gone,
@@ -198,6 +199,9 @@ async fn exchange<S: Transport>(
     let Some(response) = response else {
         return End::Gone;
     };
+    if hang_up::is_meant(&response) {
+        return End::Last;
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch(conn, response, out, upgrade).await;
     }

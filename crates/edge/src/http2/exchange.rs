@@ -5,6 +5,7 @@ use super::tunnel;
 use crate::body::Body;
 use crate::config::Limits;
 use crate::deadline::Deadline;
+use crate::hang_up;
 use crate::multiplexed;
 use crate::pace::Pace;
 use crate::run::Edge;
@@ -22,13 +23,13 @@ use tokio::time::Instant;
 /// The client took the request back, or the connection is gone.
 pub(super) struct Gone;
 
-/// Answers one request to its end, or to the client's.
+/// Answers one request to its end, or to the client's. Says whether the connection is to end with it.
 pub(super) async fn exchange(
     edge: Arc<Edge>,
     client: Arc<Client>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> bool {
     let (mut parts, stream) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
     let tunnel = tunnel::wanted(&mut parts);
@@ -51,21 +52,26 @@ pub(super) async fn exchange(
         }
     };
     let Ok(mut response) = answer else {
-        return;
+        return false;
     };
+    if hang_up::is_meant(&response) {
+        respond.send_reset(Reason::CANCEL);
+        return true;
+    }
     if response.status().is_informational() {
         respond.send_reset(Reason::INTERNAL_ERROR);
-        return;
+        return false;
     }
     let ends = multiplexed::finish(&mut response, is_head);
     let (head, body) = response.into_parts();
     // Errors from here on say that the client has gone; the record, which ends with the body, says so too.
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
-        return;
+        return false;
     };
     if !ends {
         let _ = send(body, stream, &edge.limits).await;
     }
+    false
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {

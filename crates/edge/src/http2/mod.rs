@@ -76,6 +76,7 @@ where
     let mut ending: Option<Instant> = None;
     let mut farewell = Deadline::default();
     let mut window = STREAM_WINDOW;
+    let mut hangs_up = false;
     let ended = poll_fn(|cx| {
         loop {
             let mut moved = false;
@@ -101,8 +102,9 @@ where
             if flooded.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(()));
             }
-            while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
+            while let Poll::Ready(Some(is_last)) = streams.poll_next_unpin(cx) {
                 moved = true;
+                hangs_up |= is_last;
             }
             if !moved {
                 break;
@@ -121,7 +123,7 @@ where
                 return Poll::Pending;
             }
             Some(since) => return farewell.poll(cx, since + FAREWELL).map(|()| Ok(())),
-            None => draining.as_mut().poll(cx).is_ready() || (!busy && idle.poll(cx).is_ready()),
+            None => hangs_up || draining.as_mut().poll(cx).is_ready() || (!busy && idle.poll(cx).is_ready()),
         };
         if over {
             connection.graceful_shutdown();

@@ -5,6 +5,7 @@ use super::exchange::{Out, answer_of};
 use crate::body::Body;
 use crate::client::Io;
 use crate::fault::Kind;
+use crate::hang_up;
 use crate::multiplexed;
 use crate::run::Edge;
 use crate::serve::{Client, Interim, OnUpgrade, serve};
@@ -41,7 +42,7 @@ pub(super) async fn exchange(
     mut parts: Parts,
     stream: RecvStream,
     mut respond: SendResponse<Bytes>,
-) {
+) -> bool {
     let headers = &mut parts.headers;
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -61,8 +62,12 @@ pub(super) async fn exchange(
     let request = Request::from_parts(parts, Body::empty());
     let serving = Box::pin(serve(edge, client, request, interim.clone()));
     let Ok(mut response) = answer_of(serving, &interim, None, &mut respond).await else {
-        return;
+        return false;
     };
+    if hang_up::is_meant(&response) {
+        respond.send_reset(h2::Reason::CANCEL);
+        return true;
+    }
     let accepted = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if accepted {
         *response.status_mut() = StatusCode::OK;
@@ -72,7 +77,7 @@ pub(super) async fn exchange(
     response.headers_mut().remove(header::CONTENT_LENGTH);
     let (head, body) = response.into_parts();
     let Ok(to_client) = respond.send_response(Response::from_parts(head, ()), ends) else {
-        return;
+        return false;
     };
     if accepted {
         let (near_read, near_write) = tokio::io::split(near);
@@ -83,6 +88,7 @@ pub(super) async fn exchange(
     } else if !ends {
         let _ = super::exchange::send(body, to_client, &limits).await;
     }
+    false
 }
 
 async fn up(mut stream: RecvStream, mut to: impl tokio::io::AsyncWrite + Unpin) -> io::Result<()> {

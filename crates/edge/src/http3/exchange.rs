@@ -3,6 +3,7 @@
 use super::body::{FromStream, Receiving, poll_data};
 use crate::body::Body;
 use crate::config::{Limits, ms};
+use crate::hang_up;
 use crate::multiplexed;
 use crate::pace::Pace;
 use crate::run::Edge;
@@ -26,16 +27,16 @@ const PIECE: usize = 16 << 10;
 /// The client has left, or takes nothing.
 struct Gone;
 
-/// Answers one request to its end, or to the client's.
+/// Answers one request to its end, or to the client's. Says whether the connection is to end with it.
 pub(super) async fn exchange(
     edge: Arc<Edge>,
     client: Arc<Client>,
     resolver: RequestResolver<h3_quinn::Connection, Bytes>,
-) {
+) -> bool {
     let patience = ms(edge.limits.header_timeout_ms);
     // What is malformed by RFC 9114 is answered by h3 itself.
     let Ok(Ok((request, stream))) = tokio::time::timeout(patience, resolver.resolve_request()).await else {
-        return;
+        return false;
     };
     let (mut sending, receiving) = stream.split();
     let (mut parts, ()) = request.into_parts();
@@ -56,13 +57,16 @@ pub(super) async fn exchange(
             Err(Gone) => Err(Gone),
         },
     };
+    let hangs_up = answer.as_ref().is_ok_and(hang_up::is_meant);
     let done = match answer {
+        Ok(_) if hangs_up => Err(Gone),
         Ok(response) => send(response, is_head, &mut sending, &edge.limits).await,
         Err(Gone) => Err(Gone),
     };
     if done.is_err() {
         sending.stop_stream(Code::H3_REQUEST_CANCELLED);
     }
+    hangs_up
 }
 
 /// Whether there is a body shows only in its first frame. For methods that seldom have one it is waited for: an upstream

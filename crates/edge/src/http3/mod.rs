@@ -190,7 +190,15 @@ async fn serve_connection(edge: &Arc<Edge>, quic: quinn::Connection, client: Arc
         tokio::select! {
             biased;
             () = edge.aborting.cancelled() => break Ok(()),
-            Some(()) = streams.next(), if !idle => idle_since = Instant::now(),
+            Some(hangs_up) = streams.next(), if !idle => {
+                idle_since = Instant::now();
+                if hangs_up && !drained {
+                    drained = true;
+                    if let Err(error) = connection.shutdown(0).await {
+                        break Err(error);
+                    }
+                }
+            }
             accepted = connection.accept() => match accepted {
                 Ok(Some(resolver)) => streams.push(exchange(edge.clone(), client.clone(), resolver)),
                 Ok(None) => break Ok(()),

@@ -12,6 +12,7 @@ use crate::fault::{Fault, Kind};
 use crate::rate::{Rates, Rules};
 use crate::record::Access;
 use crate::route::Site;
+use crate::waf::Elsewhere;
 use astraler_model::{
     AccessRule, Attack, EdgePolicy, Environment, ErrorPages, ErrorStatus, Maintenance, PagePath, RuleName,
     any_contains,
@@ -196,6 +197,8 @@ pub(crate) struct Asked {
     /// When a client that came too often may come again.
     pub(crate) retry_after_s: Option<u64>,
     pub(crate) wish: Wish,
+    /// Where a rule of the firewall sends whom it refuses.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 impl Asked {

@@ -7,13 +7,14 @@
 use super::beginning::{Beginning, Keep};
 use super::custom::{Stage, leave_out};
 use super::notes::Notes;
+use super::refusal::{Elsewhere, Refusal};
 use super::room::{ANSWER_AT_ONCE, Room};
 use super::seen::{self, Seen};
 use super::{CUT_SHORT, Waf};
 use crate::body::Body;
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 use crate::record::Access;
-use astraler_waf::engine::{self, Interruption, Known, Paused, Transaction};
+use astraler_waf::engine::{self, Known, Paused, Transaction};
 use astraler_waf::expression;
 use http::header::{self, HeaderMap};
 use http::{Response, StatusCode, response};
@@ -46,6 +47,8 @@ struct State {
     /// An answer has been looked at.
     done: bool,
     notes: Notes,
+    /// Where the client is sent instead.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Inspection {
@@ -66,6 +69,7 @@ impl Inspection {
                 paused,
                 done: false,
                 notes: Notes::default(),
+                elsewhere: None,
             }),
         }))
     }
@@ -83,6 +87,7 @@ impl Inspection {
                 paused: about.state().paused.clone(),
                 done: false,
                 notes: Notes::default(),
+                elsewhere: None,
             }),
         }))
     }
@@ -132,6 +137,11 @@ impl Inspection {
         let rules = move || (own.look_at_body(&head, &beginning), head);
         let (looked, head) = turn.run(rules).await?;
         looked.map(|()| Response::from_parts(head, body))
+    }
+
+    /// Where a rule sends the client in place of the answer.
+    pub(crate) fn elsewhere(&self) -> Option<Elsewhere> {
+        self.0.state().elsewhere.clone()
     }
 
     /// Tells the record what rules have found in the answer.
@@ -218,7 +228,9 @@ impl About {
                 "the firewall refuses what a worker answers: a stored response is not renewed"
             );
         }
-        Err(fault(&stop))
+        let refusal = Refusal::of_answer(&stop);
+        self.state().elsewhere = refusal.elsewhere;
+        Err(refusal.fault)
     }
 
     fn note(&self, transaction: &Transaction<'_>, told: usize) {
@@ -271,14 +283,4 @@ fn response_of<'t>(head: &response::Parts, fields: &'t seen::Fields<'t>) -> engi
 fn is_encoded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn fault(stop: &Interruption) -> Fault {
-    match stop.status {
-        404 => Kind::NotFound.because("nothing is served at this path"),
-        503 if stop.rule == 0 => Kind::Overloaded.because("the answer takes too much to be inspected"),
-        status => Kind::Blocked
-            .because("the firewall refuses the answer to this request")
-            .with_status(status),
-    }
 }

@@ -13,11 +13,13 @@ mod countries;
 mod custom;
 mod notes;
 mod programs;
+mod refusal;
 mod room;
 mod seen;
 
 pub(crate) use answer::Inspection;
 pub(crate) use programs::Programs;
+pub(crate) use refusal::{Elsewhere, Refusal};
 pub(crate) use room::Room;
 pub(crate) use seen::Call;
 
@@ -27,7 +29,7 @@ use crate::record::Access;
 use astraler_model::{WafConfig, WafMode};
 use astraler_waf::compile::Program;
 use astraler_waf::country::Countries;
-use astraler_waf::engine::{Interruption, Known, Limits, Paused, Stores, Transaction};
+use astraler_waf::engine::{Known, Limits, Paused, Stores, Transaction};
 use astraler_waf::expression::{self, Rule, Skip};
 use astraler_waf::ruleset::Setup;
 use astraler_waf::seclang::Mode;
@@ -112,7 +114,7 @@ impl Waf {
         body: Body,
         room: &Arc<Room>,
         access: &mut Access,
-    ) -> Result<(Body, Option<Inspection>), Fault> {
+    ) -> Result<(Body, Option<Inspection>), Refusal> {
         if self.mode == WafMode::Off
             || (self.program.is_none() && self.custom.iter().all(|rules| rules.is_empty()))
         {
@@ -155,7 +157,7 @@ impl Waf {
         };
         let turn = match room.turn(beginning.bytes.len(), room::REQUEST_AT_ONCE).await {
             Ok(turn) => turn,
-            Err(fault) if self.mode == WafMode::Block => return Err(fault),
+            Err(fault) if self.mode == WafMode::Block => return Err(fault.into()),
             Err(_) => {
                 access.decided(CUT_SHORT.0, CUT_SHORT.1);
                 return Ok((body, None));
@@ -179,7 +181,7 @@ impl Waf {
         skip: &Skip,
         has_body: bool,
         notes: &mut Notes,
-    ) -> Result<Head, Fault> {
+    ) -> Result<Head, Refusal> {
         let fields = seen.fields();
         let subject = seen.subject(&fields);
         let mut transaction = self
@@ -229,7 +231,7 @@ impl Waf {
         beginning: &Beginning,
         skips_custom: bool,
         notes: &mut Notes,
-    ) -> Result<Done, Fault> {
+    ) -> Result<Done, Refusal> {
         let fields = seen.fields();
         let mut transaction = match (&mut paused, self.program.as_deref()) {
             (Some(paused), Some(program)) => {
@@ -399,7 +401,7 @@ struct Done {
 
 /// Says what the phases of the request have found, and refuses what they have stopped. Where no rule looks at the answer
 /// the transaction ends here.
-fn settle(transaction: Transaction<'_>, notes: &mut Notes) -> Result<Option<Paused>, Fault> {
+fn settle(transaction: Transaction<'_>, notes: &mut Notes) -> Result<Option<Paused>, Refusal> {
     let stop = transaction.interruption().cloned();
     notes.managed(
         stop.as_ref(),
@@ -408,25 +410,11 @@ fn settle(transaction: Transaction<'_>, notes: &mut Notes) -> Result<Option<Paus
     );
     if let Some(stop) = stop {
         transaction.finish();
-        return Err(fault(&stop));
+        return Err(Refusal::of_request(&stop));
     }
     if transaction.looks_at_response() {
         return Ok(Some(transaction.pause()));
     }
     transaction.finish();
     Ok(None)
-}
-
-/// A stop in the words of the edge. What a rule says of the size or the shape of a body, the edge says the same way.
-fn fault(stop: &Interruption) -> Fault {
-    match stop.status {
-        400 => Kind::Malformed.because("the request cannot be read as what it says it is"),
-        404 => Kind::NotFound.because("nothing is served at this path"),
-        413 => Kind::BodyTooLarge.because("request body too large to be inspected"),
-        429 => Kind::TooManyRequests.because("the firewall refuses further requests"),
-        503 if stop.rule == 0 => Kind::Overloaded.because("the request takes too much to be inspected"),
-        status => Kind::Blocked
-            .because("the firewall refuses this request")
-            .with_status(status),
-    }
 }

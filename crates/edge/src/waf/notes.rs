@@ -1,5 +1,6 @@
 //! What rules have found, until the access record is at hand. Names and scores; never what a variable held.
 
+use super::refusal;
 use crate::record::Access;
 use astraler_waf::engine::{Interruption, Match};
 
@@ -29,7 +30,7 @@ impl Notes {
         if let Some(stop) = stop {
             self.0.push(Note::Managed {
                 rule: stop.rule,
-                action: "block",
+                action: refusal::word(stop),
                 variable: None,
                 score,
             });

@@ -119,7 +119,8 @@ fn what_a_worker_gives_away_is_refused_and_never_stored() {
             ("/image", 200),
             ("/packed", 200),
             ("/state", 451),
-            ("/moved", 403),
+            ("/moved", 302),
+            ("/moved", 302),
         ] {
             let reply = client
                 .get_with("worker.test", target, "Accept: application/json\r\n")
@@ -133,6 +134,9 @@ fn what_a_worker_gives_away_is_refused_and_never_stored() {
             if status != 200 {
                 assert_eq!(reply.header("cache-control"), Some("no-store"));
                 assert_eq!(reply.header("x-debug"), None);
+            }
+            if status == 302 {
+                assert_eq!(reply.header("location"), Some("https://example.com/"));
             }
         }
         // Without a cache, and by other methods.
@@ -148,7 +152,7 @@ fn what_a_worker_gives_away_is_refused_and_never_stored() {
                 .await;
             assert_eq!(client.reply().await.unwrap().status, 403, "{method} {host}");
         }
-        assert_eq!(origin.count(), 14, "each time it was asked again");
+        assert_eq!(origin.count(), 15, "each time it was asked again");
         let records = edge.stop().await;
         let said = &records[1]["rules"];
         assert_eq!(

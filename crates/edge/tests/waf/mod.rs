@@ -1,5 +1,6 @@
 //! The firewall over sockets: what is refused, what passes, what becomes of bodies, and new rules under load.
 
+mod actions;
 mod answers;
 mod countries;
 mod environments;

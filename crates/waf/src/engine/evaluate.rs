@@ -129,11 +129,11 @@ impl<'t> Transaction<'t> {
             Disruption::Redirect(to) => {
                 let mut location = Vec::new();
                 self.write_value(to, &mut location);
-                Stop::Redirect(String::from_utf8_lossy(&location).into_owned())
+                Stop::Redirect(super::write::location(&location))
             }
         };
         let status = match (&action, head.status) {
-            (Stop::Redirect(_), status) if !(300..400).contains(&status) => 302,
+            (Stop::Redirect(_), status) if !matches!(status, 301 | 302 | 303 | 307) => 302,
             (_, status) => status,
         };
         self.interruption = Some(Interruption {

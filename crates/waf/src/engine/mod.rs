@@ -139,7 +139,7 @@ pub enum Stop {
     Deny,
     /// By closing the connection.
     Drop,
-    /// By sending the client elsewhere.
+    /// By sending the client elsewhere, with a status of 301, 302, 303 or 307. Fit for `Location`: without control bytes.
     Redirect(String),
 }
 

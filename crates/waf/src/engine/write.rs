@@ -1,4 +1,4 @@
-//! Numbers as texts.
+//! Numbers and addresses as texts.
 
 /// Writes a number in decimal digits.
 pub(super) fn number(value: i64, out: &mut Vec<u8>) {
@@ -17,6 +17,23 @@ pub(super) fn number(value: i64, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Where a client is sent, as a field of the answer may carry it: what is in a macro comes from the client. Control bytes,
+/// line ends above all, are left out; what has no place in an address is escaped.
+pub(super) fn location(text: &[u8]) -> String {
+    let mut location = String::with_capacity(text.len());
+    for byte in text.trim_ascii() {
+        match byte {
+            0..=0x1f | 0x7f => {}
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => {
+                location.push('%');
+                location.push_str(&hex::encode_upper([*byte]));
+            }
+            byte => location.push(char::from(*byte)),
+        }
+    }
+    location
 }
 
 /// A number of things as a number of rules.

@@ -141,7 +141,8 @@ fn read(log: &Path, environment: Option<&str>) -> Outcome<BTreeMap<u64, Noise>> 
 
 /// Managed rules have numbers for names, custom rules have words.
 fn count(record: &Record, noise: &mut BTreeMap<u64, Noise>) {
-    let is_refused = record.status >= 400 && record.rules.iter().any(|one| one.action == "block");
+    let refused = |one: &Decided| matches!(one.action.as_str(), "block" | "redirect" | "drop");
+    let is_refused = record.status >= 300 && record.rules.iter().any(refused);
     let refuses = |one: &Decided| {
         let rule: Result<u64, _> = one.rule.parse();
         one.action == "match" && rule.is_ok_and(|rule| REFUSING.contains(&(rule / 1000)))
