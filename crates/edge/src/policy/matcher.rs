@@ -19,6 +19,20 @@ impl Matcher {
         }
     }
 
+    /// For rules that restrict: also by what a worker may read into the path and the method. Some take `//internal`,
+    /// `/x%2F..%2Finternal` and `/internal;a` for `/internal`, and `post` for POST; who asks so must not slip through.
+    pub(crate) fn concerns(&self, host: &str, path: &str, method: &Method) -> bool {
+        if self.matches(host, path, method) {
+            return true;
+        }
+        let spelled = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes());
+        let method = spelled.as_ref().unwrap_or(method);
+        match loosely(path) {
+            Some(loose) => self.matches(host, &loose, method) || self.matches(host, path, method),
+            None => self.matches(host, path, method),
+        }
+    }
+
     /// `host` in lower case, `path` in its one spelling.
     pub(crate) fn matches(&self, host: &str, path: &str, method: &Method) -> bool {
         let any = |list: &[String], holds: &dyn Fn(&str) -> bool| {
@@ -28,6 +42,29 @@ impl Matcher {
             && any(&self.hosts, &|pattern| glob(pattern, host))
             && any(&self.paths, &|pattern| path_matches(pattern, path))
     }
+}
+
+/// The path as the most lenient of workers reads it: escaped slashes and backslashes are slashes, several are one, and
+/// parameters of segments are none of the path. `None` where that is the path itself.
+fn loosely(path: &str) -> Option<String> {
+    if !(path.contains("//") || path.contains(';') || path.contains("%2F") || path.contains("%5C")) {
+        return None;
+    }
+    let path = path.replace("%2F", "/").replace("%5C", "/");
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    let end = if path.ends_with('/') && !kept.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    Some(format!("/{}{end}", kept.join("/")))
 }
 
 /// Without `*` a path and what is below it; with `*` the whole path.
@@ -99,6 +136,35 @@ mod tests {
         assert!(!rule.matches("b.example", "/login", &Method::POST));
         assert!(!rule.matches("a.example", "/", &Method::POST));
         assert!(Matcher::default().matches("x", "/", &Method::GET));
+    }
+
+    #[test]
+    fn what_restricts_reads_a_path_as_the_most_lenient_worker() {
+        let rule = Matcher::new(
+            &[],
+            &["/internal".to_owned(), "/*.sql".to_owned()],
+            &["POST".to_owned()],
+        );
+        for (path, concerned) in [
+            ("/internal", true),
+            ("//internal", true),
+            ("/x//y/internal", false),
+            ("/x%2F..%2Finternal/y", true),
+            ("/%5Cinternal", true),
+            ("/internal;jsessionid=1/x", true),
+            ("/;x/internal", true),
+            ("/internal%2Fx", true),
+            ("/dump.sql;x", true),
+            ("/a/.;/internal", false),
+            ("/a/..;/internal", true),
+            ("/internalx;/y", false),
+            ("/other;/x", false),
+        ] {
+            assert_eq!(rule.concerns("x", path, &Method::POST), concerned, "{path}");
+        }
+        let lower = Method::from_bytes(b"post").unwrap();
+        assert!(rule.concerns("x", "/internal", &lower) && !rule.matches("x", "/internal", &lower));
+        assert!(!rule.concerns("x", "//internal", &Method::GET));
     }
 
     /// By definition, in exponential time.

@@ -114,7 +114,7 @@ impl Policy {
     fn refusing(&self, client: IpAddr, host: &str, path: &str, method: &Method) -> Option<&RuleName> {
         let rules = self.said.access.iter().zip(&self.access);
         rules
-            .filter(|(_, about)| about.matches(host, path, method))
+            .filter(|(_, about)| about.concerns(host, path, method))
             .find(|(rule, _): &(&AccessRule, _)| !any_contains(&rule.allow, client))
             .map(|(rule, _)| &rule.name)
     }

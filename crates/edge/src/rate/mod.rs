@@ -151,7 +151,7 @@ impl Rules {
         let mut fields = Fields::default();
         let mut result = Ok(());
         for rule in rules.iter().chain(attack.map(|(_, rule)| rule)) {
-            if !rule.about.matches(request.host, request.path, request.method) {
+            if !rule.about.concerns(request.host, request.path, request.method) {
                 continue;
             }
             let rate = if tight { &rule.tight } else { &rule.usual };
