@@ -8,7 +8,8 @@
 //! - The connection could not be made, or a pooled one turned out to be dead before a byte was sent: nothing has
 //!   happened, any request is sent again.
 //! - The upstream closed before the first byte of its answer: only a request that is idempotent (RFC 9110
-//!   section 9.2.2) and has no body.
+//!   section 9.2.2) and has no body. Where the connection was new, that happens twice at most: whoever dies of a request
+//!   is not to be killed by it again and again.
 //!
 //! Both within [`crate::Limits::upstream_retry_ms`]: a killed worker's successor inherits its listening socket, so a
 //! connection made in between waits in the socket's queue.
@@ -42,6 +43,8 @@ use tokio::time::Instant;
 
 /// Tries of one request, at most.
 const MAX_ATTEMPTS: u32 = 12;
+/// Of these, after a new connection on which the request had been sent.
+const MAX_RESENT: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -163,12 +166,16 @@ impl Upstream {
         let begun = Instant::now();
         let window = ms(self.limits.upstream_retry_ms);
         let mut pause = FIRST_PAUSE;
+        let mut resent = 0;
         for attempt in 1.. {
             let failure = match self.attempt(origin, outgoing, interim, effort).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let may_retry = attempt < MAX_ATTEMPTS && begun.elapsed() + pause < window;
+            let was_sent = !failure.pooled && matches!(failure.error, UpstreamError::Closed { .. });
+            resent += u32::from(was_sent);
+            let may_retry =
+                attempt < MAX_ATTEMPTS && resent <= MAX_RESENT && begun.elapsed() + pause < window;
             match failure.again {
                 Some(again) if may_retry => outgoing = *again,
                 _ => return Err(failure.error),

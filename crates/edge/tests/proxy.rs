@@ -387,7 +387,8 @@ fn faults_name_their_cause() {
                 .filter(|seen| seen.target == "/die")
                 .count()
         };
-        assert!(tries(&worker) > 1);
+        // But not for as long as there is time: it may be what the worker dies of.
+        assert_eq!(tries(&worker), 3);
         client
             .send("POST /die HTTP/1.1\r\nHost: worker.test\r\nContent-Length: 1\r\n\r\nx")
             .await;
