@@ -78,7 +78,12 @@ impl Wish {
                 coding,
                 min_bytes: compression.min_bytes,
             }),
-            if_none_match: headers.get(header::IF_NONE_MATCH).cloned(),
+            // Of other methods it is a condition for doing something, which the worker has judged (RFC 9110 section
+            // 13.1.2).
+            if_none_match: headers
+                .get(header::IF_NONE_MATCH)
+                .filter(|_| matches!(*method, Method::GET | Method::HEAD))
+                .cloned(),
             head: *method == Method::HEAD,
         }
     }
