@@ -69,6 +69,10 @@ pub(crate) async fn forward(
     })?;
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // To nothing but what was asked for (RFC 9110 section 7.8): the client would speak one protocol, the worker another.
+        if !is_websocket(response.headers()) {
+            return Err(Kind::UpstreamInvalid.because("the worker switched to another protocol"));
+        }
         let (Some(client_side), Some(upstream_side)) =
             (tunnel, response.extensions_mut().remove::<OnUpgrade>())
         else {
@@ -124,26 +128,21 @@ fn received(mut response: Response<Body>) -> Result<Response<Body>, Fault> {
     Ok(response)
 }
 
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    matches!((protocols.next(), protocols.next()), (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// The one upgrade that is carried; [`crate::wire::head`] has judged it by the same words. Others (`h2c`) are dropped.
 fn wants_tunnel(parts: &Parts) -> bool {
-    let has = |name: header::HeaderName, wanted: &str| {
-        parts
-            .headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|token| token.trim().eq_ignore_ascii_case(wanted))
-            })
+    let names_it = |value: &header::HeaderValue| {
+        let mut tokens = value.to_str().unwrap_or_default().split(',');
+        tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
     };
     parts.method == http::Method::GET
         && parts.version != Version::HTTP_10
-        && parts.headers.contains_key(header::UPGRADE)
-        && has(header::CONNECTION, "upgrade")
-        && parts.headers.get_all(header::UPGRADE).iter().count() == 1
-        && has(header::UPGRADE, "websocket")
+        && is_websocket(&parts.headers)
+        && parts.headers.get_all(header::CONNECTION).iter().any(names_it)
         && parts
             .headers
             .get(header::CONTENT_LENGTH)

@@ -176,6 +176,35 @@ fn an_answer_that_is_not_sound_is_a_bad_gateway() {
 }
 
 #[test]
+fn a_switch_to_another_protocol_is_no_tunnel() {
+    run(async {
+        for (script, status) in [
+            (
+                &b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nraw"[..],
+                502,
+            ),
+            (
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\nraw",
+                502,
+            ),
+            (
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\n\r\nraw",
+                101,
+            ),
+        ] {
+            let (edge, _) = edge_with(script, Then::Close).await;
+            let mut client = edge.connect().await;
+            client
+                .send("GET /x HTTP/1.1\r\nHost: worker.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+                .await;
+            while client.buffer.len() < 12 && client.fill().await {}
+            let begun = String::from_utf8_lossy(&client.buffer).into_owned();
+            assert!(begun.starts_with(&format!("HTTP/1.1 {status}")), "{begun}");
+        }
+    });
+}
+
+#[test]
 fn an_endless_head_ends() {
     run(async {
         // Interim answers without an end, and a head that goes on and on.
