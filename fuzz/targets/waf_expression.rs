@@ -18,6 +18,9 @@ libfuzzer_sys::fuzz_target!(|input: (&str, &[u8])| {
     let subject = Subject {
         client: [192, 0, 2, 1].into(),
         country: None,
+        place: None,
+        network: None,
+        client_port: 40_000,
         method: b"GET",
         host: b"a.example",
         path: target,

@@ -65,6 +65,7 @@ pub(crate) fn read(
             Some("hostname") => ListKind::Hostname,
             Some("text") => ListKind::Text,
             Some("number") => ListKind::Number,
+            Some("asn") => ListKind::Asn,
             // The schema has said it.
             Some(_) => continue,
         };

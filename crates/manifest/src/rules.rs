@@ -182,12 +182,14 @@ pub(crate) fn check_waf(
             Some(help.to_owned()),
         );
     }
-    if let Some((file, span)) = text(waf, "countries")
-        && !file.starts_with('/')
-    {
-        let help = "write the absolute path of a `.mmdb` file that the edge's user can read";
-        let message = format!("\"{file}\" is no file for countries");
-        wrong((message, span), Some(help.to_owned()));
+    for of in ["countries", "networks"] {
+        if let Some((file, span)) = text(waf, of)
+            && !file.starts_with('/')
+        {
+            let help = "write the absolute path of a `.mmdb` file that the edge's user can read";
+            let message = format!("\"{file}\" is no file for {of}");
+            wrong((message, span), Some(help.to_owned()));
+        }
     }
     let mut names = BTreeSet::new();
     for rule in tables(waf, "custom_rules") {
@@ -213,7 +215,19 @@ pub(crate) fn check_waf(
         let Some((expression, span)) = text(rule, "expression") else {
             continue;
         };
-        match Expression::compile(&expression, lists) {
+        let compiled = Expression::compile(&expression, lists);
+        if let Ok(compiled) = &compiled {
+            let needs = compiled.needs();
+            for (is_needed, of) in [(needs.country, "countries"), (needs.network, "networks")] {
+                if is_needed && text(waf, of).is_none() {
+                    let message =
+                        format!("this rule asks for what a database of {of} says, and there is none");
+                    let help = format!("name a `.mmdb` file in `edge.waf.{of}`");
+                    wrong((message, span.clone()), Some(help));
+                }
+            }
+        }
+        match compiled {
             Err(error) => wrong((error.to_string(), span), None),
             Ok(compiled) if compiled.needs().body || compiled.needs().response => {
                 if let Some((_, span)) = skips.into_iter().find(|(name, _)| name == "rate_rules") {

@@ -38,6 +38,9 @@ pub struct WafConfig {
     /// A database of countries in MaxMind's format, which says where a client is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub countries: Option<PathBuf>,
+    /// A database of autonomous systems in the same format, which says whose network a client is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<PathBuf>,
     /// Asked before the managed rules, in their order.
     #[serde(default)]
     pub custom_rules: Vec<WafRule>,
@@ -72,6 +75,8 @@ pub enum ListKind {
     Text,
     /// Numbers (`200`) and ranges (`400..499`).
     Number,
+    /// Numbers of autonomous systems (`64500`, `AS64500`).
+    Asn,
 }
 
 impl Default for WafConfig {
@@ -84,6 +89,7 @@ impl Default for WafConfig {
             outbound_threshold: 4,
             body_limit_bytes: 128 << 10,
             countries: None,
+            networks: None,
             custom_rules: Vec::new(),
             exceptions: Vec::new(),
             lists: BTreeMap::new(),

@@ -136,6 +136,9 @@ fn main() {
     );
     let subject = Subject {
         client: [192, 0, 2, 1].into(),
+        place: None,
+        network: None,
+        client_port: 40_000,
         country: Some("DE"),
         method: b"GET",
         host: b"app.example",

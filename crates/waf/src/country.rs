@@ -1,5 +1,5 @@
-//! Which country an address belongs to, by a database in MaxMind's format, such as GeoLite2 Country and DB-IP Country
-//! Lite.
+//! Which country an address belongs to, and what else of its place is known, by a database in MaxMind's format, such as
+//! GeoLite2 Country or City, and DB-IP Country Lite or City Lite.
 
 use maxminddb::{PathElement, Reader};
 use std::fmt;
@@ -40,6 +40,74 @@ impl Countries {
             .find_map(|place| found.decode_path::<&str>(place).ok().flatten())?;
         let is_code = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
         is_code.then_some(code)
+    }
+}
+
+/// Where an address is, as far as a database says. A text is empty where it says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// `EU`.
+    pub continent: String,
+    /// ISO 3166-2 codes of the first and the second level, with the country's: `GB-ENG`.
+    pub subdivisions: [String; 2],
+    /// Name of the first level, `England`.
+    pub region: String,
+    /// Its code without the country's, `ENG`.
+    pub region_code: String,
+    /// `London`.
+    pub city: String,
+    /// `EC1A`.
+    pub postal_code: String,
+    /// Of the United States, `635`.
+    pub metro_code: String,
+    /// In degrees, `51.50850`.
+    pub latitude: String,
+    /// In degrees, `-0.12570`.
+    pub longitude: String,
+    /// `Europe/London`.
+    pub timezone: String,
+}
+
+impl Countries {
+    /// All that the database says of an address' place, beside its country.
+    pub fn place(&self, address: IpAddr) -> Place {
+        use PathElement::{Index, Key};
+        let Ok(found) = self.0.lookup(address.to_canonical()) else {
+            return Place::default();
+        };
+        let text = |path: &[PathElement<'_>]| -> String {
+            let text = found.decode_path::<&str>(path).ok().flatten();
+            text.unwrap_or_default().to_owned()
+        };
+        let degrees = |key| {
+            let number = found
+                .decode_path::<f64>(&[Key("location"), Key(key)])
+                .ok()
+                .flatten();
+            number.map(|number| format!("{number:.5}")).unwrap_or_default()
+        };
+        let metro = found.decode_path::<u16>(&[Key("location"), Key("metro_code")]);
+        let country = self.of(address).unwrap_or_default();
+        let codes = [0, 1].map(|level| text(&[Key("subdivisions"), Index(level), Key("iso_code")]));
+        Place {
+            continent: text(&[Key("continent"), Key("code")]),
+            subdivisions: codes.clone().map(|code| match code.is_empty() {
+                true => code,
+                false => format!("{country}-{code}"),
+            }),
+            region: text(&[Key("subdivisions"), Index(0), Key("names"), Key("en")]),
+            region_code: codes.into_iter().next().unwrap_or_default(),
+            city: text(&[Key("city"), Key("names"), Key("en")]),
+            postal_code: text(&[Key("postal"), Key("code")]),
+            metro_code: metro
+                .ok()
+                .flatten()
+                .map(|code| code.to_string())
+                .unwrap_or_default(),
+            latitude: degrees("latitude"),
+            longitude: degrees("longitude"),
+            timezone: text(&[Key("location"), Key("time_zone")]),
+        }
     }
 }
 

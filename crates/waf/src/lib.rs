@@ -12,6 +12,7 @@ pub mod country;
 pub mod engine;
 pub mod expression;
 pub mod libinjection;
+pub mod network;
 pub mod operator;
 pub mod ruleset;
 pub mod seclang;

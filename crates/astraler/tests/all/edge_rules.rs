@@ -40,6 +40,7 @@ mode = "detect"
 modes = { development = "block", preview = "off", staging = "block", production = "detect" }
 rules = "RULES"
 countries = "RULES/countries.mmdb"
+networks = "RULES/networks.mmdb"
 managed_rules = true
 paranoia_level = 4
 paranoia_levels = { development = 2, production = 1 }
@@ -152,6 +153,8 @@ SecMarker END
 "#;
     std::fs::write(folder.path().join("rules.conf"), rules).unwrap();
     std::fs::write(folder.path().join("countries.mmdb"), COUNTRIES).unwrap();
+    // Of the same format; it says nothing of networks.
+    std::fs::write(folder.path().join("networks.mmdb"), COUNTRIES).unwrap();
     folder
 }
 
@@ -308,6 +311,7 @@ fn rules_and_switches_hold_on_a_platform() {
         "body_limit_bytes",
     ];
     assert_eq!(numbers.map(|key| waf[key].as_u64()), [2, 7, 8, 2048].map(Some));
+    assert!(waf["networks"].as_str().unwrap().ends_with("/networks.mmdb"));
     assert!(waf["countries"].as_str().unwrap().ends_with("/countries.mmdb"));
     assert_eq!(
         published["routes"][0]["policy"]["under_attack"],

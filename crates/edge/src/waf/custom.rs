@@ -66,6 +66,7 @@ pub(super) fn lists(config: &WafConfig) -> Lists {
             ListKind::Hostname => expression::ListKind::Hostname,
             ListKind::Text => expression::ListKind::Text,
             ListKind::Number => expression::ListKind::Number,
+            ListKind::Asn => expression::ListKind::Asn,
         };
         match List::read(kind, list.items.iter().map(String::as_str)) {
             Ok(list) => lists.insert(name, list),

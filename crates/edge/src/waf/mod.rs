@@ -9,8 +9,8 @@
 
 mod answer;
 mod beginning;
-mod countries;
 mod custom;
+mod databases;
 mod notes;
 mod programs;
 mod refusal;
@@ -28,13 +28,13 @@ use crate::fault::{Fault, Kind};
 use crate::record::Access;
 use astraler_model::{WafConfig, WafMode};
 use astraler_waf::compile::Program;
-use astraler_waf::country::Countries;
 use astraler_waf::engine::{Known, Limits, Paused, Stores, Transaction};
 use astraler_waf::expression::{self, Rule, Skip};
 use astraler_waf::ruleset::Setup;
 use astraler_waf::seclang::Mode;
 use beginning::{Beginning, Keep};
 use custom::{Exception, Stage, leave_out};
+use databases::Places;
 use notes::Notes;
 use programs::Standing;
 use seen::{Fields, Seen};
@@ -51,7 +51,9 @@ pub(crate) struct Waf {
     program: Option<Arc<Program>>,
     /// What rules remember of clients.
     stores: Arc<Stores>,
-    countries: Option<Arc<Countries>>,
+    places: Places,
+    /// Custom rules ask where a client is beside its country, and in whose network.
+    wants: expression::Needs,
     setup: Setup,
     body_limit: usize,
     /// By when they can be asked.
@@ -74,7 +76,8 @@ impl Waf {
             mode: config.mode,
             program: standing.program,
             stores: standing.stores,
-            countries: standing.countries,
+            places: standing.places,
+            wants: wants(&custom),
             setup: Setup {
                 paranoia_level: Some(config.paranoia_level),
                 inbound_threshold: Some(config.inbound_threshold),
@@ -87,12 +90,18 @@ impl Waf {
         }
     }
 
+    fn seen(&self, call: &Call<'_>, access: &Access) -> Seen {
+        let client = call.client.address.ip();
+        let whence = self.places.whence(client, self.wants.place, self.wants.network);
+        Seen::of(call, &access.request_id(), whence)
+    }
+
     /// Asks the custom rules that look at the head alone. They come before rate rules, and may pass over those.
     pub(crate) fn open(&self, call: &Call<'_>, access: &mut Access) -> Result<Opened, Fault> {
         if self.mode == WafMode::Off || self.custom[Stage::Head as usize].is_empty() {
             return Ok(Opened::default());
         }
-        let seen = Seen::of(call, &access.request_id(), self.countries.as_deref());
+        let seen = self.seen(call, access);
         let mut notes = Notes::default();
         let asked = {
             let fields = seen.fields();
@@ -122,7 +131,7 @@ impl Waf {
         }
         let seen = match opened.seen {
             Some(seen) => seen,
-            None => Seen::of(call, &access.request_id(), self.countries.as_deref()),
+            None => self.seen(call, access),
         };
         let seen = Arc::new(seen);
         let mut notes = Notes::default();
@@ -350,6 +359,18 @@ impl Waf {
         (done.paused.is_some() || asks_custom)
             .then(|| Inspection::new(self.clone(), seen, body, done.paused, asks_custom))
     }
+}
+
+/// What any of them looks at.
+fn wants(custom: &[Vec<Rule>; 3]) -> expression::Needs {
+    let all = custom.iter().flatten().map(|rule| rule.expression.needs());
+    all.fold(expression::Needs::default(), |one, other| expression::Needs {
+        body: one.body || other.body,
+        response: one.response || other.response,
+        country: one.country || other.country,
+        place: one.place || other.place,
+        network: one.network || other.network,
+    })
 }
 
 /// What custom rules have said of a head.

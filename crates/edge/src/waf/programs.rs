@@ -2,16 +2,17 @@
 //! when their files have changed. Rules that cannot be used replace none that can.
 
 use super::Waf;
-use super::countries::Databases;
+use super::databases::{DatabaseFault, Databases, Places};
 use crate::EdgeSnapshot;
 use astraler_model::{Environment, RuleProblem, RulesFound, WafConfig, WafMode};
 use astraler_waf::compile::Program;
 use astraler_waf::country::Countries;
 use astraler_waf::engine::Stores;
+use astraler_waf::network::Networks;
 use astraler_waf::ruleset::{Files, Options};
 use astraler_waf::seclang::LoadError;
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -51,7 +52,8 @@ struct Inner {
     compiled: HashMap<Key, Compiled>,
     /// What was asked about last, a few: a snapshot that goes by it comes next.
     asked: VecDeque<(Key, Compiled)>,
-    databases: Databases,
+    countries: Databases<Countries>,
+    networks: Databases<Networks>,
     of: HashMap<Environment, Standing>,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Standing {
     pub(super) program: Option<Arc<Program>>,
     /// What rules remember of clients.
     pub(super) stores: Arc<Stores>,
-    pub(super) countries: Option<Arc<Countries>>,
+    pub(super) places: Places,
 }
 
 impl Programs {
@@ -90,16 +92,29 @@ impl Programs {
     /// Whether the rules that a firewall names can be used. Nothing goes by them yet. It takes its time.
     pub(crate) fn check(&self, config: &WafConfig) -> RulesFound {
         let mut found = key_of(config).map_or_else(RulesFound::default, |key| self.check_rules(key));
-        let before = self.lock().databases.clone();
-        if let Some(file) = &config.countries
-            && let Err(error) = Databases::default().take(file, &before)
-        {
+        let (countries, networks) = {
+            let inner = self.lock();
+            (inner.countries.clone(), inner.networks.clone())
+        };
+        let mut tell = |file: &Path, key, error: DatabaseFault| {
             found.problems.push(RuleProblem {
-                file: file.clone(),
+                file: file.to_owned(),
                 line: 0,
                 message: error.to_string(),
-                hint: Some("`edge.waf.countries` is a `.mmdb` file that the edge's user can read".to_owned()),
+                hint: Some(format!(
+                    "`edge.waf.{key}` is a `.mmdb` file that the edge's user can read"
+                )),
             });
+        };
+        if let Some(file) = &config.countries
+            && let Err(error) = Databases::default().take(file, &countries, Countries::new)
+        {
+            tell(file, "countries", error);
+        }
+        if let Some(file) = &config.networks
+            && let Err(error) = Databases::default().take(file, &networks, Networks::new)
+        {
+            tell(file, "networks", error);
         }
         found
     }
@@ -141,33 +156,31 @@ impl Programs {
     }
 
     fn take(&self, snapshot: &EdgeSnapshot) {
-        let (mut known, asked, databases_before) = {
+        let (mut known, asked, countries_before, networks_before) = {
             let mut inner = self.lock();
             (
                 std::mem::take(&mut inner.compiled),
                 std::mem::take(&mut inner.asked),
-                std::mem::take(&mut inner.databases),
+                std::mem::take(&mut inner.countries),
+                std::mem::take(&mut inner.networks),
             )
         };
-        let mut databases = Databases::default();
-        let mut countries: HashMap<Environment, Option<Arc<Countries>>> = HashMap::new();
+        let (mut countries, mut networks) = (Databases::default(), Databases::default());
+        let mut places: HashMap<Environment, Found> = HashMap::new();
         known.extend(asked);
         let mut compiled: HashMap<Key, Compiled> = HashMap::new();
         let mut of: HashMap<Environment, Option<Arc<Program>>> = HashMap::new();
         for route in &snapshot.routes {
             let Some(config) = &route.policy.waf else { continue };
-            let file = config.countries.as_deref();
-            match file
-                .map(|file| databases.take(file, &databases_before))
-                .transpose()
-            {
-                Ok(found) => drop(countries.insert(route.environment, found)),
-                Err(error) => tracing::error!(
-                    file = ?file,
-                    error = &error as &dyn std::error::Error,
-                    "countries cannot be told from this file; what was known before holds"
-                ),
-            }
+            let found = Found {
+                countries: told(config.countries.as_deref(), |file| {
+                    countries.take(file, &countries_before, Countries::new)
+                }),
+                networks: told(config.networks.as_deref(), |file| {
+                    networks.take(file, &networks_before, Networks::new)
+                }),
+            };
+            places.insert(route.environment, found);
             let Some(key) = key_of(config) else {
                 of.insert(route.environment, None);
                 continue;
@@ -190,18 +203,21 @@ impl Programs {
         }
         let mut inner = self.lock();
         inner.compiled = compiled;
-        inner.databases = databases;
+        inner.countries = countries;
+        inner.networks = networks;
         let served: Vec<Environment> = snapshot.routes.iter().map(|route| route.environment).collect();
         inner.of.retain(|environment, _| served.contains(environment));
         for (environment, program) in of {
             inner.of.entry(environment).or_insert_with(Standing::new).program = program;
         }
-        for (environment, found) in countries {
-            inner
-                .of
-                .entry(environment)
-                .or_insert_with(Standing::new)
-                .countries = found;
+        for (environment, found) in places {
+            let standing = inner.of.entry(environment).or_insert_with(Standing::new);
+            if let Some(countries) = found.countries {
+                standing.places.countries = countries;
+            }
+            if let Some(networks) = found.networks {
+                standing.places.networks = networks;
+            }
         }
     }
 
@@ -215,7 +231,31 @@ impl Standing {
         Self {
             program: None,
             stores: Arc::new(Stores::new(REMEMBERED)),
-            countries: None,
+            places: Places::default(),
+        }
+    }
+}
+
+/// The databases of an environment, by what its files hold now. None: what was known before holds.
+struct Found {
+    countries: Option<Option<Arc<Countries>>>,
+    networks: Option<Option<Arc<Networks>>>,
+}
+
+/// What a file holds, if one is named; an error is told.
+fn told<T>(
+    file: Option<&Path>,
+    take: impl FnOnce(&Path) -> Result<Arc<T>, DatabaseFault>,
+) -> Option<Option<Arc<T>>> {
+    match file.map(take).transpose() {
+        Ok(found) => Some(found),
+        Err(error) => {
+            tracing::error!(
+                file = ?file,
+                error = &error as &dyn std::error::Error,
+                "where clients are cannot be told from this file; what was known before holds"
+            );
+            None
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A request in the form that rules want, of its own: its body and its answer are looked at when the request itself has
 //! gone on to the worker.
 
+use super::databases::Whence;
 use crate::checks::Checked;
 use crate::client::{Client, Scheme};
-use astraler_waf::country::Countries;
 use astraler_waf::{engine, expression};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version, header};
@@ -23,7 +23,7 @@ pub(crate) struct Call<'a> {
 #[derive(Debug)]
 pub(super) struct Seen {
     client: SocketAddr,
-    country: Option<Box<str>>,
+    whence: Whence,
     tls: Option<&'static str>,
     pub(super) method: Method,
     target: Uri,
@@ -39,7 +39,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(call: &Call<'_>, id: &str, countries: Option<&Countries>) -> Self {
+    pub(super) fn of(call: &Call<'_>, id: &str, whence: Whence) -> Self {
         let parts = call.parts;
         let authority = call.checked.authority();
         let default_port = match call.client.scheme {
@@ -54,10 +54,11 @@ impl Seen {
         let length = parts.headers.get(header::CONTENT_LENGTH);
         Self {
             client: call.client.address,
-            country: countries
-                .and_then(|countries| countries.of(call.client.address.ip()))
-                .map(Box::from),
-            tls: call.client.tls.map(|agreed| agreed.version),
+            whence,
+            tls: call.client.tls.map(|agreed| match agreed.version {
+                "1.2" => "TLSv1.2",
+                _ => "TLSv1.3",
+            }),
             method: parts.method.clone(),
             target: parts.uri.clone(),
             version: parts.version,
@@ -93,7 +94,7 @@ impl Seen {
             headers: fields,
             unique_id: &self.id,
             now: self.now_ms / 1000,
-            country: self.country.as_deref(),
+            country: self.whence.country.as_deref(),
         }
     }
 
@@ -101,7 +102,10 @@ impl Seen {
     pub(super) fn subject<'t>(&'t self, fields: &'t Fields<'t>) -> expression::Subject<'t> {
         expression::Subject {
             client: self.client.ip(),
-            country: self.country.as_deref(),
+            client_port: self.client.port(),
+            country: self.whence.country.as_deref(),
+            place: self.whence.place.as_deref(),
+            network: self.whence.network,
             method: self.method.as_str().as_bytes(),
             host: self.checked.host.as_str().as_bytes(),
             path: self.checked.path().as_bytes(),

@@ -1,11 +1,11 @@
 //! What a rule does with a request that it stops or lets through, as ModSecurity's reference describes it.
 
-use super::{edge_with, rules_of, until, write_rules};
+use super::{custom, edge_with, rules_of, until, write_rules};
 use crate::secured::Secured;
 use crate::support::run;
 use crate::{http2, http3};
 use astraler_edge::Limits;
-use astraler_model::{WafConfig, WafMode};
+use astraler_model::{WafAction, WafConfig, WafMode};
 use std::sync::Arc;
 
 const RULES: &str = r#"
@@ -107,6 +107,11 @@ fn a_drop_ends_the_connection_without_an_answer_over_each_protocol() {
             let mut next = (**snapshot).clone();
             next.routes[0].policy.waf = Some(WafConfig {
                 rules: Some(edge.folder.path().join("rules")),
+                custom_rules: vec![custom(
+                    "tls",
+                    "cf.tls_version eq \"TLSv1.3\" and not cf.edge.client_tcp and starts_with(http.request.uri.path, \"/tls\")",
+                    WafAction::Block,
+                )],
                 ..WafConfig::default()
             });
             next.version += 1;
@@ -140,6 +145,9 @@ fn a_drop_ends_the_connection_without_an_answer_over_each_protocol() {
         assert!(!again, "the connection goes on");
 
         let mut third = http3::Session::open(&secured).await;
+        let mut stream = third.begin("GET", "/tls", &[]).await;
+        stream.finish().await.unwrap();
+        assert_eq!(http3::whole(&mut stream).await.unwrap().head.status, 403);
         let mut stream = third.begin("GET", "/?drop=1", &[]).await;
         let _ = stream.finish().await;
         assert!(http3::whole(&mut stream).await.is_err());

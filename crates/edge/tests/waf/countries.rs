@@ -3,7 +3,7 @@
 use super::{custom, publish, rules_of, until, write_rules};
 use crate::support::{TestEdge, Worker, route, run};
 use astraler_edge::Limits;
-use astraler_model::{WafAction, WafConfig};
+use astraler_model::{ListKind, WafAction, WafConfig, WafList};
 use std::path::Path;
 
 /// A database in MaxMind's format: one country for the lower half of all IPv4 addresses, another for the upper.
@@ -21,9 +21,75 @@ fn database(lower: &str, upper: &str) -> Vec<u8> {
     file
 }
 
+/// One of networks, for the same halves; each name has seven letters.
+fn networks(lower: &str, upper: &str) -> Vec<u8> {
+    let mut file = database("CH", "FR");
+    let behind = file.split_off(22 + 2 * 22);
+    file.truncate(22);
+    file[5] = 0x1e;
+    for name in [lower, upper] {
+        file.extend(b"\xe1\x43asn\x47");
+        file.extend(name.as_bytes());
+    }
+    file.extend(behind);
+    file
+}
+
 fn write(folder: &Path, content: &[u8]) {
+    write_as(folder, "countries.mmdb", content);
+}
+
+fn write_as(folder: &Path, name: &str, content: &[u8]) {
     std::fs::write(folder.join("new.mmdb"), content).unwrap();
-    std::fs::rename(folder.join("new.mmdb"), folder.join("countries.mmdb")).unwrap();
+    std::fs::rename(folder.join("new.mmdb"), folder.join(name)).unwrap();
+}
+
+#[test]
+fn clients_have_the_networks_of_their_database() {
+    run(async {
+        let edge = TestEdge::start(Limits::default(), |folder| {
+            write_as(folder, "networks.mmdb", &networks("AS64500", "AS64501"));
+            let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
+            route.policy.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+            let hosting = WafList {
+                kind: ListKind::Asn,
+                items: vec!["AS64501".to_owned()],
+            };
+            route.policy.waf = Some(WafConfig {
+                networks: Some(folder.join("networks.mmdb")),
+                custom_rules: vec![
+                    custom("hosting", "ip.src.asnum in $hosting", WafAction::Block),
+                    custom(
+                        "own",
+                        "ip.src.asnum eq 64500 and http.request.uri.path eq \"/own\"",
+                        WafAction::Block,
+                    ),
+                ],
+                lists: [("hosting".to_owned(), hosting)].into(),
+                ..WafConfig::default()
+            });
+            vec![route]
+        })
+        .await;
+        let _worker = Worker::start(&edge.folder.path().join("w.sock"));
+        let mut client = edge.connect().await;
+        for (target, lines, status) in [
+            ("/", "", 200),
+            ("/own", "", 403),
+            ("/", "X-Forwarded-For: 198.51.100.7\r\n", 403),
+            ("/own", "X-Forwarded-For: 2001:db8::1\r\n", 200),
+        ] {
+            let reply = client.get_with("worker.test", target, lines).await;
+            assert_eq!(reply.status, status, "{target} {lines}");
+        }
+        write_as(
+            edge.folder.path(),
+            "networks.mmdb",
+            &networks("AS64502", "AS64501"),
+        );
+        publish(&edge);
+        until(&edge, "/own", 200).await;
+    });
 }
 
 #[test]

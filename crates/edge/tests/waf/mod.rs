@@ -450,6 +450,18 @@ fn rules_are_looked_at_before_anybody_goes_by_them() {
             message.starts_with("the file cannot be read: No such file"),
             "{nowhere}"
         );
+        let config = WafConfig {
+            networks: Some(folder.join("rules/main.conf")),
+            ..WafConfig::default()
+        };
+        let body = serde_json::to_string(&config).unwrap();
+        let head = format!(
+            "POST /waf/check HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: {}",
+            body.len()
+        );
+        let no_database = edge.ask(&format!("{head}\r\n\r\n{body}")).await;
+        let message = no_database["problems"][0]["message"].as_str().unwrap();
+        assert!(message.contains("GeoLite2 ASN"), "{no_database}");
         let refused = edge
             .ask("POST /waf/check HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]")
             .await;

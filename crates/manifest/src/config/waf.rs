@@ -45,9 +45,13 @@ pub struct Waf {
     /// by the edge's user. When absent: what `astraler waf update` brought, else where the distribution installs the
     /// Core Rule Set.
     pub rules: Option<PathBuf>,
-    /// A database of countries in MaxMind's format (GeoLite2 Country, DB-IP Country Lite), for rules that ask where a
-    /// client is. An absolute path; the edge's user reads it. When absent: no client has a country.
+    /// A database of countries in MaxMind's format (GeoLite2 Country, DB-IP Country Lite; one of cities, where rules ask
+    /// for them), for rules that ask where a client is. An absolute path; the edge's user reads it. When absent: no client
+    /// has a country.
     pub countries: Option<PathBuf>,
+    /// A database of autonomous systems in the same format (GeoLite2 ASN, DB-IP ASN Lite), for rules that ask whose
+    /// network a client is in (`ip.src.asnum`). An absolute path; the edge's user reads it.
+    pub networks: Option<PathBuf>,
     /// Rules in Cloudflare's rules language. They come before the managed rules.
     pub custom_rules: Vec<WafRule>,
     /// Managed rules that some requests are not looked at with.
@@ -127,6 +131,7 @@ impl Default for Waf {
             managed_rules: true,
             rules: None,
             countries: None,
+            networks: None,
             custom_rules: vec![],
             exceptions: vec![],
         }
@@ -150,6 +155,7 @@ impl Waf {
             outbound_threshold: self.outbound_thresholds.of(kind, self.outbound_threshold),
             body_limit_bytes: self.body_limits_bytes.of(kind, self.body_limit_bytes),
             countries: self.countries.clone(),
+            networks: self.networks.clone(),
             custom_rules: self.custom_rules.clone(),
             exceptions: self.exceptions.clone(),
             lists: lists

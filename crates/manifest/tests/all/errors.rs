@@ -299,6 +299,44 @@ paths = ["editor"]
     for wrong in ["", ".", "a/../b", "a//b", ".git/crs", "a\\\\b"] {
         assert!(rules(&format!("rules = \"{wrong}\"")).is_err(), "{wrong}");
     }
+    // Values of single environments go before those for all.
+    let waf = |said: &str, environment| {
+        let config = parse(
+            "astraler.toml",
+            &good.replace("detect\"", &format!("detect\"\n{said}")),
+        );
+        config.unwrap().edge.policy(environment).waf.unwrap()
+    };
+    let own = "paranoia_level = 2\nparanoia_levels = { staging = 3 }\ninbound_thresholds = { staging = 9 }\n\
+               outbound_thresholds = { production = 6 }\nbody_limits_bytes = { staging = 0 }";
+    let numbers = |waf: astraler_model::WafConfig| {
+        (
+            waf.paranoia_level,
+            waf.inbound_threshold,
+            waf.outbound_threshold,
+            waf.body_limit_bytes,
+        )
+    };
+    assert_eq!(numbers(waf(own, Environment::Staging)), (3, 9, 4, 0));
+    assert_eq!(numbers(waf(own, Environment::Production)), (2, 5, 6, 128 << 10));
+    assert!(rules("paranoia_levels = { staging = 5 }").is_err());
+    assert!(rules("inbound_thresholds = { live = 5 }").is_err());
+    // A rule about where a client is needs somebody to say it.
+    for (field, of) in [
+        ("ip.src.country eq \"CH\"", "countries"),
+        ("ip.src.is_in_european_union", "countries"),
+        ("ip.src.city eq \"Bern\"", "countries"),
+        ("ip.src.asnum eq 64500", "networks"),
+    ] {
+        let rule = |more: &str| {
+            format!(
+                "{good}{more}\n[[edge.waf.custom_rules]]\nname = \"a\"\nexpression = '{field}'\naction = \"block\"\n"
+            )
+        };
+        let error = parse("astraler.toml", &rule("")).unwrap_err().render(false, 200);
+        assert!(error.contains(&format!("`edge.waf.{of}`")), "{error}");
+        assert!(parse("astraler.toml", &rule(&format!("{of} = \"/srv/a.mmdb\""))).is_ok());
+    }
     let none = parse("astraler.toml", "name = \"a\"\ndomain = \"a.example\"\n").unwrap();
     assert_eq!(
         none.edge.policy(Environment::Production).waf,

@@ -50,6 +50,7 @@ pub(crate) const EFFECTIVE: &[(&str, &str)] = &[
     ("edge.waf.managed_rules", "false"),
     ("edge.waf.rules", "\"/srv/coreruleset\""),
     ("edge.waf.countries", "\"/srv/countries.mmdb\""),
+    ("edge.waf.networks", "\"/srv/networks.mmdb\""),
     (
         "edge.waf.custom_rules",
         "[{ name = \"a\", expression = \"ssl\", action = \"exception\", skip = [], rules = [942100], tags = [\"x\"] }]",

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Countries;
+use super::{Countries, Place};
+use crate::network::Networks;
 
 /// Writes a database: a tree of the networks, and a record for each.
 struct Writer {
@@ -207,4 +208,102 @@ fn a_file_that_lies_is_an_error_or_knows_nothing() {
         }
     }
     assert!(codes.len() > 2, "{codes:?}");
+}
+
+fn degrees(value: f64) -> Vec<u8> {
+    [&[3 << 5 | 8][..], &value.to_be_bytes()].concat()
+}
+
+fn array(members: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = vec![members.len() as u8, 4];
+    out.extend(members.concat());
+    out
+}
+
+#[test]
+fn a_database_of_cities_says_where_an_address_is() {
+    let named = |name: &str| map(&[("names", map(&[("en", text(name))]))]);
+    let mut writer = Writer::new(28, 6);
+    writer.add(
+        "192.0.2.0",
+        24,
+        map(&[
+            ("city", named("London")),
+            ("continent", map(&[("code", text("EU"))])),
+            ("country", map(&[("iso_code", text("GB"))])),
+            (
+                "location",
+                map(&[
+                    ("latitude", degrees(51.5085)),
+                    ("longitude", degrees(-0.1257)),
+                    ("metro_code", number(5, 635)),
+                    ("time_zone", text("Europe/London")),
+                ]),
+            ),
+            ("postal", map(&[("code", text("EC1A"))])),
+            (
+                "subdivisions",
+                array(&[
+                    map(&[
+                        ("iso_code", text("ENG")),
+                        ("names", map(&[("en", text("England"))])),
+                    ]),
+                    map(&[("iso_code", text("SWK"))]),
+                ]),
+            ),
+        ]),
+    );
+    writer.add("198.51.100.0", 24, country("CH"));
+    let countries = Countries::new(writer.file()).unwrap();
+    let text = str::to_owned;
+    assert_eq!(
+        countries.place("192.0.2.9".parse().unwrap()),
+        Place {
+            continent: text("EU"),
+            subdivisions: [text("GB-ENG"), text("GB-SWK")],
+            region: text("England"),
+            region_code: text("ENG"),
+            city: text("London"),
+            postal_code: text("EC1A"),
+            metro_code: text("635"),
+            latitude: text("51.50850"),
+            longitude: text("-0.12570"),
+            timezone: text("Europe/London"),
+        }
+    );
+    assert_eq!(
+        countries.place("198.51.100.1".parse().unwrap()),
+        Place {
+            continent: text("EU"),
+            ..Place::default()
+        }
+    );
+    assert_eq!(countries.place("203.0.113.1".parse().unwrap()), Place::default());
+}
+
+#[test]
+fn addresses_have_networks() {
+    let mut writer = Writer::new(24, 6);
+    let organization = ("organization", text("Example Net"));
+    writer.add(
+        "192.0.2.0",
+        24,
+        map(&[
+            ("autonomous_system_number", number(6, 4_200_000_001)),
+            organization,
+        ]),
+    );
+    writer.add("2001:db8::", 32, map(&[("asn", text("AS64500"))]));
+    writer.add("198.51.100.0", 24, map(&[("asn", text("none"))]));
+    let networks = Networks::new(writer.file()).unwrap();
+    for (address, number) in [
+        ("192.0.2.9", Some(4_200_000_001)),
+        ("::ffff:192.0.2.9", Some(4_200_000_001)),
+        ("2001:db8::1", Some(64_500)),
+        ("198.51.100.1", None),
+        ("203.0.113.1", None),
+    ] {
+        assert_eq!(networks.of(address.parse().unwrap()), number, "{address}");
+    }
+    assert!(Networks::new(b"GIF89a".to_vec()).is_err());
 }

@@ -15,16 +15,24 @@ pub(super) struct Call {
 
 #[derive(Debug, Clone)]
 pub(super) enum Function {
+    /// How many bits of an address stay, of either family.
+    Cidr(u8, u8),
     Concat,
     DecodeBase64,
     EndsWith(Box<[u8]>),
+    /// What stands between two.
+    Join(Box<[u8]>),
     Len,
     LookupJson(Box<[Step]>, Type),
     Lower,
-    /// The replacement, in pieces.
-    RegexReplace(Arc<Regex>, Box<[Replacement]>),
+    /// The replacement, in pieces: of `regex_replace` and `wildcard_replace`.
+    Replace(Arc<Regex>, Box<[Replacement]>),
     /// The bytes to be removed.
     RemoveBytes(Box<[bool; 256]>),
+    /// Names of arguments.
+    RemoveQueryArgs(Box<[Box<[u8]>]>),
+    /// At what, into how many at most.
+    Split(Box<[u8]>, usize),
     StartsWith(Box<[u8]>),
     /// Counted from the end where negative.
     Substring(i64, Option<i64>),
@@ -56,16 +64,28 @@ impl Call {
         match &self.function {
             Function::EndsWith(_) | Function::StartsWith(_) => Type::Bool,
             Function::Len => Type::Int,
+            Function::Cidr(..) => Type::Ip,
             Function::LookupJson(_, kind) => *kind,
             Function::Concat
             | Function::DecodeBase64
+            | Function::Join(_)
             | Function::Lower
-            | Function::RegexReplace(..)
+            | Function::Replace(..)
             | Function::RemoveBytes(_)
+            | Function::RemoveQueryArgs(_)
+            | Function::Split(..)
             | Function::Substring(..)
             | Function::ToString
             | Function::Upper
             | Function::UrlDecode { .. } => Type::Bytes,
+        }
+    }
+
+    pub(super) fn is_many(&self) -> bool {
+        match self.function {
+            Function::Split(..) => true,
+            Function::Join(_) => false,
+            _ => self.values.iter().any(Value::is_many),
         }
     }
 

@@ -19,6 +19,7 @@ pub(super) enum Check {
     Contains(Box<Finder<'static>>),
     Matches(Arc<Regex>),
     In(Arc<List>),
+    Not(Box<Check>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ impl Check {
             (Check::In(list), Read::Bytes(value)) => list.has_text(value),
             (Check::In(list), Read::Int(value)) => list.has_int(value),
             (Check::In(list), Read::Ip(value)) => list.has_ip(value),
+            (Check::Not(check), read) => !check.of(read),
             // The compiler lets only values of the same kind meet.
             _ => false,
         }
@@ -91,6 +93,15 @@ pub(super) fn regex(pattern: &str) -> Result<Arc<Regex>, String> {
 
 /// A pattern with `*` for anything. `\*` and `\\` are the characters themselves.
 pub(super) fn wildcard(pattern: &[u8], strict: bool) -> Result<Arc<Regex>, String> {
+    with_stars(pattern, strict, ".*")
+}
+
+/// The same with a group for each star, which takes as little as it can.
+pub(super) fn wildcard_groups(pattern: &[u8], strict: bool) -> Result<Arc<Regex>, String> {
+    with_stars(pattern, strict, "(.*?)")
+}
+
+fn with_stars(pattern: &[u8], strict: bool, any: &str) -> Result<Arc<Regex>, String> {
     let mut regex_text = String::from(if strict { "(?s-u)\\A" } else { "(?is-u)\\A" });
     let mut bytes = pattern.iter().peekable();
     let mut star = false;
@@ -99,7 +110,7 @@ pub(super) fn wildcard(pattern: &[u8], strict: bool) -> Result<Arc<Regex>, Strin
             b'*' if star => return Err("two stars beside each other".into()),
             b'*' => {
                 star = true;
-                regex_text.push_str(".*");
+                regex_text.push_str(any);
                 continue;
             }
             b'\\' => match bytes.next() {

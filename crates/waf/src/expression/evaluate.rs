@@ -1,12 +1,12 @@
 //! Asking about a request.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use regex_automata::meta::Regex;
-
-use super::call::{Call, Function, Replacement, Step};
-use super::field::{Collection, Field};
+use super::call::{Call, Function, Step};
+use super::field::{Collection, Detail, Field};
 use super::parse::Test;
+use super::replace::replaced;
 use super::subject::Subject;
 use super::value::{Part, Pick, Read, Source, Type, Value};
 use crate::transform::{Transformation, apply, decode};
@@ -80,6 +80,25 @@ fn each(value: &Value, subject: &Subject<'_>, to: Each<'_>) {
             });
             to(Read::Int(count));
         }
+        Value::CountOf(value) => {
+            let mut count = 0;
+            each(value, subject, &mut |_| {
+                count += 1;
+                true
+            });
+            to(Read::Int(count));
+        }
+        Value::Nth(value, wanted) => {
+            let mut place = 0;
+            each(value, subject, &mut |read| {
+                if place == *wanted {
+                    to(read);
+                    return false;
+                }
+                place += 1;
+                true
+            });
+        }
         Value::Call(call) => called(call, subject, to),
     }
 }
@@ -88,6 +107,14 @@ fn one(field: Field, subject: &Subject<'_>, to: Each<'_>) {
     let read = match field {
         Field::Source => Some(Read::Ip(subject.client)),
         Field::Country => Some(Read::Bytes(subject.country.unwrap_or("XX").as_bytes())),
+        Field::European => {
+            let country = subject.country.unwrap_or_default();
+            Some(Read::Bool(EUROPEAN_UNION.contains(&country)))
+        }
+        Field::Place(detail) => Some(Read::Bytes(place(subject, detail).as_bytes())),
+        Field::Asn => subject.network.map(|number| Read::Int(number.into())),
+        Field::ClientPort => Some(Read::Int(subject.client_port.into())),
+        Field::ClientTcp => Some(Read::Bool(subject.version != b"HTTP/3")),
         Field::Ssl => Some(Read::Bool(subject.tls.is_some())),
         Field::TlsVersion => Some(Read::Bytes(subject.tls.unwrap_or("none").as_bytes())),
         Field::ServerPort => Some(Read::Int(subject.server_port.into())),
@@ -104,6 +131,7 @@ fn one(field: Field, subject: &Subject<'_>, to: Each<'_>) {
             });
             None
         }
+        Field::RawPathExtension => Some(Read::Bytes(extension(url::split_target(subject.target).0))),
         Field::Query => Some(Read::Bytes(subject.query())),
         Field::RawPath => Some(Read::Bytes(url::split_target(subject.target).0)),
         Field::Uri | Field::RawUri => {
@@ -149,12 +177,35 @@ fn one(field: Field, subject: &Subject<'_>, to: Each<'_>) {
     }
 }
 
-/// What is behind the last dot of the last part of a path.
+/// As Cloudflare's documentation lists them.
+const EUROPEAN_UNION: [&str; 34] = [
+    "AT", "AX", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GF", "GP", "GR", "HR", "HU",
+    "IE", "IT", "LT", "LU", "LV", "MF", "MQ", "MT", "NL", "PL", "PT", "RE", "RO", "SE", "SI", "SK", "YT",
+];
+
+fn place<'t>(subject: &Subject<'t>, detail: Detail) -> &'t str {
+    let Some(place) = subject.place else { return "" };
+    match detail {
+        Detail::City => &place.city,
+        Detail::Continent => &place.continent,
+        Detail::Latitude => &place.latitude,
+        Detail::Longitude => &place.longitude,
+        Detail::MetroCode => &place.metro_code,
+        Detail::PostalCode => &place.postal_code,
+        Detail::Region => &place.region,
+        Detail::RegionCode => &place.region_code,
+        Detail::Subdivision1 => &place.subdivisions[0],
+        Detail::Subdivision2 => &place.subdivisions[1],
+        Detail::Timezone => &place.timezone,
+    }
+}
+
+/// What is behind the last dot of the last part of a path; a name that only begins with a dot has none.
 fn extension(path: &[u8]) -> &[u8] {
     let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     match memchr::memrchr(b'.', file) {
-        Some(dot) => &file[dot + 1..],
-        None => b"",
+        Some(dot) if dot > 0 => &file[dot + 1..],
+        _ => b"",
     }
 }
 
@@ -189,6 +240,19 @@ fn called(call: &Call, subject: &Subject<'_>, to: Each<'_>) {
     if matches!(call.function, Function::Concat) {
         return concat(call.values(), subject, to);
     }
+    if let Function::Join(separator) = &call.function {
+        let mut text = Vec::new();
+        let mut first = true;
+        each(value, subject, &mut |read| {
+            if !std::mem::take(&mut first) {
+                text.extend_from_slice(separator);
+            }
+            text.extend_from_slice(read.bytes());
+            true
+        });
+        to(Read::Bytes(&text));
+        return;
+    }
     each(value, subject, &mut |read| {
         let text = read.bytes();
         match &call.function {
@@ -213,7 +277,13 @@ fn called(call: &Call, subject: &Subject<'_>, to: Each<'_>) {
             }
             Function::Substring(start, end) => to(Read::Bytes(substring(text, *start, *end))),
             Function::UrlDecode { again, unicode } => to(Read::Bytes(&url_decode(text, *again, *unicode))),
-            Function::RegexReplace(regex, replacement) => match replace(regex, replacement, text) {
+            Function::Cidr(four, six) => match read {
+                Read::Ip(address) => to(Read::Ip(network(address, *four, *six))),
+                _ => true,
+            },
+            Function::Split(separator, limit) => split(text, separator, *limit, to),
+            Function::RemoveQueryArgs(names) => to(Read::Bytes(&without(text, names))),
+            Function::Replace(regex, replacement) => match replaced(regex, replacement, text) {
                 Some(replaced) => to(Read::Bytes(&replaced)),
                 None => to(Read::Bytes(text)),
             },
@@ -228,7 +298,7 @@ fn called(call: &Call, subject: &Subject<'_>, to: Each<'_>) {
             )),
             Function::LookupJson(steps, kind) => lookup(text, steps, *kind, to),
             // Not of a single value.
-            Function::Concat => true,
+            Function::Concat | Function::Join(_) => true,
         }
     });
 }
@@ -287,24 +357,40 @@ fn url_decode(text: &[u8], again: bool, unicode: bool) -> Cow<'_, [u8]> {
     text
 }
 
-/// The first match, replaced.
-fn replace(regex: &Regex, replacement: &[Replacement], text: &[u8]) -> Option<Vec<u8>> {
-    let mut captures = regex.create_captures();
-    regex.captures(text, &mut captures);
-    let whole = captures.get_group(0)?;
-    let mut replaced = text[..whole.start].to_vec();
-    for piece in replacement {
-        match piece {
-            Replacement::Text(piece) => replaced.extend_from_slice(piece),
-            Replacement::Group(group) => {
-                if let Some(span) = captures.get_group(*group) {
-                    replaced.extend_from_slice(&text[span.start..span.end]);
-                }
-            }
+/// The first bits of an address, of its own family.
+fn network(address: IpAddr, four: u8, six: u8) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(four)).unwrap_or(0);
+            Ipv4Addr::from(u32::from(address) & mask).into()
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(six)).unwrap_or(0);
+            Ipv6Addr::from(u128::from(address) & mask).into()
         }
     }
-    replaced.extend_from_slice(&text[whole.end..]);
-    Some(replaced)
+}
+
+/// What is left at the end is the last.
+fn split(mut text: &[u8], separator: &[u8], limit: usize, to: Each<'_>) -> bool {
+    let finder = memchr::memmem::Finder::new(separator);
+    for _ in 1..limit {
+        let Some(at) = finder.find(text) else { break };
+        if !to(Read::Bytes(&text[..at])) {
+            return false;
+        }
+        text = &text[at + separator.len()..];
+    }
+    to(Read::Bytes(text))
+}
+
+/// A query without some arguments, the others as they came.
+fn without(query: &[u8], names: &[Box<[u8]>]) -> Vec<u8> {
+    let left = query.split(|byte| *byte == b'&').filter(|piece| {
+        let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default();
+        !names.iter().any(|own| **own == *name)
+    });
+    left.collect::<Vec<_>>().join(&b'&')
 }
 
 fn lookup(text: &[u8], steps: &[Step], kind: Type, to: Each<'_>) -> bool {

@@ -6,21 +6,27 @@ use super::value::Type;
 /// A field that holds one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
+    Asn,
     BodyMime,
     BodyRaw,
     BodySize,
     BodyTruncated,
+    ClientPort,
+    ClientTcp,
     Cookie,
     Country,
+    European,
     FullUri,
     HeadersTruncated,
     Host,
     Method,
     Path,
     PathExtension,
+    Place(Detail),
     Query,
     RawFullUri,
     RawPath,
+    RawPathExtension,
     RawUri,
     RayId,
     Referer,
@@ -38,6 +44,22 @@ pub(super) enum Field {
     XForwardedFor,
 }
 
+/// What is known of a place beside its country.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    City,
+    Continent,
+    Latitude,
+    Longitude,
+    MetroCode,
+    PostalCode,
+    Region,
+    RegionCode,
+    Subdivision1,
+    Subdivision2,
+    Timezone,
+}
+
 /// Names and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Collection {
@@ -45,8 +67,36 @@ pub(super) enum Collection {
     Cookies,
     Form,
     Headers,
+    /// Of the client, the one that is wanted most first; they have no names.
+    Languages,
+    /// The parts of a multipart body, by their names: what is in them.
+    Multipart,
+    MultipartDispositions,
+    MultipartEncodings,
+    MultipartFilenames,
+    MultipartTypes,
     RawArgs,
     ResponseHeaders,
+}
+
+impl Collection {
+    /// Whether it is made of the body.
+    pub(super) fn is_of_body(self) -> bool {
+        match self {
+            Self::Form
+            | Self::Multipart
+            | Self::MultipartDispositions
+            | Self::MultipartEncodings
+            | Self::MultipartFilenames
+            | Self::MultipartTypes => true,
+            Self::Args
+            | Self::Cookies
+            | Self::Headers
+            | Self::Languages
+            | Self::RawArgs
+            | Self::ResponseHeaders => false,
+        }
+    }
 }
 
 /// What a name stands for.
@@ -56,23 +106,62 @@ pub(super) enum Named {
     Map(Collection),
     Names(Collection),
     Values(Collection),
+    /// Names of parts, each in an array of its own: `[*][0]`.
+    NestedNames(Collection),
+    /// Values of parts, likewise.
+    Nested(Collection),
 }
 
 const fn one(field: Field, kind: Type) -> Named {
     Named::One(field, kind)
 }
 
+const fn place(detail: Detail) -> Named {
+    Named::One(Field::Place(detail), Type::Bytes)
+}
+
 const FIELDS: &[(&str, Named)] = &[
+    ("cf.edge.client_port", one(Field::ClientPort, Type::Int)),
+    ("cf.edge.client_tcp", one(Field::ClientTcp, Type::Bool)),
     ("cf.edge.server_port", one(Field::ServerPort, Type::Int)),
     ("cf.ray_id", one(Field::RayId, Type::Bytes)),
     ("cf.tls_version", one(Field::TlsVersion, Type::Bytes)),
     ("http.cookie", one(Field::Cookie, Type::Bytes)),
     ("http.host", one(Field::Host, Type::Bytes)),
     ("http.referer", one(Field::Referer, Type::Bytes)),
+    (
+        "http.request.accepted_languages",
+        Named::Values(Collection::Languages),
+    ),
     ("http.request.body.form", Named::Map(Collection::Form)),
     ("http.request.body.form.names", Named::Names(Collection::Form)),
     ("http.request.body.form.values", Named::Values(Collection::Form)),
     ("http.request.body.mime", one(Field::BodyMime, Type::Bytes)),
+    ("http.request.body.multipart", Named::Map(Collection::Multipart)),
+    (
+        "http.request.body.multipart.content_dispositions",
+        Named::Nested(Collection::MultipartDispositions),
+    ),
+    (
+        "http.request.body.multipart.content_transfer_encodings",
+        Named::Nested(Collection::MultipartEncodings),
+    ),
+    (
+        "http.request.body.multipart.content_types",
+        Named::Nested(Collection::MultipartTypes),
+    ),
+    (
+        "http.request.body.multipart.filenames",
+        Named::Nested(Collection::MultipartFilenames),
+    ),
+    (
+        "http.request.body.multipart.names",
+        Named::NestedNames(Collection::Multipart),
+    ),
+    (
+        "http.request.body.multipart.values",
+        Named::Values(Collection::Multipart),
+    ),
     ("http.request.body.raw", one(Field::BodyRaw, Type::Bytes)),
     ("http.request.body.size", one(Field::BodySize, Type::Int)),
     (
@@ -121,9 +210,27 @@ const FIELDS: &[(&str, Named)] = &[
     ),
     ("http.user_agent", one(Field::UserAgent, Type::Bytes)),
     ("http.x_forwarded_for", one(Field::XForwardedFor, Type::Bytes)),
+    ("ip.geoip.asnum", one(Field::Asn, Type::Int)),
+    ("ip.geoip.continent", place(Detail::Continent)),
     ("ip.geoip.country", one(Field::Country, Type::Bytes)),
+    ("ip.geoip.is_in_european_union", one(Field::European, Type::Bool)),
+    ("ip.geoip.subdivision_1_iso_code", place(Detail::Subdivision1)),
+    ("ip.geoip.subdivision_2_iso_code", place(Detail::Subdivision2)),
     ("ip.src", one(Field::Source, Type::Ip)),
+    ("ip.src.asnum", one(Field::Asn, Type::Int)),
+    ("ip.src.city", place(Detail::City)),
+    ("ip.src.continent", place(Detail::Continent)),
     ("ip.src.country", one(Field::Country, Type::Bytes)),
+    ("ip.src.is_in_european_union", one(Field::European, Type::Bool)),
+    ("ip.src.lat", place(Detail::Latitude)),
+    ("ip.src.lon", place(Detail::Longitude)),
+    ("ip.src.metro_code", place(Detail::MetroCode)),
+    ("ip.src.postal_code", place(Detail::PostalCode)),
+    ("ip.src.region", place(Detail::Region)),
+    ("ip.src.region_code", place(Detail::RegionCode)),
+    ("ip.src.subdivision_1_iso_code", place(Detail::Subdivision1)),
+    ("ip.src.subdivision_2_iso_code", place(Detail::Subdivision2)),
+    ("ip.src.timezone.name", place(Detail::Timezone)),
     ("raw.http.request.full_uri", one(Field::RawFullUri, Type::Bytes)),
     ("raw.http.request.uri", one(Field::RawUri, Type::Bytes)),
     ("raw.http.request.uri.args", Named::Map(Collection::RawArgs)),
@@ -136,22 +243,73 @@ const FIELDS: &[(&str, Named)] = &[
         Named::Values(Collection::RawArgs),
     ),
     ("raw.http.request.uri.path", one(Field::RawPath, Type::Bytes)),
+    (
+        "raw.http.request.uri.path.extension",
+        one(Field::RawPathExtension, Type::Bytes),
+    ),
     ("raw.http.request.uri.query", one(Field::Query, Type::Bytes)),
     (
         "raw.http.response.headers",
         Named::Map(Collection::ResponseHeaders),
     ),
+    (
+        "raw.http.response.headers.names",
+        Named::Names(Collection::ResponseHeaders),
+    ),
+    (
+        "raw.http.response.headers.values",
+        Named::Values(Collection::ResponseHeaders),
+    ),
     ("ssl", one(Field::Ssl, Type::Bool)),
 ];
 
-/// Beginnings of names that only Cloudflare's network can answer.
-const ELSEWHERE: &[&str] = &[
-    "cf.",
-    "ip.src.",
-    "ip.geoip.",
-    "http.request.jwt.",
-    "http.request.accepted_languages",
+/// Beginnings of names that are none here, and why. The first that fits is said.
+const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "cf.tls_client_auth.",
+        "this edge asks clients for no certificates",
+    ),
+    (
+        "cf.tls_cipher",
+        "ciphers have other names here; write cf.tls_version",
+    ),
+    (
+        "cf.waf.score",
+        "the score is of a model of Cloudflare's; managed rules score for themselves, from `edge.waf.inbound_threshold` on",
+    ),
+    ("cf.waf.content_scan.", "no scanner of files is here"),
+    ("cf.waf.credential_check.", "no list of leaked passwords is here"),
+    (
+        "cf.timings.",
+        "times are in the access log, and not known when rules are asked",
+    ),
+    (
+        "http.request.jwt.",
+        "tokens are not checked here; let the application do it",
+    ),
+    (
+        "raw.http.request.headers",
+        "names of fields have lost their case when rules are asked; write http.request.headers",
+    ),
+    ("cf.", NETWORK),
+    ("ip.src.", NETWORK),
+    ("ip.geoip.", NETWORK),
+    (
+        "tcp.",
+        "this is a field of packets; expressions are asked about requests",
+    ),
+    (
+        "udp.",
+        "this is a field of packets; expressions are asked about requests",
+    ),
+    (
+        "icmp",
+        "this is a field of packets; expressions are asked about requests",
+    ),
 ];
+
+const NETWORK: &str =
+    "this field is of Cloudflare's network; docs/waf-expressions.md lists those that are known here";
 
 /// The field of a name.
 pub(super) fn named(name: &str) -> Option<Named> {
@@ -164,10 +322,8 @@ pub(super) fn hint(name: &str) -> Option<String> {
     if let Some(near) = nearest(name, FIELDS.iter().map(|(known, _)| *known)) {
         return Some(format!("did you mean '{near}'?"));
     }
-    ELSEWHERE.iter().any(|start| name.starts_with(start)).then(|| {
-        "this field is of Cloudflare's network; docs/waf-expressions.md lists those that are known here"
-            .into()
-    })
+    let found = ELSEWHERE.iter().find(|(start, _)| name.starts_with(start));
+    found.map(|(_, why)| (*why).to_owned())
 }
 
 #[cfg(test)]

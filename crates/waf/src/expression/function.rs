@@ -1,42 +1,57 @@
 //! Functions, as they are written.
 
 use super::ExpressionError;
-use super::call::{Call, Function, Replacement, Step};
-use super::check::{Check, Order, regex};
+use super::call::{Call, Function, Step};
+use super::check::{Check, Order};
 use super::error::nearest;
+use super::field::Field;
 use super::lex::Token;
 use super::parse::{Operand, Parser, Test};
+use super::replace;
 use super::value::{Part, Pick, Source, Type, Value};
 
 const NAMES: &[&str] = &[
     "all",
     "any",
+    "cidr",
+    "cidr6",
     "concat",
     "decode_base64",
     "ends_with",
     "has_key",
     "has_value",
+    "join",
     "len",
     "lookup_json_integer",
     "lookup_json_string",
     "lower",
     "regex_replace",
     "remove_bytes",
+    "remove_query_args",
+    "split",
     "starts_with",
     "substring",
     "to_string",
     "upper",
     "url_decode",
+    "wildcard_replace",
 ];
 
-/// Functions of rules that rewrite: they would make a filter depend on chance, or on what is nowhere else.
-const REWRITING: &[&str] = &[
-    "uuidv4",
-    "wildcard_replace",
-    "remove_query_args",
-    "encode_base64",
-    "sha256",
+/// Functions of Cloudflare's that are none here, and why.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("encode_base64", REWRITING),
+    ("sha256", REWRITING),
+    ("uuidv4", REWRITING),
+    (
+        "is_timed_hmac_valid_v0",
+        "is not here: its key would stand in the manifest; let the application check signed links",
+    ),
+    ("bit_slice", "is of packets; expressions are asked about requests"),
 ];
+const REWRITING: &str = "is of rules that rewrite, and not of those that filter";
+
+/// Elements of `split` at most, as at Cloudflare.
+const MAX_SPLIT: i64 = 128;
 
 type Result<T> = std::result::Result<T, ExpressionError>;
 
@@ -117,25 +132,68 @@ pub(super) fn call(parser: &mut Parser<'_>, name: &str, at: usize) -> Result<Ope
             };
             return made(function, vec![one]);
         }
+        "cidr" => {
+            let one = value(parser, &[Type::Ip])?;
+            let four = bits(parser, 32)?;
+            let six = bits(parser, 128)?;
+            return made(Function::Cidr(four, six), vec![one]);
+        }
+        "cidr6" => {
+            let one = value(parser, &[Type::Ip])?;
+            let six = bits(parser, 128)?;
+            return made(Function::Cidr(32, six), vec![one]);
+        }
+        "join" => return join(parser),
+        "split" => {
+            let one = value(parser, &[Type::Bytes])?;
+            parser.expect(",")?;
+            let start = parser.start;
+            let separator = parser.text()?;
+            if separator.is_empty() {
+                return Err(ExpressionError::new(start, "split() is at something"));
+            }
+            parser.expect(",")?;
+            let start = parser.start;
+            let limit = parser.int()?;
+            if !(1..=MAX_SPLIT).contains(&limit) {
+                return Err(ExpressionError::new(start, "split() makes 1 to 128 elements"));
+            }
+            let limit = usize::try_from(limit).unwrap_or(1);
+            return made(Function::Split(separator.into(), limit), vec![one]);
+        }
+        "remove_query_args" => {
+            let start = parser.start;
+            let one = value(parser, &[Type::Bytes])?;
+            if !matches!(one, Value::Field(Field::Query, _)) {
+                let what = "remove_query_args() is of http.request.uri.query";
+                return Err(ExpressionError::new(start, what));
+            }
+            let mut names = Vec::new();
+            while parser.sign(",")? {
+                names.push(parser.text()?.into());
+            }
+            if names.is_empty() {
+                return Err(parser.unexpected("',' and the name of an argument"));
+            }
+            return made(Function::RemoveQueryArgs(names.into()), vec![one]);
+        }
+        "wildcard_replace" => return replace::wildcards(parser, at),
         "lookup_json_string" => return lookup(parser, Type::Bytes),
         "lookup_json_integer" => return lookup(parser, Type::Int),
-        "regex_replace" => return replace(parser, at),
+        "regex_replace" => return replace::pattern(parser, at),
         _ => return Err(unknown(name, at)),
     };
     let one = value(parser, &[Type::Bytes])?;
     made(function, vec![one])
 }
 
-fn made(function: Function, values: Vec<Value>) -> Result<Operand> {
+pub(super) fn made(function: Function, values: Vec<Value>) -> Result<Operand> {
     Ok(Operand::Value(Value::Call(Box::new(Call { function, values }))))
 }
 
 fn unknown(name: &str, at: usize) -> ExpressionError {
-    if REWRITING.contains(&name) {
-        return ExpressionError::new(
-            at,
-            format!("{name}() is of rules that rewrite, and not of those that filter"),
-        );
+    if let Some((_, why)) = ELSEWHERE.iter().find(|(known, _)| *known == name) {
+        return ExpressionError::new(at, format!("{name}() {why}"));
     }
     let mut error = ExpressionError::new(at, format!("unknown function '{name}'"));
     error.hint = nearest(name, NAMES.iter().copied()).map(|near| format!("did you mean '{near}'?"));
@@ -143,11 +201,11 @@ fn unknown(name: &str, at: usize) -> ExpressionError {
 }
 
 /// An argument that is one value, or many.
-fn value(parser: &mut Parser<'_>, kinds: &[Type]) -> Result<Value> {
+pub(super) fn value(parser: &mut Parser<'_>, kinds: &[Type]) -> Result<Value> {
     let start = parser.start;
     match parser.operand()? {
-        Operand::Value(value) if kinds.contains(&value.kind()) => Ok(value),
-        Operand::Value(value) => {
+        Operand::Value(value) | Operand::Many(value) if kinds.contains(&value.kind()) => Ok(value),
+        Operand::Value(value) | Operand::Many(value) => {
             let kinds: Vec<_> = kinds.iter().map(Type::to_string).collect();
             let what = format!("expected {}, found {}", kinds.join(" or "), value.kind());
             Err(ExpressionError::new(start, what))
@@ -191,6 +249,9 @@ fn has(parser: &mut Parser<'_>, name: &str) -> Result<Operand> {
             Value::Items(source, Pick::All),
             Check::Bytes(Order::Equal, text),
         ))),
+        (Operand::Many(value), "has_value") => {
+            Ok(Operand::Test(Test::Any(value, Check::Bytes(Order::Equal, text))))
+        }
         _ => {
             let of = if name == "has_key" {
                 "a map, such as http.request.headers"
@@ -208,7 +269,32 @@ fn len(parser: &mut Parser<'_>) -> Result<Operand> {
     match parser.operand()? {
         Operand::Value(value) if value.kind() == Type::Bytes => made(Function::Len, vec![value]),
         Operand::Array(source) => Ok(Operand::Value(Value::Count(source))),
+        Operand::Many(value) => Ok(Operand::Value(Value::CountOf(Box::new(value)))),
         _ => Err(ExpressionError::new(start, "len() is of a string or an array")),
+    }
+}
+
+/// `join(array, "separator")`.
+fn join(parser: &mut Parser<'_>) -> Result<Operand> {
+    let start = parser.start;
+    let many = match parser.operand()? {
+        Operand::Array(source) => Value::Items(source, Pick::All),
+        Operand::Many(value) if value.kind() == Type::Bytes => value,
+        _ => return Err(ExpressionError::new(start, "join() is of an array of strings")),
+    };
+    parser.expect(",")?;
+    let separator = parser.text()?.into();
+    made(Function::Join(separator), vec![many])
+}
+
+/// Bits of a network, behind a comma.
+fn bits(parser: &mut Parser<'_>, most: i64) -> Result<u8> {
+    parser.expect(",")?;
+    let start = parser.start;
+    let bits = parser.int()?;
+    match u8::try_from(bits) {
+        Ok(bits @ 1..) if i64::from(bits) <= most => Ok(bits),
+        _ => Err(ExpressionError::new(start, format!("bits are 1 to {most}"))),
     }
 }
 
@@ -245,64 +331,4 @@ fn lookup(parser: &mut Parser<'_>, kind: Type) -> Result<Operand> {
         return Err(parser.unexpected("',' and a key"));
     }
     made(Function::LookupJson(steps.into(), kind), vec![one])
-}
-
-/// `regex_replace(source, "pattern", "replacement")`: the first match only, and once in an expression, as at Cloudflare.
-fn replace(parser: &mut Parser<'_>, at: usize) -> Result<Operand> {
-    if std::mem::replace(&mut parser.replaced, true) {
-        return Err(ExpressionError::new(
-            at,
-            "regex_replace() can be used once in an expression",
-        ));
-    }
-    let one = value(parser, &[Type::Bytes])?;
-    parser.expect(",")?;
-    let start = parser.start;
-    let pattern = String::from_utf8(parser.text()?);
-    let pattern = pattern.map_err(|_| ExpressionError::new(start, "this pattern is no UTF-8"))?;
-    parser.pattern(start)?;
-    let regex = regex(&pattern).map_err(|error| ExpressionError::new(start, error))?;
-    parser.expect(",")?;
-    let start = parser.start;
-    let replacement = pieces(&parser.text()?);
-    let groups = regex.group_info().group_len(regex_automata::PatternID::ZERO);
-    let missing = replacement.iter().find_map(|piece| match piece {
-        Replacement::Group(group) if *group >= groups => Some(*group),
-        _ => None,
-    });
-    if let Some(group) = missing {
-        return Err(ExpressionError::new(
-            start,
-            format!("the pattern has no group {group}"),
-        ));
-    }
-    made(Function::RegexReplace(regex, replacement), vec![one])
-}
-
-/// `${1}` is a group, all else is text.
-fn pieces(replacement: &[u8]) -> Box<[Replacement]> {
-    let mut pieces = Vec::new();
-    let mut text = Vec::new();
-    let mut rest = replacement;
-    while let Some((byte, behind)) = rest.split_first() {
-        let group = rest.strip_prefix(b"${").and_then(|digits| {
-            let end = digits.iter().position(|digit| *digit == b'}')?;
-            let group: u8 = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
-            Some((usize::from(group), &digits[end + 1..]))
-        });
-        if let Some((group, behind)) = group {
-            if !text.is_empty() {
-                pieces.push(Replacement::Text(std::mem::take(&mut text).into()));
-            }
-            pieces.push(Replacement::Group(group));
-            rest = behind;
-        } else {
-            text.push(*byte);
-            rest = behind;
-        }
-    }
-    if !text.is_empty() {
-        pieces.push(Replacement::Text(text.into()));
-    }
-    pieces.into()
 }

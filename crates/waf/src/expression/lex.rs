@@ -58,6 +58,41 @@ pub(super) fn next(source: &str, at: usize) -> Result<(usize, Token<'_>, usize),
     Ok((start, Token::Bare(&rest[..length]), start + length))
 }
 
+/// The same where a pattern is next: in quotes, all but `\"` is the pattern's own, and so are quotes within `[…]`.
+pub(super) fn next_pattern(source: &str, at: usize) -> Result<(usize, Token<'_>, usize), ExpressionError> {
+    let rest = &source[at..];
+    let start = at + rest.len() - rest.trim_start().len();
+    let Some(quoted) = source[start..].strip_prefix('"') else {
+        return next(source, at);
+    };
+    let mut pattern = Vec::new();
+    let mut in_class = false;
+    let mut bytes = quoted.bytes().enumerate();
+    while let Some((place, byte)) = bytes.next() {
+        match byte {
+            b'"' if !in_class => return Ok((start, Token::Text(pattern), start + place + 2)),
+            b'\\' => match bytes.next() {
+                Some((_, b'"')) => pattern.push(b'"'),
+                Some((_, escaped)) => pattern.extend([b'\\', escaped]),
+                None => break,
+            },
+            byte => {
+                in_class = match byte {
+                    b'[' => true,
+                    b']' => false,
+                    _ => in_class,
+                };
+                pattern.push(byte);
+            }
+        }
+    }
+    let error = ExpressionError::new(start, "this string has no end");
+    Err(match in_class {
+        true => error.hint("a quote within […] is the pattern's own"),
+        false => error,
+    })
+}
+
 /// `"…"` with `\"`, `\\`, `\xHH` and `\OOO`.
 fn quoted(rest: &str, start: usize) -> Result<(Vec<u8>, usize), ExpressionError> {
     let mut text = Vec::new();

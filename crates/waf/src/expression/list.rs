@@ -32,6 +32,8 @@ pub enum ListKind {
     Text,
     /// Numbers (`200`) and ranges (`400..499`).
     Number,
+    /// Numbers of autonomous systems (`64500`, `AS64500`).
+    Asn,
 }
 
 impl ListKind {
@@ -41,6 +43,7 @@ impl ListKind {
             Self::Hostname => "host name",
             Self::Text => "text",
             Self::Number => "number or range",
+            Self::Asn => "number of an autonomous system",
         }
     }
 }
@@ -98,6 +101,12 @@ impl List {
                     .collect();
                 Ok(List::ints(ranges?))
             }
+            ListKind::Asn => {
+                let numbers: Result<Vec<_>, ListError> = items
+                    .map(|item| as_number(item.trim()).ok_or_else(|| ListError::of(kind, item)))
+                    .collect();
+                Ok(List::ints(numbers?.into_iter().map(|number| (number, number))))
+            }
         }
     }
 
@@ -148,6 +157,11 @@ fn host_name(item: &str) -> Option<String> {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     (name.len() <= 253 && name.split('.').all(is_label)).then_some(name)
+}
+
+fn as_number(item: &str) -> Option<i64> {
+    let digits = item.strip_prefix("AS").unwrap_or(item);
+    digits.parse::<u32>().ok().map(i64::from)
 }
 
 /// A number or a range, from and to.
@@ -305,7 +319,11 @@ mod tests {
         assert!(!has(ListKind::Text, &["App.Example"], "app.example"));
         let numbers = List::read(ListKind::Number, ["200", " 400 .. 499", "-1"]).unwrap();
         assert!(numbers.has_int(450) && numbers.has_int(-1) && !numbers.has_int(399));
+        let systems = List::read(ListKind::Asn, ["64500", "AS4200000000"]).unwrap();
+        assert!(systems.has_int(64_500) && systems.has_int(4_200_000_000) && !systems.has_int(64_501));
         for (kind, wrong, says) in [
+            (ListKind::Asn, "4294967296", "autonomous system"),
+            (ListKind::Asn, "64500..64511", "autonomous system"),
             (ListKind::Number, "9..1", "number or range"),
             (ListKind::Number, "a", "number or range"),
             (ListKind::Hostname, "*.example", "host name"),

@@ -12,10 +12,13 @@ mod error;
 mod evaluate;
 mod field;
 mod function;
+mod languages;
 mod lex;
 mod list;
 mod literal;
 mod parse;
+mod parts;
+mod replace;
 mod rule;
 mod subject;
 mod value;
@@ -49,6 +52,12 @@ pub struct Needs {
     pub body: bool,
     /// The response: the rule is asked once that is there.
     pub response: bool,
+    /// Which country the client is in, by [`Subject::country`].
+    pub country: bool,
+    /// Where else the client is, by [`Subject::place`].
+    pub place: bool,
+    /// Which network the client is in, by [`Subject::network`].
+    pub network: bool,
 }
 
 impl Expression {

@@ -30,6 +30,8 @@ pub(super) enum Test {
 pub(super) enum Operand {
     Value(Value),
     Array(Source),
+    /// What a function makes of each of many, or its many parts: an array, too.
+    Many(Value),
     Map(Collection),
     /// A function that decides by itself.
     Test(Test),
@@ -135,7 +137,7 @@ impl<'s> Parser<'s> {
         let start = self.start;
         match self.operand()? {
             Operand::Test(test) => Ok(test),
-            Operand::Value(value) => {
+            Operand::Value(value) | Operand::Many(value) => {
                 if value.is_many() {
                     return Err(ExpressionError::new(
                         start,
@@ -152,11 +154,22 @@ impl<'s> Parser<'s> {
 
     /// What is inside `any(…)` and `all(…)`.
     pub(super) fn comparison_of_many(&mut self, function: &str) -> Result<(Value, Check)> {
+        let mut negated = false;
+        while self.operator("not", "!")? {
+            negated = !negated;
+        }
         let start = self.start;
         match self.operand()? {
-            Operand::Value(value) if value.is_many() => {
+            Operand::Value(value) | Operand::Many(value) if value.is_many() => {
                 let check = self.check(&value, start)?;
-                Ok((value, check))
+                Ok((
+                    value,
+                    if negated {
+                        Check::Not(Box::new(check))
+                    } else {
+                        check
+                    },
+                ))
             }
             _ => {
                 let what = format!("{function}() is of a comparison with '[*]' in it");
@@ -188,7 +201,10 @@ impl<'s> Parser<'s> {
                     let operand = function::call(self, word, start)?;
                     self.expect(")")?;
                     self.depth -= 1;
-                    return Ok(operand);
+                    return match operand {
+                        Operand::Value(value) if value.is_many() => self.index_of_many(value),
+                        operand => Ok(operand),
+                    };
                 }
                 let Some(named) = field::named(word) else {
                     let mut error = ExpressionError::new(start, format!("unknown field '{word}'"));
@@ -201,17 +217,65 @@ impl<'s> Parser<'s> {
         }
     }
 
+    /// `[*]` or `[0]` behind a function of many.
+    fn index_of_many(&mut self, value: Value) -> Result<Operand> {
+        if !self.sign("[")? {
+            return Ok(Operand::Many(value));
+        }
+        Ok(Operand::Value(match self.pick()? {
+            Pick::All => value,
+            Pick::At(place) => Value::Nth(Box::new(value), place),
+        }))
+    }
+
+    /// Behind `[`, up to `]`.
+    fn pick(&mut self) -> Result<Pick> {
+        let pick = match self.token.clone() {
+            Token::Sign("*") => Pick::All,
+            Token::Bare(word) if word.parse::<u16>().is_ok() => Pick::At(word.parse().unwrap_or_default()),
+            _ => return Err(self.unexpected("a number, counted from 0, or *")),
+        };
+        self.advance()?;
+        self.expect("]")?;
+        Ok(pick)
+    }
+
+    /// An array of arrays, each of one element: `[*][0]`.
+    fn nested(&mut self, source: Source) -> Result<Operand> {
+        if !self.sign("[")? {
+            return Ok(Operand::Array(source));
+        }
+        let pick = self.pick()?;
+        self.expect("[")?;
+        let at = self.start;
+        match (pick, self.pick()?) {
+            (_, Pick::At(0)) | (Pick::All, Pick::All) => Ok(Operand::Value(Value::Items(source, pick))),
+            _ => Err(ExpressionError::new(at, "each part has one of these: [0]")),
+        }
+    }
+
     fn indexes(&mut self, named: Named) -> Result<Operand> {
         let collection = match named {
             Named::One(field, kind) => {
                 self.need(field);
                 return Ok(Operand::Value(Value::Field(field, kind)));
             }
-            Named::Map(collection) | Named::Names(collection) | Named::Values(collection) => collection,
+            Named::Map(collection)
+            | Named::Names(collection)
+            | Named::Values(collection)
+            | Named::NestedNames(collection)
+            | Named::Nested(collection) => collection,
         };
-        self.needs.body |= collection == Collection::Form;
+        self.needs.body |= collection.is_of_body();
         self.needs.response |= collection == Collection::ResponseHeaders;
         let part = match named {
+            Named::NestedNames(_) | Named::Nested(_) => {
+                let part = match named {
+                    Named::NestedNames(_) => Part::Names,
+                    _ => Part::Values,
+                };
+                return self.nested(Source { collection, part });
+            }
             Named::Names(_) => Part::Names,
             Named::Values(_) => Part::Values,
             _ => {
@@ -232,19 +296,16 @@ impl<'s> Parser<'s> {
         if !self.sign("[")? {
             return Ok(Operand::Array(source));
         }
-        let pick = match self.token.clone() {
-            Token::Sign("*") => Pick::All,
-            Token::Bare(word) if word.parse::<u16>().is_ok() => Pick::At(word.parse().unwrap_or_default()),
-            _ => return Err(self.unexpected("a number, counted from 0, or *")),
-        };
-        self.advance()?;
-        self.expect("]")?;
+        let pick = self.pick()?;
         Ok(Operand::Value(Value::Items(source, pick)))
     }
 
     fn need(&mut self, field: Field) {
         self.needs.body |= matches!(field, Field::BodyRaw | Field::BodySize | Field::BodyTruncated);
         self.needs.response |= matches!(field, Field::ResponseCode | Field::ResponseMediaType);
+        self.needs.place |= matches!(field, Field::Place(_));
+        self.needs.country |= matches!(field, Field::Country | Field::European | Field::Place(_));
+        self.needs.network |= field == Field::Asn;
     }
 
     /// The operator and what is right of it; true or false needs none.
@@ -301,7 +362,7 @@ impl<'s> Parser<'s> {
             }
             "matches" | "~" => {
                 of_text(word)?;
-                self.advance()?;
+                (self.start, self.token, self.end) = lex::next_pattern(self.source, self.end)?;
                 let at = self.start;
                 let pattern = self.text()?;
                 self.pattern(at)?;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::field::Collection;
+use crate::transform::decode;
 use crate::url;
 
 /// A request, as far as it is known; borrowed from the server.
@@ -13,6 +14,12 @@ pub struct Subject<'t> {
     pub client: IpAddr,
     /// ISO code of the client's country, where the server knows it: `ip.src.country`, else `XX`.
     pub country: Option<&'t str>,
+    /// What else is known of where the client is: [`super::Needs::place`].
+    pub place: Option<&'t crate::country::Place>,
+    /// Number of the client's autonomous system: `ip.src.asnum`.
+    pub network: Option<u32>,
+    /// The client's port.
+    pub client_port: u16,
     /// As it came.
     pub method: &'t [u8],
     /// The host's name, lower case, without port.
@@ -120,6 +127,16 @@ impl<'t> Subject<'t> {
                     }
                 }
             }
+            Collection::Languages => super::languages::each(self.headers, each),
+            Collection::Multipart
+            | Collection::MultipartDispositions
+            | Collection::MultipartEncodings
+            | Collection::MultipartFilenames
+            | Collection::MultipartTypes => {
+                if let (Some(body), Some(kind)) = (self.body, self.header(b"content-type")) {
+                    super::parts::each(body.kept, kind, collection, each);
+                }
+            }
             Collection::Form => {
                 let kind = self
                     .header(b"content-type")
@@ -138,6 +155,11 @@ impl<'t> Subject<'t> {
                     .filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
                 for (_, header) in headers {
                     for (name, value) in url::cookies(header) {
+                        let mut decoded = Vec::new();
+                        let name = match decode::url_decode(name, &mut decoded, &mut 0) {
+                            true => &decoded[..],
+                            false => name,
+                        };
                         if !each(name, value) {
                             return;
                         }

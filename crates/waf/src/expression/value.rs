@@ -34,6 +34,10 @@ pub(super) enum Value {
     Items(Source, Pick),
     /// How many elements an array has.
     Count(Source),
+    /// One of many.
+    Nth(Box<Value>, usize),
+    /// How many of many there are.
+    CountOf(Box<Value>),
     Literal(Box<[u8]>),
     Call(Box<Call>),
 }
@@ -66,7 +70,8 @@ impl Value {
         match self {
             Value::Field(_, kind) => *kind,
             Value::Items(..) | Value::Literal(_) => Type::Bytes,
-            Value::Count(_) => Type::Int,
+            Value::Count(_) | Value::CountOf(_) => Type::Int,
+            Value::Nth(value, _) => value.kind(),
             Value::Call(call) => call.kind(),
         }
     }
@@ -75,8 +80,10 @@ impl Value {
     pub(super) fn is_many(&self) -> bool {
         match self {
             Value::Items(_, pick) => *pick == Pick::All,
-            Value::Call(call) => call.values().iter().any(Value::is_many),
-            Value::Field(..) | Value::Count(_) | Value::Literal(_) => false,
+            Value::Call(call) => call.is_many(),
+            Value::Field(..) | Value::Count(_) | Value::CountOf(_) | Value::Nth(..) | Value::Literal(_) => {
+                false
+            }
         }
     }
 }

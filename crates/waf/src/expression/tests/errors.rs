@@ -80,6 +80,52 @@ fn errors_say_what_where_and_what_instead() {
             "uuidv4() is of rules that rewrite, and not of those that filter at 1",
         ),
         (
+            "wildcard_replace(regex_replace(http.host, \"a\", \"b\"), \"*\", \"b\") eq \"x\"",
+            "regex_replace() can be used once in an expression at 18",
+        ),
+        (
+            "wildcard_replace(http.host, \"*\", \"${2}\") eq \"x\"",
+            "the pattern has no group 2 at 34",
+        ),
+        (
+            "wildcard_replace(http.host, \"*\", \"a\", \"i\") eq \"x\"",
+            "the flag of wildcard_replace() is 's' (case counts) at 39",
+        ),
+        (
+            "split(http.host, \",\", 200)[0] eq \"x\"",
+            "split() makes 1 to 128 elements at 23",
+        ),
+        (
+            "split(http.host, \"\", 2)[0] eq \"x\"",
+            "split() is at something at 18",
+        ),
+        (
+            "remove_query_args(http.host, \"a\") eq \"x\"",
+            "remove_query_args() is of http.request.uri.query at 19",
+        ),
+        ("cidr(ip.src, 33, 1) eq 192.0.2.0", "bits are 1 to 32 at 14"),
+        (
+            "is_timed_hmac_valid_v0(\"key\", http.request.uri, 100, http.request.timestamp.sec, 8)",
+            "is_timed_hmac_valid_v0() is not here: its key would stand in the manifest; let the application check signed links at 1",
+        ),
+        (
+            "cf.waf.score lt 20",
+            "unknown field 'cf.waf.score' at 1; the score is of a model of Cloudflare's; managed rules score for themselves, \
+             from `edge.waf.inbound_threshold` on",
+        ),
+        (
+            "not cf.tls_client_auth.cert_verified",
+            "unknown field 'cf.tls_client_auth.cert_verified' at 5; this edge asks clients for no certificates",
+        ),
+        (
+            "http.request.body.multipart.names[*] eq \"x\"",
+            "expected '[', found 'eq' at 38",
+        ),
+        (
+            "any(http.request.body.multipart.names[*][1] eq \"x\")",
+            "each part has one of these: [0] at 42",
+        ),
+        (
             "lower(ip.src) eq \"x\"",
             "expected a string, found an IP address at 7",
         ),
@@ -115,7 +161,7 @@ fn errors_say_what_where_and_what_instead() {
     ] {
         assert_eq!(error(source), wanted, "{source}");
     }
-    assert!(error("http.host matches \"[a\"").contains("unclosed character class"));
+    assert!(error("http.host matches r\"[a\"").contains("unclosed character class"));
     assert!(error("http.host matches \"(?=a)\"").contains("look-around"));
 }
 

@@ -88,8 +88,8 @@ fn what_is_not_there_is_unequal_and_nothing_else() {
     assert_eq!(
         expression.needs(),
         Needs {
-            body: false,
-            response: true
+            response: true,
+            ..Needs::default()
         }
     );
     let expression = Expression::compile("http.request.body.size gt 10", &lists()).unwrap();
@@ -97,7 +97,7 @@ fn what_is_not_there_is_unequal_and_nothing_else() {
         expression.needs(),
         Needs {
             body: true,
-            response: false
+            ..Needs::default()
         }
     );
     let unknown = Expression::compile(r#"ip.src.country eq "XX""#, &lists()).unwrap();
@@ -115,7 +115,7 @@ fn operators() {
         r#"http.response.code lt 405 and http.response.code <= 404 and http.response.code gt 403 and http.response.code >= 404"#,
         r#"http.host lt "b""#,
         r#"http.host contains "app" and http.host contains 61:70:70"#,
-        r#"http.request.uri.path matches "^/admin/[a-z]+\\.PHP$" and http.request.uri.path ~ r"^/admin/[a-z]+\.PHP$""#,
+        r#"http.request.uri.path matches "^/admin/[a-z]+\.PHP$" and http.request.uri.path ~ r"^/admin/[a-z]+\.PHP$""#,
         r##"http.host matches r#"^[^"]+$"#"##,
         r#"http.request.uri.path wildcard "/ADMIN/*.php" and http.request.uri.path wildcard "*""#,
         r#"http.request.uri.path strict wildcard "/admin/*.PHP""#,
@@ -233,4 +233,175 @@ fn rules_are_asked_in_their_order() {
     ];
     let decision = decide(&allow, &subject());
     assert!(decision.block.is_none() && decision.skip.custom_rules && decision.skip.managed.is_none());
+}
+
+#[test]
+fn what_databases_say_of_a_client() {
+    let place = crate::country::Place {
+        continent: "EU".into(),
+        subdivisions: ["DE-BE".into(), String::new()],
+        region: "Land Berlin".into(),
+        region_code: "BE".into(),
+        city: "Berlin".into(),
+        postal_code: "10115".into(),
+        latitude: "52.51960".into(),
+        longitude: "13.40690".into(),
+        timezone: "Europe/Berlin".into(),
+        ..crate::country::Place::default()
+    };
+    let known = Subject {
+        place: Some(&place),
+        ..subject()
+    };
+    for (source, of_nobody) in [
+        ("ip.src.asnum eq 64500 and ip.geoip.asnum in {64496..64511}", true),
+        ("ip.src.asnum in $systems", true),
+        (r#"ip.src.is_in_european_union and ip.src.country eq "DE""#, true),
+        (
+            r#"ip.src.continent eq "EU" and ip.geoip.continent in {"EU" "AF"}"#,
+            false,
+        ),
+        (
+            r#"ip.src.city eq "Berlin" and ip.src.region eq "Land Berlin" and ip.src.region_code eq "BE""#,
+            false,
+        ),
+        (
+            r#"ip.src.subdivision_1_iso_code eq "DE-BE" and ip.geoip.subdivision_2_iso_code eq """#,
+            false,
+        ),
+        (
+            r#"ip.src.postal_code eq "10115" and starts_with(ip.src.lat, "52.") and ip.src.lon ne """#,
+            false,
+        ),
+        (
+            r#"ip.src.timezone.name eq "Europe/Berlin" and ip.src.metro_code eq """#,
+            false,
+        ),
+    ] {
+        let expression = Expression::compile(source, &lists()).unwrap();
+        assert!(expression.matches(&known), "{source}");
+        assert_eq!(expression.matches(&subject()), of_nobody, "{source}");
+    }
+    let unknown = Subject {
+        country: None,
+        network: None,
+        ..subject()
+    };
+    for source in ["ip.src.asnum ge 0", "ip.src.is_in_european_union"] {
+        assert!(
+            !Expression::compile(source, &lists()).unwrap().matches(&unknown),
+            "{source}"
+        );
+    }
+    let needs = |source| Expression::compile(source, &lists()).unwrap().needs();
+    assert!(needs("ip.src.asnum eq 1").network && !needs("ip.src.asnum eq 1").country);
+    let city = needs("ip.src.city eq \"x\"");
+    assert!(city.place && city.country && !needs("ip.src.country eq \"x\"").place);
+}
+
+/// The examples of Cloudflare's documentation, where it has any.
+#[test]
+fn more_functions() {
+    all(&[
+        "cidr(ip.src, 24, 24) eq 192.0.2.0 and cidr6(ip.src, 24) eq 192.0.2.7",
+        r#"split(http.request.headers["x-categories"][0], ",", 64)[2] eq "diy""#,
+        r#"split(http.request.headers["x-categories"][0], ",", 3)[2] eq "diy,auto""#,
+        r#"any(split(http.request.headers["x-categories"][0], ",", 64)[*] eq "")"#,
+        r#"len(split(http.request.headers["x-categories"][0], ",", 64)) eq 4"#,
+        r#"has_value(split(http.request.headers["x-categories"][0], ",", 64), "auto")"#,
+        r#"join(split(http.request.headers["x-categories"][0], ",", 64), "+") eq "groceries++diy+auto""#,
+        r#"join(http.request.headers["x-tag"], ", ") eq "One, two" and join(http.request.headers["none"], ",") eq """#,
+        r#"remove_query_args(http.request.uri.query, "a") eq "b=%41+b""#,
+        r#"remove_query_args(raw.http.request.uri.query, "b", "none") eq "a=1&a=2""#,
+        r#"wildcard_replace(http.request.full_uri, "https://*.example/*/*", "https://example/${1}/${2}/${3}") eq "https://example/app/admin/users.PHP?a=1&b=%41+b&a=2""#,
+        r#"wildcard_replace(http.request.uri.path, "/ADMIN/*", "/${1}") eq "/users.PHP""#,
+        r#"wildcard_replace(http.request.uri.path, "/ADMIN/*", "/${1}", "s") eq "/admin/users.PHP""#,
+        r#"wildcard_replace(http.request.uri.path, "/users*", "/${1}") eq "/admin/users.PHP""#,
+        r#"regex_replace("/b", "^/b$", "/b$$") eq "/b$""#,
+    ]);
+    let six = Subject {
+        client: "2001:0000:130F:0000:0000:09C0:876A:130B".parse().unwrap(),
+        ..subject()
+    };
+    for source in [
+        "cidr(ip.src, 24, 24) eq 2001::",
+        "cidr6(ip.src, 48) eq 2001:0:130f::",
+    ] {
+        assert!(
+            Expression::compile(source, &lists()).unwrap().matches(&six),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn many_values_are_unpacked_as_cloudflare_writes_it() {
+    all(&[
+        r#"any(lower(http.request.headers.names[*])[*] == "content-type")"#,
+        r#"any(url_decode(http.request.body.form.values[*])[*] contains "adm")"#,
+        r#"all(len(http.request.uri.args["a"][*])[*] in {1 2})"#,
+        r#"not all(not len(http.request.uri.args["a"][*])[*] in {1 2})"#,
+        r#"any(not starts_with(http.request.headers["x-tag"][*], "t"))"#,
+        r#"lower(http.request.headers["x-tag"][*])[0] eq "one" and upper(http.request.headers["x-tag"][*])[1] eq "TWO""#,
+        r#"len(lower(http.request.headers["x-tag"][*])) eq 2"#,
+        r#"http.request.accepted_languages[0] eq "fr-CH" and http.request.accepted_languages[1] eq "en""#,
+        r#"len(http.request.accepted_languages) eq 4 and http.request.accepted_languages[3] eq "de""#,
+        r#"cf.edge.client_port eq 40000 and cf.edge.client_tcp"#,
+        r#"raw.http.request.uri.path.extension eq "PHP" and any(raw.http.response.headers.names[*] eq "content-type")"#,
+    ]);
+    let hidden = Subject {
+        path: b"/.mp3",
+        ..subject()
+    };
+    let of = |source| Expression::compile(source, &lists()).unwrap().matches(&hidden);
+    assert!(of(r#"http.request.uri.path.extension eq """#));
+}
+
+/// In quotes a pattern's escapes are its own, as at Cloudflare.
+#[test]
+fn patterns_in_quotes() {
+    all(&[
+        r#"http.host matches "^app\.example$""#,
+        r#"not http.host matches "^app\\.example$""#,
+        r#"http.user_agent matches "^curl/\d\.\d""#,
+        r#"not http.host matches "a\"b" and not http.host matches "[^\"a-z.]""#,
+        r##"http.host matches "^[^"]+$" and not http.host matches "a\"#b""##,
+    ]);
+}
+
+#[test]
+fn parts_of_a_multipart_body() {
+    let body = concat!(
+        "--x\r\nContent-Disposition: form-data; name=\"role\"\r\n\r\nadmin\r\n",
+        "--x\r\nContent-Disposition: form-data; name=\"picture\"; filename=\"photo.jpg\"\r\n",
+        "Content-Type: image/jpeg\r\n\r\n\u{1}\u{2}\r\n--x--\r\n"
+    );
+    let sent = Subject {
+        headers: &[(b"Content-Type", b"multipart/form-data; boundary=x")],
+        body: Some(Body {
+            kept: body.as_bytes(),
+            size: body.len() as u64,
+            truncated: false,
+        }),
+        ..subject()
+    };
+    for source in [
+        r#"any(http.request.body.multipart["role"][*] == "admin")"#,
+        r#"any(http.request.body.multipart.names[*][0] == "picture")"#,
+        r#"http.request.body.multipart.names[0][0] eq "role""#,
+        r#"any(http.request.body.multipart.filenames[*][0] in {"photo.jpg"})"#,
+        r#"http.request.body.multipart.filenames[0][0] eq "" and len(http.request.body.multipart.filenames) eq 2"#,
+        r#"http.request.body.multipart.content_types[1][0] eq "image/jpeg""#,
+        r#"any(http.request.body.multipart.content_dispositions[*][0] eq "form-data; name=\"role\"")"#,
+        r#"any(http.request.body.multipart.values[*] eq "\x01\x02")"#,
+    ] {
+        let expression =
+            Expression::compile(source, &lists()).unwrap_or_else(|error| panic!("{}", error.render(source)));
+        assert!(expression.matches(&sent), "{source}");
+        assert!(
+            !expression.matches(&subject()) || source.contains("eq \"\" and"),
+            "{source}"
+        );
+        assert!(expression.needs().body, "{source}");
+    }
 }

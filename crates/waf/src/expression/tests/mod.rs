@@ -14,6 +14,9 @@ pub(super) fn subject() -> Subject<'static> {
     Subject {
         client: IpAddr::from([192, 0, 2, 7]),
         country: Some("DE"),
+        place: None,
+        network: Some(64_500),
+        client_port: 40_000,
         method: b"POST",
         host: b"app.example",
         path: b"/admin/users.PHP",
@@ -22,6 +25,11 @@ pub(super) fn subject() -> Subject<'static> {
         headers: &[
             (b"Host", b"app.example"),
             (b"User-Agent", b"curl/8.5.0"),
+            (
+                b"Accept-Language",
+                b"fr-CH, fr;q=0.8, en;q=0.9, de;q=0.7, *;q=0.5",
+            ),
+            (b"X-Categories", b"groceries,,diy,auto"),
             (b"X-Tag", b"One"),
             (b"x-tag", b"two"),
             (b"Cookie", b"sid=abc; theme=dark"),
@@ -50,6 +58,7 @@ pub(super) fn lists() -> Lists {
     let mut lists = Lists::default();
     lists.insert("office", List::ips(["192.0.2.0/24", "2001:db8::/32"]).unwrap());
     lists.insert("words", List::texts(["curl/8.5.0", "x"]));
+    lists.insert("systems", List::read(ListKind::Asn, ["AS64500"]).unwrap());
     lists.insert("codes", List::ints([(400, 499)]));
     lists
 }
