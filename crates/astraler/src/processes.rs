@@ -88,6 +88,7 @@ pub(crate) fn edge(installation: &Path, settings: &Path) -> Outcome {
             https,
             quic,
             snapshot,
+            in_force: None,
             limits,
             access_log: astraler_edge::AccessLogConfig {
                 path: installation.layout.access_log(),

@@ -69,6 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         https,
         quic: vec![],
         snapshot,
+        in_force: None,
         limits: Limits {
             threads,
             max_connections: 12_000,

@@ -17,6 +17,8 @@ pub struct Config {
     pub quic: Vec<std::net::UdpSocket>,
     /// The routes, now and in future. The last value stays in force when the sender goes away.
     pub snapshot: tokio::sync::watch::Receiver<Arc<EdgeSnapshot>>,
+    /// Told the version of the routes that are in force, when given.
+    pub in_force: Option<tokio::sync::watch::Sender<u64>>,
     /// Bounds.
     pub limits: Limits,
     /// Where a line for each request goes.

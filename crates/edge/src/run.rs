@@ -144,6 +144,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         https,
         quic,
         snapshot,
+        in_force,
         limits,
         access_log,
         cache_folder,
@@ -203,7 +204,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let edges: Arc<[Arc<Edge>]> = threads.iter().map(|thread| thread.edge.clone()).collect();
 
     let mut helpers = tokio::task::JoinSet::new();
-    helpers.spawn(follow(edges.clone(), snapshot));
+    helpers.spawn(follow(edges.clone(), snapshot, in_force));
     helpers.spawn(prune(edges.clone()));
     let memory = edge.memory.clone();
     helpers.spawn(async move { tokio::join!(memory.watch(), memory.give_back()).0 });
@@ -224,7 +225,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 }
 
 /// Replaces the routes with each snapshot. Requests in flight keep the ones they have.
-async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeSnapshot>>) {
+async fn follow(
+    edges: Arc<[Arc<Edge>]>,
+    mut snapshot: watch::Receiver<Arc<EdgeSnapshot>>,
+    in_force: Option<watch::Sender<u64>>,
+) {
     while snapshot.changed().await.is_ok() {
         let new = snapshot.borrow_and_update().clone();
         let Some(edge) = edges.first() else { return };
@@ -241,6 +246,9 @@ async fn follow(edges: Arc<[Arc<Edge>]>, mut snapshot: watch::Receiver<Arc<EdgeS
         edge.routes.store(Arc::new(routes));
         for edge in &*edges {
             edge.upstream.retain_only(&origins);
+        }
+        if let Some(in_force) = &in_force {
+            in_force.send_replace(new.version);
         }
     }
 }

@@ -98,6 +98,7 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
             https: vec![],
             quic: vec![],
             snapshot,
+            in_force: None,
             limits: Limits::default(),
             access_log,
             cache_folder: None,

@@ -86,6 +86,7 @@ impl TestEdge {
             https: vec![https],
             quic: vec![quic],
             snapshot,
+            in_force: None,
             limits,
             access_log: AccessLogConfig {
                 path: folder.path().join("access.log"),

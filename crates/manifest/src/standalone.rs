@@ -27,7 +27,8 @@ pub struct Standalone {
     /// Addresses for https, `ADDRESS:PORT`.
     #[schemars(with = "Vec<String>")]
     pub https: Vec<SocketAddr>,
-    /// Folder of the local CA, which vouches for private names without a `certificate`; one of the user's own when absent.
+    /// Folder of the local CA, which vouches for private names without a `certificate`, and of what a CA of others has
+    /// issued; one of the user's own when absent.
     pub state_folder: Option<PathBuf>,
 }
 
@@ -121,15 +122,14 @@ fn check_edge(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic
         "https_port",
         "write the addresses: https = [\"0.0.0.0:443\"], above the first table",
     );
-    let Some(tls) = edge.get("tls").and_then(Item::as_table_like) else {
-        return;
-    };
-    for (key, _) in tls.iter().filter(|(key, _)| *key != "min_version") {
-        let help = match key {
-            "https_only" | "hsts_max_age_days" => "`redirect_to_https` in [[sites]] says it for a site",
-            _ => "get certificates with an ACME client of your own, and name its files in [[sites]]",
-        };
-        refuse(tls, "edge.tls.", key, help);
+    let tls = edge.get("tls").and_then(Item::as_table_like);
+    if let Some((_, span)) = tls
+        .and_then(|tls| text(tls, "acme_challenge"))
+        .filter(|(challenge, _)| *challenge == "dns-01")
+    {
+        let help = Some("say \"http-01\" or \"tls-alpn-01\"".to_owned());
+        let message = "dns-01 without a zone that is served here";
+        errors.push(source.error(span, "not-supported-here", message, help));
     }
 }
 
@@ -148,13 +148,11 @@ fn check_sites(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnosti
     let sites = root.get("sites").and_then(Item::as_array_of_tables);
     for site in sites.into_iter().flatten() {
         let at = site.span().unwrap_or(0..0);
-        for (key, other) in [("key", "certificate"), ("redirect_to_https", "certificate")] {
-            if let Some(span) = site.key(key).and_then(toml_edit::Key::span)
-                && !site.contains_key(other)
-            {
-                let message = format!("`{key}` without a {other}");
-                errors.push(source.error(span, "missing-key", message, None));
-            }
+        if let Some(span) = site.key("key").and_then(toml_edit::Key::span)
+            && !site.contains_key("certificate")
+        {
+            let message = "`key` without a certificate";
+            errors.push(source.error(span, "missing-key", message, None));
         }
         if !["origin", "paths", "root"]
             .iter()
@@ -203,7 +201,7 @@ mod tests {
         let mut found: Vec<_> = errors.iter().map(|error| (error.line, error.code)).collect();
         found.sort_unstable();
         let here = "not-supported-here";
-        assert_eq!(found, [(4, here), (7, here), (8, here), (9, here)], "{errors}");
+        assert_eq!(found, [(4, here), (9, here)], "{errors}");
     }
 
     #[test]

@@ -95,7 +95,15 @@ pub async fn obtain<K: Keeper>(
         error,
         retry_after_ms: None,
     })?;
-    let obtained = ordered(keeper, &acme, wish, record, now).await;
+    let is_another_ones = record.order.is_some() && record.failures == 0;
+    let mut obtained = ordered(keeper, &acme, wish, record, now).await;
+    if is_another_ones && matches!(obtained, Err(AttemptError::Acme(AcmeError::OrderLost(_)))) {
+        // Whoever began it died while the CA looked, which says nothing about the name. Once: one that dies again and again
+        // must not use up what a CA allows.
+        record.order = None;
+        record.failures = 1;
+        obtained = ordered(keeper, &acme, wish, record, now).await;
+    }
     obtained.map_err(|error| {
         if let AttemptError::Acme(AcmeError::OrderLost(_) | AcmeError::NoChallenge(..)) = &error {
             record.order = None;

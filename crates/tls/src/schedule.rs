@@ -12,6 +12,8 @@ const LONGEST_PAUSE_MS: u64 = 12 * 60 * MINUTE_MS;
 const LONGEST_WAIT_MS: u64 = 7 * DAY_MS;
 /// Renewals of one day are spread over this share of the lifetime.
 const JITTER: u64 = 20;
+/// What a CA calls in has lived for this share of its lifetime: a day of ninety.
+const SHORTEST: u64 = 90;
 /// So little time is left that a person must look now.
 const CRITICAL_MS: u64 = 3 * DAY_MS;
 
@@ -43,13 +45,17 @@ pub enum Standing {
 }
 
 /// When it is renewed: after two thirds of its life, earlier by a twentieth at most, so that what was issued together is
-/// not asked for together; or when its CA says. `dice` is any number that stays the same for one certificate.
+/// not asked for together; or when its CA says, but not before a ninetieth of its life: a CA that always says "now" would
+/// be asked without end. `dice` is any number that stays the same for one certificate.
 pub fn due_ms(timing: &Timing, dice: u64) -> u64 {
     let life = timing.not_after_ms.saturating_sub(timing.not_before_ms);
     let latest = timing.not_before_ms + life / 3 * 2;
     let own = latest - dice % (life / JITTER).max(1);
     // A CA may call it in early (a mass revocation), and may not put it off beyond what leaves time for failures.
-    timing.suggested_ms.map_or(own, |suggested| suggested.min(latest))
+    let earliest = timing.not_before_ms + life / SHORTEST;
+    timing
+        .suggested_ms
+        .map_or(own, |suggested| suggested.clamp(earliest, latest))
 }
 
 /// When the next attempt is made after the last one failed. Never sooner than the CA allows.
@@ -103,6 +109,12 @@ mod tests {
         assert_ne!(due_ms(&timing, 1), due_ms(&timing, DAY_MS));
         timing.suggested_ms = Some(timing.not_before_ms + 5 * DAY_MS);
         assert_eq!(due_ms(&timing, 9), timing.not_before_ms + 5 * DAY_MS);
+        timing.suggested_ms = Some(0);
+        assert_eq!(
+            due_ms(&timing, 9),
+            timing.not_before_ms + DAY_MS,
+            "a CA that always says so is not asked without end"
+        );
         timing.suggested_ms = Some(timing.not_after_ms);
         assert_eq!(
             due_ms(&timing, 9),

@@ -3,26 +3,29 @@
 //! SIGHUP reads the configuration again; SIGUSR2 starts a successor with the same sockets and drains; SIGTERM and
 //! Ctrl-C drain.
 
+mod acme;
 mod certificates;
+mod local_ca;
 mod sockets;
+mod standing;
+mod state;
 
 use crate::cli::EdgeArguments;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::managed_rules;
 use crate::processes;
 use crate::progress::line;
-use astraler_edge::{AccessLogConfig, EdgeSnapshot};
+use astraler_edge::AccessLogConfig;
 use astraler_host::activation;
 use astraler_host::succession;
 use astraler_manifest::{Site, Standalone};
 use astraler_model::{AssetConfig, Environment, HtmlHandling, NotFoundHandling, Route, WorkerRoute};
-use certificates::Certificates;
 use sockets::{HTTP, HTTPS, Sockets};
+use standing::Standing;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -44,32 +47,28 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
         max_file_bytes: 64 << 20,
         keep_files: 4,
     };
-    let mut certificates = Certificates::default();
-    let first = snapshot_of(&settings, 1, &sockets.https(), &mut certificates)?;
-    let (snapshots, snapshot) = watch::channel(Arc::new(first));
+    let standing = Standing::new(settings, sockets)?;
     processes::runtime(1)?.block_on(async {
         let signals = Signals::new()?;
+        let (told, in_force) = watch::channel(0);
         let config = astraler_edge::Config {
-            listeners: sockets.tcp(HTTP)?,
-            https: sockets.tcp(HTTPS)?,
-            quic: sockets.udp()?,
-            snapshot,
+            listeners: standing.sockets.tcp(HTTP)?,
+            https: standing.sockets.tcp(HTTPS)?,
+            quic: standing.sockets.udp()?,
+            snapshot: standing.subscribe(in_force),
+            in_force: Some(told),
             limits,
             access_log,
             cache_folder: arguments.cache_folder.clone(),
             control: None,
             give_back: crate::allocator::give_back,
         };
-        for url in sockets.urls() {
+        for url in standing.sockets.urls() {
             line(&format!("listening on {url}"));
         }
-        certificates.tell();
+        standing.tell();
         activation::notify_ready()?;
-        Ok(astraler_edge::run(
-            config,
-            until_the_end(arguments, signals, sockets, snapshots, certificates),
-        )
-        .await?)
+        Ok(astraler_edge::run(config, until_the_end(arguments, signals, &standing)).await?)
     })
 }
 
@@ -82,6 +81,7 @@ fn read(arguments: &EdgeArguments) -> Outcome<Standalone> {
     };
     if let Some(origin) = &arguments.origin {
         settings.sites.push(Site {
+            hosts: arguments.host.clone(),
             origin: Some(origin.clone()),
             certificate: arguments.certificate.clone(),
             key: arguments.key.clone(),
@@ -90,6 +90,10 @@ fn read(arguments: &EdgeArguments) -> Outcome<Standalone> {
     }
     if arguments.state_folder.is_some() {
         settings.state_folder.clone_from(&arguments.state_folder);
+    }
+    settings.edge.tls.acme |= arguments.acme;
+    if arguments.email.is_some() {
+        settings.edge.tls.email.clone_from(&arguments.email);
     }
     let policy = settings.edge.policy(Environment::Production);
     if let Some((waf, rules)) = policy
@@ -121,28 +125,6 @@ fn addresses(arguments: &EdgeArguments, settings: &Standalone) -> Vec<(&'static 
     let http = http.into_iter().map(|address| (HTTP, address));
     http.chain(https.into_iter().map(|address| (HTTPS, address)))
         .collect()
-}
-
-/// Sites in the words of a platform: what stands alone serves as production.
-fn snapshot_of(
-    settings: &Standalone,
-    version: u64,
-    https: &[SocketAddr],
-    certificates: &mut Certificates,
-) -> Outcome<EdgeSnapshot> {
-    let routes: Vec<Route> = settings
-        .sites
-        .iter()
-        .map(|site| route(site, &settings.edge))
-        .collect::<Outcome<_>>()?;
-    let tls = certificates.snapshot(settings, &routes, https, now_ms())?;
-    Ok(EdgeSnapshot {
-        version,
-        routes,
-        tls,
-        cache: settings.edge.cache.bounds(),
-        proxy_protocol: settings.edge.proxy_protocol.clone(),
-    })
 }
 
 fn route(site: &Site, edge: &astraler_manifest::Edge) -> Outcome<Route> {
@@ -197,28 +179,22 @@ impl Signals {
     }
 }
 
-/// Reloads and hands over as it is told. Ends when the edge shall drain.
-async fn until_the_end(
-    arguments: &EdgeArguments,
-    mut signals: Signals,
-    sockets: Sockets,
-    snapshots: watch::Sender<Arc<EdgeSnapshot>>,
-    mut certificates: Certificates,
-) {
+/// Looks after certificates, reloads and hands over as it is told. Ends when the edge shall drain.
+async fn until_the_end(arguments: &EdgeArguments, mut signals: Signals, standing: &Standing) {
     let mut renewal = tokio::time::interval(RENEWAL_CHECK);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = processes::terminated();
-    tokio::pin!(ended);
+    let certificates = acme::keep(standing);
+    tokio::pin!(ended, certificates);
     loop {
         tokio::select! {
             () = &mut ended => return,
-            Some(()) = signals.reload.recv() => {
-                reload(arguments, &snapshots, &sockets.https(), &mut certificates);
-            }
-            _ = renewal.tick() => if certificates.are_due(now_ms()) {
-                reload(arguments, &snapshots, &sockets.https(), &mut certificates);
+            () = &mut certificates => return,
+            Some(()) = signals.reload.recv() => reload(arguments, standing),
+            _ = renewal.tick() => if standing.are_due(now_ms()) {
+                reload(arguments, standing);
             },
-            Some(()) = signals.succeed.recv() => match hand_over(&sockets).await {
+            Some(()) = signals.succeed.recv() => match hand_over(&standing.sockets).await {
                 Ok(successor) => {
                     tracing::info!(successor, "a successor serves; draining");
                     return;
@@ -232,21 +208,10 @@ async fn until_the_end(
 }
 
 /// Takes the sites as the file has them now; a file with errors changes nothing.
-fn reload(
-    arguments: &EdgeArguments,
-    snapshots: &watch::Sender<Arc<EdgeSnapshot>>,
-    https: &[SocketAddr],
-    certificates: &mut Certificates,
-) {
-    let version = snapshots.borrow().version + 1;
-    match read(arguments).and_then(|settings| snapshot_of(&settings, version, https, certificates)) {
-        Ok(snapshot) => {
-            snapshots.send_replace(Arc::new(snapshot));
-        }
-        Err(failure) => {
-            failure.print();
-            tracing::error!("the configuration stays as it was");
-        }
+fn reload(arguments: &EdgeArguments, standing: &Standing) {
+    if let Err(failure) = read(arguments).and_then(|settings| standing.take(settings)) {
+        failure.print();
+        tracing::error!("the configuration stays as it was");
     }
 }
 

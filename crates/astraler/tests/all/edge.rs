@@ -17,17 +17,23 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running edge; killed when dropped.
-struct Running {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
 }
 
 impl Running {
-    fn start(words: &[&str]) -> Self {
+    pub(crate) fn start(words: &[&str]) -> Self {
+        Self::logging(words, Stdio::inherit())
+    }
+
+    /// Its log goes there.
+    pub(crate) fn logging(words: &[&str], log: impl Into<Stdio>) -> Self {
         let mut child = Command::new(PROGRAM)
             .arg("edge")
             .args(words)
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -41,7 +47,7 @@ impl Running {
         }
     }
 
-    fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, signal).unwrap();
     }
@@ -55,7 +61,7 @@ impl Drop for Running {
 }
 
 /// Answers every request with its name, one request a connection; ends with the test.
-fn origin(name: &'static str) -> SocketAddr {
+pub(crate) fn origin(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -74,7 +80,7 @@ fn origin(name: &'static str) -> SocketAddr {
     address
 }
 
-fn get(address: SocketAddr, host: &str) -> std::io::Result<String> {
+pub(crate) fn get(address: SocketAddr, host: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(
@@ -215,7 +221,7 @@ fn it_speaks_tls_with_a_certificate_that_changes_with_its_file() {
 }
 
 /// One request by a client that trusts this certificate alone.
-fn get_over_tls(
+pub(crate) fn get_over_tls(
     address: SocketAddr,
     host: &'static str,
     trusted: &CertificateDer<'static>,
@@ -446,7 +452,7 @@ fn what_is_wrong_is_said_with_the_next_step() {
     assert_eq!(code, Some(3), "{said}");
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -15,6 +15,7 @@ mod disk;
 mod dns;
 mod docs;
 mod edge;
+mod edge_acme;
 mod edge_rules;
 mod faults;
 mod gates;

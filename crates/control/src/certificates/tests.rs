@@ -281,6 +281,33 @@ async fn a_daemon_that_dies_at_any_moment_of_an_order_leaves_none_behind() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_dies_while_the_ca_looks_costs_no_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = AcmeServer::start(Behaviour::default()).unwrap();
+    // Nobody answers there, but for the time of a validation.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    server.behave(|server| server.http = silent.local_addr().unwrap());
+    let first = daemon(folder.path());
+    edge(&first.platform).await;
+    deployed(&first, folder.path(), &server);
+    let mut told = tell::Told::default();
+    tokio::select! {
+        _ = look_at(&first, &mut told, now_ms()) => panic!("the CA looks for seconds"),
+        looking = silent.accept() => drop(looking.unwrap()),
+    }
+    drop((first, silent));
+    let second = daemon(folder.path());
+    let http = edge(&second.platform).await;
+    while server.seen().orders_open > 0 {
+        tokio::task::yield_now().await;
+    }
+    server.behave(|server| server.http = http);
+    look_at(&second, &mut told, now_ms()).await.unwrap();
+    assert_eq!(in_force(&second).unwrap().names, [NAME]);
+    assert_eq!((server.seen().orders, server.seen().certificates), (2, 1));
+}
+
+#[tokio::test]
 async fn a_rate_limit_is_kept_to_and_a_proof_that_fails_begins_another_order() {
     let folder = tempfile::tempdir().unwrap();
     let server = AcmeServer::start(Behaviour::default()).unwrap();

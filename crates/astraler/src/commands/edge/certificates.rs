@@ -1,95 +1,158 @@
-//! Certificates of an edge that stands alone: those of its file, and for the other names those of a local CA.
+//! Certificates of an edge that stands alone: those of its file, for private names those of a local CA, and for public
+//! ones those that a CA was asked for.
 
-use crate::commands::tls;
+use super::local_ca::LocalCa;
+use super::state::State;
 use crate::failure::{Failure, Kind, Outcome};
-use crate::place;
-use crate::progress::line;
-use astraler_host::file;
-use astraler_host::lock::FileLock;
-use astraler_manifest::{Site, Standalone};
+use astraler_manifest::{HttpsOnly, Site, Standalone};
 use astraler_model::{Route, TlsCertificate, TlsSnapshot};
-use astraler_tls::{Authority, Issued, Timing, due_ms};
+use astraler_tls::{Issued, Timing, due_ms};
 use rustix::fs::MemfdFlags;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// In the state folder: the CA's certificate and key, and the certificate alone, for clients.
-const AUTHORITY: &str = "local-ca.key.pem";
-const ROOT: &str = "local-ca.pem";
-/// A root with less time left is replaced: what it issues must not outlive it.
-const LEAST_LEFT_MS: u64 = 60 * 86_400_000;
-/// What `astraler tls trust` calls such a root in trust stores.
-const STORE_NAME: &str = "astraler-edge";
+const DAY_S: u64 = 86_400;
 
-/// What snapshots name is in memory, as one file of chain and key: the newest, and those before, whose names must not
-/// come again while they are served.
+/// What there is for each site. What was in memory before is held for as long as snapshots may name it: the names must not
+/// come again.
 #[derive(Default)]
 pub(super) struct Certificates {
-    now: Vec<OwnedFd>,
-    before: Vec<OwnedFd>,
-    local: Option<Local>,
+    sites: Vec<OfSite>,
+    before: Vec<OfSite>,
+    local: Option<LocalCa>,
     /// Of what the local CA issued, the one that is renewed first.
     issued: Option<Timing>,
 }
 
-struct Local {
-    folder: PathBuf,
-    authority: Authority,
-    /// No client can trust it yet.
-    is_new: bool,
+#[derive(Default)]
+struct OfSite {
+    /// In memory, as one file of chain and key.
+    held: Option<Held>,
+    /// Names that a CA is asked for, each by itself.
+    asked_for: Vec<String>,
+    redirect: bool,
+}
+
+struct Held {
+    names: Vec<String>,
+    pem: OwnedFd,
+}
+
+/// What CAs look at now.
+#[derive(Default)]
+pub(super) struct Proofs {
+    pub(super) http: BTreeMap<String, String>,
+    pub(super) alpn: BTreeMap<String, PathBuf>,
 }
 
 impl Certificates {
-    /// For every site that has one. Without `https` none is needed.
-    pub(super) fn snapshot(
+    /// Reads and issues what the sites need. Without `https` nothing is.
+    pub(super) fn load(
         &mut self,
         settings: &Standalone,
         routes: &[Route],
         https: &[SocketAddr],
         now_ms: u64,
-    ) -> Outcome<TlsSnapshot> {
-        let mut certificates = Vec::new();
-        let mut files = Vec::new();
+    ) -> Outcome {
+        let mut sites = Vec::new();
         let mut issued: Option<Timing> = None;
         for (site, route) in settings.sites.iter().zip(routes) {
-            let (names, pem) = if let Some(certificate) = &site.certificate {
-                (route.hosts.clone(), from_files(certificate, site.key.as_deref())?)
-            } else {
-                let names = private_names(site, https);
-                if https.is_empty() || names.is_empty() {
-                    continue;
-                }
-                let one = self.issue(settings, &names, now_ms)?;
-                let timing = timing(&one);
-                if issued.is_none_or(|first| timing.not_after_ms < first.not_after_ms) {
-                    issued = Some(timing);
-                }
-                (names, in_memory(one.pem.as_bytes())?)
-            };
-            certificates.push(TlsCertificate {
-                names,
-                file: format!("/proc/self/fd/{}", pem.as_raw_fd()).into(),
+            let mut one = OfSite {
                 redirect: site.redirect_to_https,
-                hsts_max_age_s: 0,
-            });
-            files.push(pem);
+                ..OfSite::default()
+            };
+            if let Some(certificate) = &site.certificate {
+                let pem = from_files(certificate, site.key.as_deref())?;
+                let names = route.hosts.clone();
+                one.held = Some(Held { names, pem });
+            } else if !https.is_empty() {
+                let (private, public) = names(site, settings, https);
+                one.asked_for = public;
+                if !private.is_empty() {
+                    let made = self.issue(settings, &private, now_ms)?;
+                    let timing = timing(&made);
+                    if issued.is_none_or(|first| timing.not_after_ms < first.not_after_ms) {
+                        issued = Some(timing);
+                    }
+                    let pem = in_memory(made.pem.as_bytes())?;
+                    one.held = Some(Held { names: private, pem });
+                }
+            }
+            sites.push(one);
         }
-        if certificates.is_empty() && !https.is_empty() {
+        let has_some = |site: &OfSite| site.held.is_some() || !site.asked_for.is_empty();
+        if !https.is_empty() && !sites.iter().any(has_some) {
             let message = "https without a certificate: the local CA vouches for private names only";
-            return Err(Failure::new(Kind::General, message)
-                .hint("say --certificate FILE --key FILE, or `certificate` in [[sites]]"));
+            return Err(Failure::new(Kind::General, message).hint(
+                "say --certificate FILE --key FILE, or `certificate` in [[sites]]; or ask a CA: --acme --host NAME, or \
+                 `acme = true` in [edge.tls]",
+            ));
         }
-        self.before = std::mem::replace(&mut self.now, files);
+        self.before = std::mem::replace(&mut self.sites, sites);
         self.issued = issued;
-        Ok(TlsSnapshot {
+        Ok(())
+    }
+
+    /// What the edge is told, with what CAs have issued by now and what they look at.
+    pub(super) fn snapshot(
+        &self,
+        settings: &Standalone,
+        https: &[SocketAddr],
+        state: Option<&State>,
+        proofs: &Proofs,
+    ) -> TlsSnapshot {
+        let tls = &settings.edge.tls;
+        let days = u64::from(tls.hsts_max_age_days);
+        let entry = |site: &OfSite, names: &[String], file: PathBuf, is_public: bool| {
+            let only = match tls.https_only {
+                HttpsOnly::Off => false,
+                HttpsOnly::Public => is_public,
+                HttpsOnly::All => true,
+            };
+            // A browser that has heard it from `localhost` refuses what every other program serves there.
+            let is_local = names.iter().any(|name| is_of_this_machine(name));
+            TlsCertificate {
+                names: names.to_vec(),
+                file,
+                redirect: site.redirect || only,
+                hsts_max_age_s: if only && !is_local { days * DAY_S } else { 0 },
+            }
+        };
+        let mut certificates = Vec::new();
+        for site in &self.sites {
+            if let Some(held) = &site.held {
+                let file = format!("/proc/self/fd/{}", held.pem.as_raw_fd()).into();
+                certificates.push(entry(site, &held.names, file, false));
+            }
+            for name in &site.asked_for {
+                if let Some(file) = state.and_then(|state| state.in_force(name)) {
+                    certificates.push(entry(site, std::slice::from_ref(name), file, true));
+                }
+            }
+        }
+        TlsSnapshot {
             certificates,
-            min_version: settings.edge.tls.min_version,
+            min_version: tls.min_version,
             https_port: https.first().map_or(0, SocketAddr::port),
-            ..TlsSnapshot::default()
-        })
+            http_challenges: proofs.http.clone(),
+            alpn_challenges: proofs.alpn.clone(),
+        }
+    }
+
+    /// Names that a CA is asked for.
+    pub(super) fn asked_for(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .sites
+            .iter()
+            .flat_map(|site| site.asked_for.iter().cloned())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Whether what the local CA issued is to be issued anew. A clock that was set back makes it so, too.
@@ -98,30 +161,19 @@ impl Certificates {
             .is_some_and(|timing| now_ms < timing.not_before_ms || due_ms(&timing, 0) <= now_ms)
     }
 
-    /// Says which CA has issued, where it has.
+    /// Says which local CA has issued, where it has.
     pub(super) fn tell(&self) {
         if let (Some(local), Some(_)) = (&self.local, &self.issued) {
-            let root = local.folder.join(ROOT);
-            if local.is_new {
-                line(&format!("\n{}", tls::instructions(&root, STORE_NAME)));
-            } else {
-                let root = root.display();
-                line(&format!(
-                    "names without a certificate of their own have one of a local CA: curl --cacert {root} …"
-                ));
-            }
+            local.tell();
         }
     }
 
     fn issue(&mut self, settings: &Standalone, names: &[String], now_ms: u64) -> Outcome<Issued> {
-        let lives = |local: &Local| local.authority.not_after_ms() > now_ms + LEAST_LEFT_MS;
-        let local = match self.local.take().filter(lives) {
-            Some(local) => local,
-            None => open(&state_folder(settings)?, now_ms)?,
-        };
-        let issued = local.authority.issue(names, now_ms);
+        let folder = State::folder(settings)?;
+        let local = LocalCa::open(self.local.take(), &folder, now_ms)?;
+        let issued = local.issue(names, now_ms);
         self.local = Some(local);
-        issued.map_err(|error| Failure::of(&error))
+        issued
     }
 }
 
@@ -134,77 +186,47 @@ fn timing(issued: &Issued) -> Timing {
     }
 }
 
-/// Names that the local CA can vouch for: those of the site; for a site of every host, those by which this machine
-/// knows itself.
-fn private_names(site: &Site, https: &[SocketAddr]) -> Vec<String> {
-    let mut names = site.hosts.clone();
-    if names.is_empty() {
-        names.extend(["localhost", "127.0.0.1", "[::1]"].map(String::from));
-        names.extend(https.iter().map(|address| match address {
+fn is_of_this_machine(name: &str) -> bool {
+    let is_address = name.starts_with('[') || name.parse::<std::net::IpAddr>().is_ok();
+    is_address || name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Names that the local CA can vouch for, and names that a CA is asked for. For a site of every host, those by which this
+/// machine knows itself.
+fn names(site: &Site, settings: &Standalone, https: &[SocketAddr]) -> (Vec<String>, Vec<String>) {
+    use astraler_tls::{Kind, classify};
+    let (mut private, mut public) = (site.hosts.clone(), Vec::new());
+    if private.is_empty() {
+        private.extend(["localhost", "127.0.0.1", "[::1]"].map(String::from));
+        private.extend(https.iter().map(|address| match address {
             SocketAddr::V4(address) => address.ip().to_string(),
             SocketAddr::V6(address) => format!("[{}]", address.ip()),
         }));
-        names.sort_unstable();
-        names.dedup();
-        names.retain(|name| astraler_tls::classify(name) == astraler_tls::Kind::Local);
-        return names;
+        private.sort_unstable();
+        private.dedup();
+        private.retain(|name| classify(name) == Kind::Local);
+        return (private, public);
     }
-    names.retain(|name| {
-        let is_private = astraler_tls::classify(name) == astraler_tls::Kind::Local;
-        if !is_private {
+    private.retain(|name| match classify(name) {
+        Kind::Local => true,
+        Kind::Public if settings.edge.tls.acme => {
+            public.push(name.clone());
+            false
+        }
+        Kind::Public => {
             tracing::warn!(
                 host = name,
-                "no certificate: the local CA vouches for private names only; name a file"
+                "no certificate: the local CA vouches for private names only; name a file, or say `acme = true` in \
+                 [edge.tls]"
             );
+            false
         }
-        is_private
+        Kind::Nobody(why) => {
+            tracing::warn!(host = name, "no certificate: {why}; name a file");
+            false
+        }
     });
-    names
-}
-
-fn state_folder(settings: &Standalone) -> Outcome<PathBuf> {
-    match &settings.state_folder {
-        Some(folder) => Ok(std::path::absolute(folder)?),
-        None => place::edge_folder(),
-    }
-}
-
-/// The CA of this folder; a new one where there is none, or it ends soon. Two edges that begin together have one.
-fn open(folder: &Path, now_ms: u64) -> Outcome<Local> {
-    file::make_dir(folder, 0o700, None, None)?;
-    let _turn = FileLock::wait(folder.join("lock"), "an edge that opens its CA")
-        .map_err(|error| Failure::of(&error))?;
-    let path = folder.join(AUTHORITY);
-    let kept = match std::fs::read_to_string(&path) {
-        Ok(pem) => Some(Authority::open(&pem).map_err(|error| {
-            Failure::new(Kind::General, format!("{}: {error}", path.display()))
-                .hint("bring the file back, or delete it for a new CA that clients trust anew")
-        })?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            return Err(Failure::new(
-                Kind::General,
-                format!("{}: {error}", path.display()),
-            ));
-        }
-    };
-    let (authority, is_new) = match kept.filter(|kept| kept.not_after_ms() > now_ms + LEAST_LEFT_MS) {
-        Some(kept) => (kept, false),
-        None => {
-            let machine = rustix::system::uname();
-            let owner = format!("the edge of {}", machine.nodename().to_string_lossy());
-            let made = Authority::generate(&owner, now_ms).map_err(|error| Failure::of(&error))?;
-            file::replace(&path, made.as_bytes(), 0o600)?;
-            let authority = Authority::open(&made).map_err(|error| Failure::of(&error))?;
-            (authority, true)
-        }
-    };
-    file::replace(folder.join(ROOT), authority.certificate().as_bytes(), 0o644)?;
-    Ok(Local {
-        folder: folder.to_owned(),
-        authority,
-        is_new,
-    })
+    (private, public)
 }
 
 fn from_files(certificate: &Path, key: Option<&Path>) -> Outcome<OwnedFd> {
@@ -226,6 +248,7 @@ fn in_memory(pem: &[u8]) -> Outcome<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::local_ca::ROOT;
     use super::*;
     use astraler_tls::LEAF_LIFETIME;
 
@@ -251,7 +274,8 @@ mod tests {
         let https = ["127.0.0.1:8443".parse().unwrap()];
         let mut certificates = Certificates::default();
         assert!(!certificates.are_due(NOW_MS));
-        let snapshot = certificates.snapshot(&settings, &routes, &https, NOW_MS).unwrap();
+        certificates.load(&settings, &routes, &https, NOW_MS).unwrap();
+        let snapshot = certificates.snapshot(&settings, &https, None, &Proofs::default());
         assert_eq!(snapshot.certificates[0].names, ["app.test"], "no public name");
         let life = u64::try_from(LEAF_LIFETIME.as_millis()).unwrap();
         for (now, due) in [
@@ -268,7 +292,7 @@ mod tests {
         // Renewed by the clock that was set back, and by the same CA.
         let root = std::fs::read(folder.path().join("state").join(ROOT)).unwrap();
         certificates
-            .snapshot(&settings, &routes, &https, NOW_MS - DAY_MS)
+            .load(&settings, &routes, &https, NOW_MS - DAY_MS)
             .unwrap();
         assert!(!certificates.are_due(NOW_MS - DAY_MS));
         assert_eq!(
@@ -277,7 +301,7 @@ mod tests {
         );
         // A CA that is about to end is replaced.
         certificates
-            .snapshot(&settings, &routes, &https, NOW_MS + 3_600 * DAY_MS)
+            .load(&settings, &routes, &https, NOW_MS + 3_600 * DAY_MS)
             .unwrap();
         assert_ne!(
             std::fs::read(folder.path().join("state").join(ROOT)).unwrap(),
