@@ -1,7 +1,8 @@
 //! `cargo xtask waf-compare`: asks ModSecurity 3, in nginx, and this engine about requests that are made from the rules
 //! themselves: texts that a rule's pattern matches, in the places that the rule looks at. At paranoia level 4, detecting
 //! only, so that every rule is asked. Prints which rules matched on one side only: `compare CRS-FOLDER [TIMES [RULE]]`. Or
-//! `compare CRS-FOLDER TESTS`: about the requests of regression files in a folder.
+//! `compare CRS-FOLDER TESTS [TIMES]`: about the requests of regression files in a folder and some bodies of our own, or each
+//! so often with small changes.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +10,8 @@
     missing_docs
 )]
 
+#[path = "compare/mutate.rs"]
+mod mutate;
 #[path = "../benches/waf/peer.rs"]
 mod peer;
 #[path = "compare/request.rs"]
@@ -45,13 +48,13 @@ fn run() -> Result<(), String> {
         PathBuf::from,
     );
     let what = arguments.next().unwrap_or_else(|| "3".to_owned());
-    let only: Option<u64> = arguments.next().and_then(|text| text.parse().ok());
+    let number: Option<u64> = arguments.next().and_then(|text| text.parse().ok());
     let folder = tempfile::tempdir().map_err(|error| format!("no folder for nginx: {error}"))?;
     let setup = crs.join("crs-setup.conf.example");
     let program = suite::program(&crs.join("rules"), Some(&setup)).map_err(|error| error.to_string())?;
     let asked = match what.parse() {
-        Ok(times) => made(&crs, times, only),
-        Err(_) => written(Path::new(&what))?,
+        Ok(times) => made(&crs, times, number),
+        Err(_) => written(Path::new(&what), number)?,
     };
     // nginx's worker has a user of its own.
     use std::os::unix::fs::PermissionsExt as _;
@@ -113,15 +116,32 @@ fn made(crs: &Path, times: usize, only: Option<u64>) -> Vec<Asked> {
     asked
 }
 
-/// The requests of regression files.
-fn written(tests: &Path) -> Result<Vec<Asked>, String> {
+/// The requests of regression files and our own, or each so often changed.
+fn written(tests: &Path, times: Option<u64>) -> Result<Vec<Asked>, String> {
     let cases = suite::read(tests)?;
-    let stages = cases
-        .iter()
-        .flat_map(|case| case.stages.iter().map(|stage| (&case.name, stage)));
-    Ok(stages
-        .map(|(name, stage)| Asked::written(name, &stage.request))
-        .collect())
+    let stages = cases.iter().flat_map(|case| {
+        case.stages
+            .iter()
+            .map(|stage| (case.name.as_str(), stage.request.clone()))
+    });
+    let own = mutate::bases().into_iter().map(|request| ("our own", request));
+    let all: Vec<(&str, Vec<u8>)> = stages.chain(own).collect();
+    let Some(times) = times else {
+        return Ok(all
+            .iter()
+            .map(|(name, request)| Asked::written(name, request))
+            .collect());
+    };
+    let mut chance = Chance::new(20_261_128);
+    let mut asked = Vec::new();
+    for (name, request) in &all {
+        // Ours are of every kind; of the files' each is like many others.
+        let times = if *name == "our own" { times * 500 } else { times };
+        for _ in 0..times {
+            asked.extend(mutate::changed(request, &mut chance).map(|request| Asked::written(name, &request)));
+        }
+    }
+    Ok(asked)
 }
 
 /// Rules that begin a chain or stand alone, with their ids.

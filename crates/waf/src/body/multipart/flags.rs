@@ -27,7 +27,7 @@ pub struct MultipartFlags {
     pub invalid_part: bool,
     /// There are more files than are taken.
     pub file_limit_exceeded: bool,
-    /// A line looks like a boundary, is not ours, and none of ours follows it.
+    /// A line looks like a boundary, is not ours, and stands before all of ours or behind the last.
     pub unmatched_boundary: bool,
 }
 

@@ -1,11 +1,12 @@
 //! `multipart/form-data`, read strictly: whatever two readers could take for two different things is flagged, as ModSecurity
 //! flags it.
 //!
-//! Content is handed out as it lies in the body. A part that is refused is passed over, and the reading goes on behind it.
+//! Content is handed out as it lies in the body. The content of a part that is refused is passed over, and the reading goes
+//! on behind it.
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 use super::{BodyError, Item, Limit, Limits, Outcome, Sink};
 
@@ -45,7 +46,7 @@ pub fn multipart<'b>(content_type: &[u8], body: &'b [u8], limits: &Limits, sink:
     };
     let ended = reader.body();
     let fault = reader.fault;
-    outcome.multipart.unmatched_boundary = reader.unmatched;
+    outcome.multipart.unmatched_boundary |= reader.unmatched;
     outcome.error = ended.err().or(fault.map(|what| BodyError::Multipart { what }));
     outcome
 }
@@ -80,6 +81,8 @@ impl<'b> Reader<'_, 'b> {
     fn body(&mut self) -> Result<(), BodyError> {
         let (before, mut marker) = self.content("no boundary is in the body")?;
         self.flags.data_before = !before.is_empty();
+        // What only looks like a boundary and stands before all parts begins a part to some reader.
+        self.flags.unmatched_boundary = before.starts_with(b"--") || memmem::find(before, b"\n--").is_some();
         while marker == Marker::Next {
             marker = self.part()?;
         }
@@ -98,6 +101,18 @@ impl<'b> Reader<'_, 'b> {
             (Some(value), None) => disposition(value, self.flags),
             _ => None,
         };
+        let part = found.as_ref().map_or(&[][..], |found| found.name.as_slice());
+        if self.taken == self.limits.arguments {
+            return Err(Limit::Arguments(self.limits.arguments).into());
+        }
+        self.taken += 1;
+        // Of a part that is refused rules still see the headers.
+        for line in headers {
+            (self.sink)(Item::PartHeader {
+                part: Cow::Owned(part.to_vec()),
+                line,
+            });
+        }
         let (content, marker) = self.content("the last boundary is missing")?;
         let Some(Disposition { name, file_name }) = found else {
             self.flags.invalid_part = true;
@@ -105,16 +120,6 @@ impl<'b> Reader<'_, 'b> {
                 .get_or_insert("a part has no valid Content-Disposition");
             return Ok(marker);
         };
-        if self.taken == self.limits.arguments {
-            return Err(Limit::Arguments(self.limits.arguments).into());
-        }
-        self.taken += 1;
-        for line in headers {
-            (self.sink)(Item::PartHeader {
-                part: Cow::Owned(name.clone()),
-                line,
-            });
-        }
         match file_name {
             None => (self.sink)(Item::Argument {
                 name: Cow::Owned(name),

@@ -165,6 +165,16 @@ fn lines_and_what_is_around_the_parts() {
         |flags| flags.data_before = true,
         None,
     );
+    // Some reader takes that for the boundary.
+    flags(
+        TYPE,
+        &format!("junk\r\n--X\r\n{}", good()),
+        |flags| {
+            flags.data_before = true;
+            flags.unmatched_boundary = true;
+        },
+        None,
+    );
     flags(
         TYPE,
         &format!("{}junk", good()),
@@ -272,6 +282,12 @@ fn parts_that_are_none() {
     // What stands behind one is read all the same.
     let body = format!("--XX\r\nX: y\r\n\r\nv\r\n--XX\r\n{A}\r\n\r\nw\r\n--XX--\r\n");
     assert_eq!(fields(&body), ["a = w"]);
+    // And its headers are shown.
+    let (found, _) = read(TYPE, &one("Content-Disposition : form-data; name=\"a\""));
+    assert_eq!(
+        found,
+        [": header Content-Disposition : form-data; name=\\\"a\\\""]
+    );
 }
 
 #[test]

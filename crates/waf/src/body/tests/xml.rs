@@ -134,6 +134,34 @@ fn what_is_not_well_formed_is_said_with_its_place() {
 }
 
 #[test]
+fn the_declaration() {
+    for body in [
+        "<?xml version='1.0'?><a>b</a>",
+        "<?xml version = \"1.1\" encoding = 'utf-8' standalone='yes' ?><a>b</a>",
+        "<?xml\tversion=\"1.0\"\nstandalone=\"no\"?><a>b</a>",
+        "<?xml-stylesheet href='x'?><a>b</a>",
+    ] {
+        check(body, &["text b"]);
+    }
+    // A malformed one is a fault, and what follows is looked at all the same.
+    for body in [
+        "<?xml ?><a>b</a>",
+        "<?xml versio='1.0'?><a>b</a>",
+        "<?xml version='2.0'?><a>b</a>",
+        "<?xml version=1.0?><a>b</a>",
+        "<?xml version='1.0' standalone='maybe'?><a>b</a>",
+        "<?xml version='1.0'encoding='utf-8'?><a>b</a>",
+        "<?xml standalone='no' version='1.0'?><a>b</a>",
+        "<?xml.0\"?><a>b</a>",
+        "<a>b</a><?p\u{b}?>",
+    ] {
+        let (found, outcome) = lines(|sink| xml(body.as_bytes(), &Limits::default(), sink));
+        assert_eq!(found, ["text b"], "{body}");
+        assert!(outcome.error.is_some(), "{body}");
+    }
+}
+
+#[test]
 fn limits_are_said() {
     let limits = Limits {
         depth: 2,

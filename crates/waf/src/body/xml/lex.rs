@@ -147,6 +147,38 @@ fn declaration(text: &[u8]) -> usize {
     text.len()
 }
 
+/// Whether it is an XML declaration: a version, then perhaps an encoding, then perhaps `standalone` (XML 1.0, production 23).
+pub(super) fn is_declaration(text: &[u8]) -> bool {
+    let inner = text
+        .strip_prefix(b"<?xml")
+        .and_then(|text| text.strip_suffix(b"?>"));
+    let Some(mut rest) = inner else { return false };
+    let is_version = |value: &[u8]| {
+        value
+            .strip_prefix(b"1.")
+            .is_some_and(|minor| !minor.is_empty() && minor.iter().all(u8::is_ascii_digit))
+    };
+    if !pseudo_attribute(&mut rest, b"version").is_some_and(is_version) {
+        return false;
+    }
+    pseudo_attribute(&mut rest, b"encoding");
+    let standalone = pseudo_attribute(&mut rest, b"standalone");
+    standalone.is_none_or(|value| matches!(value, b"yes" | b"no")) && rest.iter().all(|byte| is_space(*byte))
+}
+
+/// The value of what is next, if it is of this name, behind white space; then `rest` is behind it.
+fn pseudo_attribute<'t>(rest: &mut &'t [u8], wanted: &[u8]) -> Option<&'t [u8]> {
+    if !is_space(*rest.first()?) {
+        return None;
+    }
+    let text = rest.trim_ascii_start().strip_prefix(wanted)?;
+    let text = text.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let quote = text.first().filter(|byte| matches!(byte, b'"' | b'\''))?;
+    let length = memchr::memchr(*quote, &text[1..])?;
+    *rest = &text[length + 2..];
+    Some(&text[1..=length])
+}
+
 /// What an XML declaration says of its encoding.
 pub(super) fn encoding(declaration: &[u8]) -> Option<&[u8]> {
     let at = memchr::memmem::find(declaration, b"encoding")?;

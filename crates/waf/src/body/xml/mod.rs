@@ -20,12 +20,14 @@ pub fn xml<'b>(body: &'b [u8], limits: &Limits, sink: Sink<'_, 'b>) -> Outcome {
         at: 0,
         open: Vec::new(),
         found: Text::default(),
+        fault: None,
         declares: false,
         attributes: 0,
         limits,
         sink,
     };
-    let error = reader.document().err();
+    let ended = reader.document().err();
+    let error = reader.fault.take().or(ended);
     let found = std::mem::take(&mut reader.found);
     if let Some(text) = found.0 {
         (reader.sink)(Item::XmlText(text));
@@ -61,6 +63,8 @@ struct Reader<'r, 'b> {
     /// The names of the elements that are open.
     open: Vec<&'b [u8]>,
     found: Text<'b>,
+    /// The first fault, where it does not end the reading.
+    fault: Option<BodyError>,
     /// Whether the document has declarations of its own, among them perhaps entities.
     declares: bool,
     attributes: usize,
@@ -73,7 +77,7 @@ impl<'b> Reader<'_, 'b> {
         self.declaration()?;
         self.around(true)?;
         if self.rest().first() != Some(&b'<') {
-            return Err(self.fault("an element was expected"));
+            return Err(self.error("an element was expected"));
         }
         self.element()?;
         while !self.open.is_empty() {
@@ -83,7 +87,7 @@ impl<'b> Reader<'_, 'b> {
         if self.rest().is_empty() {
             Ok(())
         } else {
-            Err(self.fault("something follows the document"))
+            Err(self.error("something follows the document"))
         }
     }
 
@@ -97,10 +101,13 @@ impl<'b> Reader<'_, 'b> {
         if self.rest().starts_with(b"<?xml") && self.rest().get(5).copied().is_some_and(lex::is_space) {
             let start = self.at;
             self.skip_past(b"?>", "the XML declaration has no end")?;
+            if !lex::is_declaration(&text[start..self.at]) {
+                self.fault = Some(self.error("the XML declaration is malformed"));
+            }
             let encoding = lex::encoding(&text[start..self.at]);
             one_byte = encoding.is_some_and(lex::is_one_byte);
             if !one_byte && encoding.is_some_and(|name| !name.eq_ignore_ascii_case(b"utf-8")) {
-                return Err(self.fault("an encoding that is not read here"));
+                return Err(self.error("an encoding that is not read here"));
             }
         }
         if !one_byte && let Err(error) = std::str::from_utf8(text) {
@@ -144,7 +151,7 @@ impl<'b> Reader<'_, 'b> {
         let piece = &rest[..end];
         if let Some(at) = memmem::find(piece, b"]]>") {
             self.at += at;
-            return Err(self.fault("']]>' outside of CDATA"));
+            return Err(self.error("']]>' outside of CDATA"));
         }
         if !piece.is_empty() {
             self.found.push(piece);
@@ -152,7 +159,7 @@ impl<'b> Reader<'_, 'b> {
         self.at += end;
         let rest = self.rest();
         if rest.is_empty() {
-            Err(self.fault("the document ends too early"))
+            Err(self.error("the document ends too early"))
         } else if rest[0] == b'&' {
             let (character, used) = self.reference(rest)?;
             match character {
@@ -202,14 +209,14 @@ impl<'b> Reader<'_, 'b> {
                     self.at += 2;
                     break;
                 }
-                [] => return Err(self.fault("a tag has no end")),
-                _ if !spaced => return Err(self.fault("white space was expected before an attribute")),
+                [] => return Err(self.error("a tag has no end")),
+                _ if !spaced => return Err(self.error("white space was expected before an attribute")),
                 _ => names.push(self.attribute()?),
             }
         }
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(self.fault("an element has an attribute twice"));
+            return Err(self.error("an element has an attribute twice"));
         }
         Ok(())
     }
@@ -219,22 +226,22 @@ impl<'b> Reader<'_, 'b> {
         let name = self.name()?;
         self.space();
         if self.rest().first() != Some(&b'=') {
-            return Err(self.fault("'=' was expected behind an attribute's name"));
+            return Err(self.error("'=' was expected behind an attribute's name"));
         }
         self.at += 1;
         self.space();
         let quote = match self.rest().first() {
             Some(quote @ (b'"' | b'\'')) => *quote,
-            _ => return Err(self.fault("an attribute's value is not in quotes")),
+            _ => return Err(self.error("an attribute's value is not in quotes")),
         };
         let start = self.at + 1;
         self.at = start;
         let Some(length) = memchr2(quote, b'<', self.rest()) else {
-            return Err(self.fault("an attribute's value has no end"));
+            return Err(self.error("an attribute's value has no end"));
         };
         self.at = start + length;
         if self.rest()[0] == b'<' {
-            return Err(self.fault("'<' in an attribute's value"));
+            return Err(self.error("'<' in an attribute's value"));
         }
         let value = self.value(start, self.at)?;
         self.at += 1;
@@ -279,8 +286,8 @@ impl<'b> Reader<'_, 'b> {
         match lex::reference(text) {
             Some((lex::Reference::Character(character), used)) => Ok((Some(character), used)),
             Some((lex::Reference::Declared, used)) if self.declares => Ok((None, used)),
-            Some(_) => Err(self.fault("an entity that nobody declared")),
-            None => Err(self.fault("'&' begins no reference")),
+            Some(_) => Err(self.error("an entity that nobody declared")),
+            None => Err(self.error("'&' begins no reference")),
         }
     }
 
@@ -290,10 +297,10 @@ impl<'b> Reader<'_, 'b> {
         let name = self.name()?;
         self.space();
         if self.open.pop() != Some(name) {
-            return Err(self.fault("an end tag is not of the element that is open"));
+            return Err(self.error("an end tag is not of the element that is open"));
         }
         if self.rest().first() != Some(&b'>') {
-            return Err(self.fault("an end tag has no end"));
+            return Err(self.error("an end tag has no end"));
         }
         self.at += 1;
         Ok(())
@@ -303,7 +310,7 @@ impl<'b> Reader<'_, 'b> {
         self.at += 4;
         self.skip_past(b"--", "a comment has no end")?;
         if self.rest().first() != Some(&b'>') {
-            return Err(self.fault("'--' within a comment"));
+            return Err(self.error("'--' within a comment"));
         }
         self.at += 1;
         Ok(())
@@ -313,7 +320,11 @@ impl<'b> Reader<'_, 'b> {
         self.at += 2;
         let name = self.name()?;
         if name.eq_ignore_ascii_case(b"xml") {
-            return Err(self.fault("an XML declaration that is not at the beginning"));
+            return Err(self.error("an XML declaration that is not at the beginning"));
+        }
+        if !matches!(self.rest().first(), Some(b'?' | b' ' | b'\t' | b'\r' | b'\n')) {
+            let fault = self.error("white space was expected behind an instruction's name");
+            self.fault.get_or_insert(fault);
         }
         self.skip_past(b"?>", "an instruction has no end")
     }
@@ -323,7 +334,7 @@ impl<'b> Reader<'_, 'b> {
     fn document_type(&mut self) -> Result<(), BodyError> {
         let start = self.at;
         let Some(length) = lex::document_type(self.rest()) else {
-            return Err(self.fault("the document type has no end"));
+            return Err(self.error("the document type has no end"));
         };
         self.at += length;
         self.declares = true;
@@ -338,7 +349,7 @@ impl<'b> Reader<'_, 'b> {
         let text = &self.text[self.at..];
         let length = lex::name(text);
         if length == 0 {
-            return Err(self.fault("a name was expected"));
+            return Err(self.error("a name was expected"));
         }
         self.at += length;
         Ok(&text[..length])
@@ -349,7 +360,7 @@ impl<'b> Reader<'_, 'b> {
             Some(at) => self.at += at + end.len(),
             None => {
                 self.at = self.text.len();
-                return Err(self.fault(missing));
+                return Err(self.error(missing));
             }
         }
         Ok(())
@@ -370,7 +381,7 @@ impl<'b> Reader<'_, 'b> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    fn fault(&self, what: &'static str) -> BodyError {
+    fn error(&self, what: &'static str) -> BodyError {
         let cut = self.cut && self.rest().is_empty();
         BodyError::Xml {
             at: self.at,
