@@ -24,7 +24,7 @@ The Core Rule Set as it is released, as Debian installs it, or a folder of *.con
     /// Run regression files of the Core Rule Set's format against rules in this process, or against a server.
     #[command(after_help = "Examples:
   astraler waf test --rules coreruleset/rules --setup coreruleset/crs-setup.conf.example --tests coreruleset/tests/regression/tests
-  astraler waf test --tests tests --target http://127.0.0.1:8080
+  astraler waf test --tests tests --target http://127.0.0.1:8080 --log access.log
 
 The last line says N passed, N failed, N skipped; exit code 1 when a test has failed. The rules run at paranoia level 4 and
 only detect. A server's log is not seen: it must refuse with 403 what rules are expected to match, and nothing else.")]
@@ -123,9 +123,13 @@ pub(crate) struct TestArguments {
     /// Folder of the tests: YAML files, in folders or not.
     #[arg(long, value_name = "DIR")]
     pub(crate) tests: PathBuf,
-    /// Ask this server instead: http://HOST:PORT.
+    /// Ask this server instead: http://HOST:PORT. It blocks, at paranoia level 4.
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
+    /// What that server writes about requests, of ModSecurity's form or an edge's access log: then it is asked which rules
+    /// matched, and need not block.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(crate) log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) json: Json,
 }

@@ -6,6 +6,7 @@ mod regression;
 mod reload;
 mod top;
 mod update;
+mod wire;
 
 use crate::cli::{Arguments, WafCommand};
 use crate::failure::{Failure, Kind, Outcome};

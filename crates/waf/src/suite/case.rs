@@ -22,6 +22,8 @@ pub struct Case {
 pub struct Stage {
     /// The request's bytes as they go over the wire.
     pub request: Vec<u8>,
+    /// What the server behind the rules answers, where the file says it.
+    pub response: Option<Answer>,
     /// What is expected.
     pub expected: Expected,
 }
@@ -39,8 +41,25 @@ pub struct Expected {
     pub no_line: Option<String>,
     /// The status of the answer.
     pub status: Option<u16>,
-    /// A key that says something else, which is not known here.
+    /// The answer's body has something that this pattern matches.
+    pub contains: Option<String>,
+    /// Whether the server refuses the request before any rule.
+    pub error: Option<bool>,
+    /// No other rules match than these.
+    pub isolated: bool,
+    /// A key, of the input or the output, that is not known here.
     pub unknown: Option<String>,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 /// Reads all test files of a folder and its folders, in the order of their names.
@@ -95,7 +114,8 @@ fn parse(text: &str, file: &Path) -> Result<Vec<Case>, String> {
                 .map_or(&[][..], Node::list)
                 .iter()
                 .map(|stage| parse_stage(stage).map_err(|error| format!("{name}: {error}")))
-                .collect::<Result<Vec<_>, _>>()?;
+                .collect::<Result<Vec<_>, _>>()?
+                .concat();
             Ok(Case {
                 name,
                 file: file.to_path_buf(),
@@ -105,11 +125,42 @@ fn parse(text: &str, file: &Path) -> Result<Vec<Case>, String> {
         .collect()
 }
 
-fn parse_stage(stage: &Node) -> Result<Stage, String> {
+/// A stage for each of its targets.
+fn parse_stage(stage: &Node) -> Result<Vec<Stage>, String> {
     let input = stage.get("input").ok_or("a stage has no input")?;
-    Ok(Stage {
-        request: request(input)?,
-        expected: expected(stage.get("output"))?,
+    let mut expected = expected(stage.get("output"))?;
+    let wants = |key: &str| input.get(key).and_then(Node::text) == Some("true");
+    let unknown = unknown(input, &INPUT);
+    // What an earlier stage was answered is not kept.
+    let of_before = ["follow_redirect", "save_cookie"].into_iter().find(|key| wants(key));
+    expected.unknown = expected.unknown.or(unknown).or(of_before.map(str::to_owned));
+    let several = input.get("uris").map_or(&[][..], Node::list);
+    let targets: Vec<&str> = match several {
+        [] => vec![input.get("uri").and_then(Node::text).unwrap_or("/")],
+        several => several.iter().filter_map(Node::text).collect(),
+    };
+    let response = input.get("response").map(response).transpose()?;
+    let stage = |target| {
+        Ok(Stage {
+            request: request(input, target)?,
+            response: response.clone(),
+            expected: expected.clone(),
+        })
+    };
+    targets.into_iter().map(stage).collect()
+}
+
+fn response(node: &Node) -> Result<Answer, String> {
+    let text = |key: &str| node.get(key).and_then(Node::text);
+    let status = text("status").unwrap_or("200");
+    let body = match text("encoded_body") {
+        Some(encoded) => decoded("encoded_body", encoded)?,
+        None => text("body").unwrap_or_default().as_bytes().to_vec(),
+    };
+    Ok(Answer {
+        status: status.parse().map_err(|_| format!("{status} is no status"))?,
+        headers: pairs(node.get("headers")),
+        body,
     })
 }
 
@@ -142,18 +193,46 @@ fn expected(output: Option<&Node>) -> Result<Expected, String> {
         line: line("match_regex").or_else(|| of_old("log_contains")),
         no_line: line("no_match_regex").or_else(|| of_old("no_log_contains")),
         status,
+        contains: of_old("response_contains"),
+        error: match output.get("expect_error").and_then(Node::text) {
+            None => None,
+            Some(text) => Some(text == "true"),
+        },
+        isolated: output.get("isolated").and_then(Node::text) == Some("true"),
         unknown: unknown(output, &OUTPUT).or_else(|| log.and_then(|log| unknown(log, &LOG))),
     })
 }
 
-/// What a stage's output may say. `retry_once` and `isolated` are about a log that others write to as well, and a
-/// connection's failure is a refusal.
-const OUTPUT: [&str; 7] = [
+/// What a stage's input may say. Where to and by which name of a host is the runner's matter.
+const INPUT: [&str; 19] = [
+    "autocomplete_headers",
+    "data",
+    "dest_addr",
+    "encoded_data",
+    "encoded_request",
+    "follow_redirect",
+    "headers",
+    "method",
+    "ordered_headers",
+    "port",
+    "protocol",
+    "raw_request",
+    "response",
+    "save_cookie",
+    "stop_magic",
+    "uri",
+    "uris",
+    "version",
+    "virtual_host_mode",
+];
+/// What its output may say. `retry_once` is about a log that is written late.
+const OUTPUT: [&str; 8] = [
     "expect_error",
     "isolated",
     "log",
     "log_contains",
     "no_log_contains",
+    "response_contains",
     "retry_once",
     "status",
 ];
@@ -166,45 +245,69 @@ fn unknown(node: &Node, known: &[&str]) -> Option<String> {
 }
 
 /// The bytes that the project's own runner sends: what the file says, and the headers that it completes.
-fn request(input: &Node) -> Result<Vec<u8>, String> {
+fn request(input: &Node, target: &str) -> Result<Vec<u8>, String> {
     let text = |key: &str| input.get(key).and_then(Node::text);
-    if let Some(encoded) = text("encoded_request") {
-        let compact: String = encoded.split_whitespace().collect();
-        return base64::engine::general_purpose::STANDARD
-            .decode(compact)
-            .map_err(|error| format!("encoded_request: {error}"));
+    for key in ["encoded_request", "raw_request"] {
+        if let Some(encoded) = text(key).filter(|encoded| !encoded.is_empty()) {
+            return decoded(key, encoded);
+        }
     }
-    let complete = text("autocomplete_headers").is_none_or(|value| value != "false");
+    // `stop_magic` is its name of old, and says the opposite.
+    let complete = text("autocomplete_headers").is_none_or(|value| value != "false")
+        && text("stop_magic").is_none_or(|value| value != "true");
     let method = text("method").unwrap_or("GET");
-    let uri = text("uri").unwrap_or("/");
     let version = text("version").unwrap_or("HTTP/1.1");
-    let data = text("data").unwrap_or_default();
-    let mut headers: Vec<(&str, String)> = match input.get("headers") {
-        Some(Node::Map(entries)) => entries
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.text().unwrap_or_default().to_owned()))
-            .collect(),
-        _ => Vec::new(),
+    let data = match text("encoded_data") {
+        Some(encoded) => decoded("encoded_data", encoded)?,
+        None => text("data").unwrap_or_default().as_bytes().to_vec(),
     };
-    let has = |headers: &[(&str, String)], name: &str| {
+    let ordered = input.get("ordered_headers").map_or(&[][..], Node::list);
+    let mut headers: Vec<(String, String)> = match ordered {
+        [] => pairs(input.get("headers")),
+        ordered => ordered.iter().filter_map(tuple).collect(),
+    };
+    let has = |headers: &[(String, String)], name: &str| {
         headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
     };
     if complete {
-        if !data.is_empty() && !has(&headers, "content-type") {
-            headers.push(("Content-Type", "application/x-www-form-urlencoded".to_owned()));
+        let mut complete = |name: &str, value: String| {
+            if !has(&headers, name) {
+                headers.push((name.to_owned(), value));
+            }
+        };
+        if !data.is_empty() {
+            complete("Content-Type", "application/x-www-form-urlencoded".to_owned());
+            complete("Content-Length", data.len().to_string());
         }
-        if !data.is_empty() && !has(&headers, "content-length") {
-            headers.push(("Content-Length", data.len().to_string()));
-        }
-        if !has(&headers, "connection") {
-            headers.push(("Connection", "close".to_owned()));
-        }
+        complete("Connection", "close".to_owned());
     }
-    let mut bytes = format!("{method} {uri} {version}\r\n").into_bytes();
+    let mut bytes = format!("{method} {target} {version}\r\n").into_bytes();
     for (name, value) in headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(data.as_bytes());
+    bytes.extend_from_slice(&data);
     Ok(bytes)
+}
+
+fn decoded(key: &str, encoded: &str) -> Result<Vec<u8>, String> {
+    let compact: String = encoded.split_whitespace().collect();
+    base64::engine::general_purpose::STANDARD
+        .decode(compact)
+        .map_err(|error| format!("{key}: {error}"))
+}
+
+fn pairs(node: Option<&Node>) -> Vec<(String, String)> {
+    let entries = match node {
+        Some(Node::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let text = |value: &Node| value.text().unwrap_or_default().to_owned();
+    entries.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+/// A header as an entry of a list: `name` and `value`.
+fn tuple(node: &Node) -> Option<(String, String)> {
+    let text = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
+    Some((text("name")?, text("value").unwrap_or_default()))
 }

@@ -5,17 +5,20 @@
 //! `/reflect`, whatever the request's JSON body asks for.
 
 mod case;
+mod seen;
 mod wire;
 mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-pub use case::{Case, Expected, Stage, read};
+pub use case::{Answer, Case, Expected, Stage, read};
+pub use seen::{judge, judge_logged};
 
 use crate::compile::Program;
 use crate::engine::{Known, Limits, Report, Request, Response};
 use crate::seclang::{LoadError, Rules};
+use seen::Seen;
 
 /// What is set for the suite before its setup and the rules: what its files are written for. The id is none that the
 /// project's own setup for its tests has.
@@ -67,10 +70,10 @@ pub fn rule_files(folder: &Path) -> Vec<PathBuf> {
 pub fn run(program: &Program, case: &Case) -> Verdict {
     for stage in &case.stages {
         if let Some(key) = &stage.expected.unknown {
-            return Verdict::Skipped(format!("what {key} expects is not known here"));
+            return Verdict::Skipped(format!("what {key} means is not known here"));
         }
-        let (status, report) = answered(program, stage);
-        if let Err(what) = check(&stage.expected, status, report.as_ref()) {
+        let (status, seen) = answered(program, stage);
+        if let Err(what) = seen::check(&stage.expected, status, seen.as_ref()) {
             return Verdict::Failed(what);
         }
     }
@@ -79,23 +82,20 @@ pub fn run(program: &Program, case: &Case) -> Verdict {
 
 /// A stage's answer. Servers differ in what they refuse before any rule: where rules are expected to match, the file was
 /// written for a server that does not, and they see what can be read of the request.
-fn answered(program: &Program, stage: &Stage) -> (u16, Option<Report>) {
+fn answered(program: &Program, stage: &Stage) -> (u16, Option<Seen>) {
     let reaches_rules = !stage.expected.ids.is_empty() || stage.expected.line.is_some();
-    match wire::read(&stage.request) {
-        Ok(read) => through(program, &read, None, Limits::default()),
-        Err(_) if reaches_rules => match wire::read_loosely(&stage.request) {
-            Some(read) => {
-                let (status, report) = through(program, &read, None, Limits::default());
-                let status = if stage.expected.status == Some(REFUSED) {
-                    REFUSED
-                } else {
-                    status
-                };
-                (status, report)
-            }
-            None => (REFUSED, None),
-        },
-        Err(_) => (REFUSED, None),
+    let (read, is_refused) = match wire::read(&stage.request) {
+        Ok(read) => (Some(read), false),
+        Err(_) if reaches_rules => (wire::read_loosely(&stage.request), true),
+        Err(_) => (None, true),
+    };
+    let Some(read) = read else { return (REFUSED, None) };
+    let answer = stage.response.clone().unwrap_or_else(|| answer(&read));
+    let (status, report) = through(program, &read, &answer, Limits::default());
+    let seen = Seen::of(&report, answer.body);
+    match stage.expected.status {
+        Some(REFUSED) if is_refused => (REFUSED, Some(seen)),
+        _ => (status, Some(seen)),
     }
 }
 
@@ -107,32 +107,6 @@ pub fn refusal(bytes: &[u8]) -> Option<&'static str> {
     wire::read(bytes).err()
 }
 
-/// What a status says of a test, where a server is asked over the wire and its log is not seen: it must have refused what
-/// rules are expected to match, and nothing else. Such a server blocks, at paranoia level 4.
-pub fn judge(expected: &Expected, status: u16) -> Verdict {
-    const BLOCKED: u16 = 403;
-    if let Some(wanted) = expected.status {
-        return match status == wanted {
-            true => Verdict::Passed,
-            false => Verdict::Failed(format!("status {status} instead of {wanted}")),
-        };
-    }
-    let is_refused = status == BLOCKED;
-    if !expected.ids.is_empty() || expected.line.is_some() {
-        match is_refused {
-            true => Verdict::Passed,
-            false => Verdict::Failed(format!("status {status}: it was not refused")),
-        }
-    } else if !expected.no_ids.is_empty() || expected.no_line.is_some() {
-        match is_refused {
-            false => Verdict::Passed,
-            true => Verdict::Failed(format!("status {status}: it was refused")),
-        }
-    } else {
-        Verdict::Skipped("nothing is expected that a status could show".to_owned())
-    }
-}
-
 /// Sends a request through the rules: the status of the answer, and what matched if it got as far as the rules.
 pub fn send(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
     send_within(program, bytes, Limits::default())
@@ -141,7 +115,10 @@ pub fn send(program: &Program, bytes: &[u8]) -> (u16, Option<Report>) {
 /// As [`send`], within limits of one's own.
 pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Option<Report>) {
     match wire::read(bytes) {
-        Ok(read) => through(program, &read, None, limits),
+        Ok(read) => {
+            let (status, report) = through(program, &read, &answer(&read), limits);
+            (status, Some(report))
+        }
         Err(_) => (REFUSED, None),
     }
 }
@@ -149,7 +126,11 @@ pub fn send_within(program: &Program, bytes: &[u8], limits: Limits) -> (u16, Opt
 /// As [`send`], to a server that answers this page, where there is one.
 pub fn send_answered(program: &Program, bytes: &[u8], page: Option<&[u8]>) -> (u16, Option<Report>) {
     match wire::read(bytes) {
-        Ok(read) => through(program, &read, page, Limits::default()),
+        Ok(read) => {
+            let answer = page.map_or_else(|| answer(&read), Answer::page);
+            let (status, report) = through(program, &read, &answer, Limits::default());
+            (status, Some(report))
+        }
         Err(_) => (REFUSED, None),
     }
 }
@@ -157,13 +138,9 @@ pub fn send_answered(program: &Program, bytes: &[u8], page: Option<&[u8]>) -> (u
 fn through(
     program: &Program,
     read: &wire::Read<'_>,
-    page: Option<&[u8]>,
+    answer: &Answer,
     limits: Limits,
-) -> (u16, Option<Report>) {
-    let answer = match page {
-        Some(page) => Answer::page(page),
-        None => answer(read),
-    };
+) -> (u16, Report) {
     let headers = answer.fields();
     let response = Response {
         status: answer.status,
@@ -177,7 +154,7 @@ fn through(
     transaction.response_headers(response);
     transaction.response_body(&answer.body, false);
     let report = transaction.finish();
-    (stopped.unwrap_or(answer.status), Some(report))
+    (stopped.unwrap_or(answer.status), report)
 }
 
 /// As [`send`], with a pause before each phase, as a server makes them that has to wait: the same comes of it.
@@ -229,12 +206,6 @@ fn request<'t>(read: &'t wire::Read<'t>) -> Request<'t> {
         now: 1_700_000_000,
         country: None,
     }
-}
-
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
 }
 
 impl Answer {
@@ -297,54 +268,4 @@ fn answer(read: &wire::Read<'_>) -> Answer {
         answer.headers.push(("Content-Type".to_owned(), kind.to_owned()));
     }
     answer
-}
-
-fn check(expected: &Expected, status: u16, report: Option<&Report>) -> Result<(), String> {
-    let lines: Vec<String> = report.map_or_else(Vec::new, |report| report.matches.iter().map(line).collect());
-    let matched = |id: &u64| report.is_some_and(|report| report.matches.iter().any(|one| one.rule == *id));
-    let mut wrong: Vec<String> = Vec::new();
-    if report.is_none() && !(expected.ids.is_empty() && expected.line.is_none()) {
-        wrong.push("the server refused the request".to_owned());
-    }
-    wrong.extend(
-        expected
-            .ids
-            .iter()
-            .filter(|id| !matched(id))
-            .map(|id| format!("{id} did not match")),
-    );
-    wrong.extend(
-        expected
-            .no_ids
-            .iter()
-            .filter(|id| matched(id))
-            .map(|id| format!("{id} matched")),
-    );
-    for (pattern, wanted) in [(&expected.line, true), (&expected.no_line, false)] {
-        let Some(pattern) = pattern else { continue };
-        let compiled = crate::operator::pattern(pattern).map_err(|error| error.message)?;
-        if lines.iter().any(|line| compiled.fits(line.as_bytes())) != wanted {
-            wrong.push(format!("lines that match {pattern}: {}", !wanted));
-        }
-    }
-    if let Some(expected) = expected.status.filter(|expected| *expected != status) {
-        wrong.push(format!("status {status} instead of {expected}"));
-    }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(wrong.join("; "))
-    }
-}
-
-/// A match as ModSecurity writes it to an error log, which some tests look at.
-fn line(one: &crate::engine::Match) -> String {
-    let mut line = format!(
-        "ModSecurity: Warning. Matched against variable `{}' [id \"{}\"] [msg \"{}\"] [data \"{}\"]",
-        one.variable, one.rule, one.msg, one.data
-    );
-    for tag in &*one.tags {
-        line.push_str(&format!(" [tag \"{tag}\"]"));
-    }
-    line
 }

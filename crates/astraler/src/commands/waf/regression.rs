@@ -1,5 +1,6 @@
 //! `astraler waf test`: regression files of the Core Rule Set, here or over the wire.
 
+use super::wire::Server;
 use super::{folder, not_loaded};
 use crate::cli::{Arguments, WafTestArguments};
 use crate::failure::{Failure, Kind, Outcome};
@@ -7,14 +8,6 @@ use crate::progress::line;
 use crate::table;
 use astraler_waf::ruleset::Files;
 use astraler_waf::suite::{self, Case, Verdict};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
-/// What a server may take for one request.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A status line is found in the first bytes, or not at all.
-const STATUS_LINE: usize = 64;
 
 pub(super) fn run(arguments: &Arguments, asked: &WafTestArguments) -> Outcome {
     let unreadable =
@@ -31,9 +24,9 @@ pub(super) fn run(arguments: &Arguments, asked: &WafTestArguments) -> Outcome {
         ..Tally::default()
     };
     if let Some(target) = &asked.target {
-        let server = server(target)?;
+        let mut server = Server::new(target, asked.log.as_deref())?;
         for case in &cases {
-            tally.count(case, over_the_wire(server, case)?);
+            tally.count(case, over_the_wire(&mut server, case)?);
         }
     } else {
         let folder = folder(arguments, asked.rules.as_ref());
@@ -112,57 +105,22 @@ impl Tally {
     }
 }
 
-fn server(target: &str) -> Outcome<SocketAddr> {
-    let wrong = || {
-        Failure::new(Kind::General, format!("{target} is no server that can be asked"))
-            .hint("http://HOST:PORT, without a path; tests break HTTP in ways that TLS would only hide")
-    };
-    let uri: http::Uri = target.parse().map_err(|_| wrong())?;
-    let host = uri
-        .host()
-        .filter(|_| uri.scheme_str() == Some("http") && uri.path() == "/");
-    let host = host.ok_or_else(wrong)?.trim_matches(['[', ']']);
-    let addresses = (host, uri.port_u16().unwrap_or(80)).to_socket_addrs();
-    addresses
-        .map_err(|error| wrong().details(vec![error.to_string()]))?
-        .next()
-        .ok_or_else(wrong)
-}
-
-fn over_the_wire(server: SocketAddr, case: &Case) -> Outcome<Verdict> {
+fn over_the_wire(server: &mut Server, case: &Case) -> Outcome<Verdict> {
     let mut last = Verdict::Skipped("there is no request in it".to_owned());
     for stage in &case.stages {
-        let connection = TcpStream::connect_timeout(&server, PATIENCE)
-            .map_err(|error| Failure::of(&error).context(format!("{server} cannot be reached")))?;
-        last = match status(connection, &stage.request) {
-            Ok(status) => suite::judge(&stage.expected, status),
-            Err(error) => Verdict::Failed(format!("no answer: {error}")),
+        last = if stage.response.is_some() {
+            Verdict::Skipped("the server's answer is its own".to_owned())
+        } else {
+            match server.ask(&stage.request)? {
+                Ok((status, None)) => suite::judge(&stage.expected, status),
+                Ok((status, Some(log))) => suite::judge_logged(&stage.expected, status, &log),
+                Err(_) if stage.expected.error == Some(true) => Verdict::Passed,
+                Err(error) => Verdict::Failed(format!("no answer: {error}")),
+            }
         };
         if last != Verdict::Passed {
             break;
         }
     }
     Ok(last)
-}
-
-/// The status that a server answers. A server may answer, and close, before it has read everything.
-fn status(mut connection: TcpStream, request: &[u8]) -> io::Result<u16> {
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
-    let sent = connection.write_all(request);
-    let mut start = [0; STATUS_LINE];
-    let mut length = 0;
-    while length < STATUS_LINE && !start[..length].contains(&b'\n') {
-        match connection.read(&mut start[length..]) {
-            Ok(0) => break,
-            Ok(bytes) => length += bytes,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return sent.and(Err(error)),
-        }
-    }
-    let words = String::from_utf8_lossy(&start[..length]);
-    words
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.split(' ').nth(1)?.trim().parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what came is no HTTP/1.1 answer"))
 }
