@@ -231,20 +231,42 @@ fn request_line_of(head: &Bytes, end: usize, limits: &Limits) -> Result<(Method,
         Method::TRACE => return Err(Kind::MethodNotAllowed.because("TRACE is not served")),
         _ => {}
     }
-    // `#` would be cut off silently by the URI parser, `<` and `>` never belong in a URI (RFC 3986 section 2).
-    if target.is_empty()
-        || !target
-            .iter()
-            .all(|&b| (0x21..=0x7e).contains(&b) && !matches!(b, b'#' | b'<' | b'>'))
-    {
-        return Err(Kind::Malformed.because("invalid character in the request target"));
-    }
+    let written = match target_as_written(target)? {
+        Written::AsUri => head.slice(first + 1..second),
+        Written::Escaped(target) => target.into(),
+    };
     if target == b"*" && method != Method::OPTIONS {
         return Err(Kind::Malformed.because("`*` is a target for OPTIONS only"));
     }
-    let uri = Uri::from_maybe_shared(head.slice(first + 1..second));
-    let uri = uri.map_err(|_| Kind::Malformed.because("invalid request target"))?;
+    let uri = Uri::from_maybe_shared(written).map_err(|_| Kind::Malformed.because("invalid request target"))?;
     Ok((method, uri, version))
+}
+
+enum Written {
+    AsUri,
+    Escaped(Vec<u8>),
+}
+
+/// What clients send raw and URIs do not allow is escaped, as browsers escape it (WHATWG URL, section 1.3). `#` would be
+/// cut off silently by the URI parser, and control characters belong nowhere.
+fn target_as_written(target: &[u8]) -> Result<Written, Fault> {
+    let is_raw = |byte: &u8| matches!(byte, b'"' | b'<' | b'>' | 0x80..);
+    let sound = |byte: &u8| (0x21..=0x7e).contains(byte) && *byte != b'#';
+    if target.iter().all(|byte| sound(byte) && !is_raw(byte)) && !target.is_empty() {
+        return Ok(Written::AsUri);
+    }
+    if target.is_empty() || !target.iter().all(|byte| sound(byte) || is_raw(byte)) {
+        return Err(Kind::Malformed.because("invalid character in the request target"));
+    }
+    let mut escaped = Vec::with_capacity(target.len() + 16);
+    for byte in target {
+        if is_raw(byte) {
+            escaped.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            escaped.push(*byte);
+        }
+    }
+    Ok(Written::Escaped(escaped))
 }
 
 /// `HTTP/1.1 200 reason`; the reason may be missing, with or without its space (section 4).
