@@ -171,6 +171,10 @@ async fn phases(
             refusal.fault
         })?;
     }
+    // Rules cannot read what a worker has compressed. The client gets it from here: `asked` knows what it takes.
+    if inspection.as_ref().is_some_and(waf::Inspection::reads_body) {
+        parts.headers.remove(header::ACCEPT_ENCODING);
+    }
 
     // Cache: what is stored wakes nobody.
     let mut lookup = cache::Lookup::Off;

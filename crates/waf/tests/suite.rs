@@ -96,7 +96,11 @@ fn tests_are_run_as_their_files_mean_them() {
         assert_eq!(of(passes), &Verdict::Passed, "{passes}");
     }
     for (number, key) in [(4, "surprise"), (6, "save_cookie")] {
-        assert!(matches!(of(number), Verdict::Skipped(why) if why.contains(key)), "{:?}", of(number));
+        assert!(
+            matches!(of(number), Verdict::Skipped(why) if why.contains(key)),
+            "{:?}",
+            of(number)
+        );
     }
     for (number, what) in [
         (5, "lines that match"),
@@ -105,7 +109,11 @@ fn tests_are_run_as_their_files_mean_them() {
         (12, "12 matched as well"),
         (14, "took the request"),
     ] {
-        assert!(matches!(of(number), Verdict::Failed(why) if why.contains(what)), "{:?}", of(number));
+        assert!(
+            matches!(of(number), Verdict::Failed(why) if why.contains(what)),
+            "{:?}",
+            of(number)
+        );
     }
 }
 
@@ -122,11 +130,17 @@ fn a_servers_log_says_what_matched() {
         assert_eq!(suite::judge_logged(&expected, 200, log), Verdict::Passed);
     }
     for log in ["", r#"[id "942100"] [id "941100"]"#] {
-        assert!(matches!(suite::judge_logged(&expected, 200, log), Verdict::Failed(_)), "{log}");
+        assert!(
+            matches!(suite::judge_logged(&expected, 200, log), Verdict::Failed(_)),
+            "{log}"
+        );
     }
     let unknown = suite::Expected {
         contains: Some("x".to_owned()),
         ..expected
     };
-    assert!(matches!(suite::judge_logged(&unknown, 200, ours), Verdict::Skipped(_)));
+    assert!(matches!(
+        suite::judge_logged(&unknown, 200, ours),
+        Verdict::Skipped(_)
+    ));
 }

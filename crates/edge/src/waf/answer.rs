@@ -14,6 +14,7 @@ use super::{CUT_SHORT, Waf};
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::record::Access;
+use astraler_waf::compile::Program;
 use astraler_waf::engine::{self, Known, Paused, Transaction};
 use astraler_waf::expression;
 use http::header::{self, HeaderMap};
@@ -72,6 +73,12 @@ impl Inspection {
                 elsewhere: None,
             }),
         }))
+    }
+
+    /// Whether rules will look at the body of an answer.
+    pub(crate) fn reads_body(&self) -> bool {
+        let program = self.0.waf.program.as_deref();
+        program.is_some_and(Program::reads_response_body)
     }
 
     /// For the same request, sent once more behind the client's back.

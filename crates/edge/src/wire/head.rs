@@ -238,7 +238,8 @@ fn request_line_of(head: &Bytes, end: usize, limits: &Limits) -> Result<(Method,
     if target == b"*" && method != Method::OPTIONS {
         return Err(Kind::Malformed.because("`*` is a target for OPTIONS only"));
     }
-    let uri = Uri::from_maybe_shared(written).map_err(|_| Kind::Malformed.because("invalid request target"))?;
+    let uri =
+        Uri::from_maybe_shared(written).map_err(|_| Kind::Malformed.because("invalid request target"))?;
     Ok((method, uri, version))
 }
 

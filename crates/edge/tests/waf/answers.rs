@@ -98,9 +98,24 @@ async fn pages(seen: Seen) -> Answer {
             &[HTML, ("content-encoding", "gzip"), ("x-debug", "1")],
             "stack trace",
         ),
+        "/asked" => answer(200, &[HTML], format!("{:?}", seen.headers.get("accept-encoding"))),
         "/teapot" => answer(418, &[], ""),
         _ => answer(200, &[HTML, FRESH], "<p>hello</p>"),
     }
+}
+
+#[test]
+fn a_worker_is_not_asked_to_compress_what_rules_look_at() {
+    run(async {
+        for (mode, heard) in [(WafMode::Detect, "None"), (WafMode::Off, "Some(\"gzip\")")] {
+            let (edge, _origin) = edge_with(|waf| waf.mode = mode, pages).await;
+            let mut client = edge.connect().await;
+            let reply = client
+                .get_with("worker.test", "/asked", "Accept-Encoding: gzip\r\n")
+                .await;
+            assert_eq!(reply.body, heard.as_bytes(), "{mode:?}");
+        }
+    });
 }
 
 #[test]

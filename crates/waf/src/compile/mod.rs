@@ -103,6 +103,11 @@ impl Program {
         self.reach.request_body
     }
 
+    /// Whether any rule looks at the body of a response: a server then has it uncompressed from whoever answers.
+    pub fn reads_response_body(&self) -> bool {
+        self.reach.response_body && self.settings.response_body_access
+    }
+
     /// All rules in the order of their phases.
     pub fn rules(&self) -> impl Iterator<Item = RuleInfo<'_>> {
         self.phases.iter().flatten().filter_map(|step| {

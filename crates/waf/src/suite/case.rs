@@ -132,7 +132,9 @@ fn parse_stage(stage: &Node) -> Result<Vec<Stage>, String> {
     let wants = |key: &str| input.get(key).and_then(Node::text) == Some("true");
     let unknown = unknown(input, &INPUT);
     // What an earlier stage was answered is not kept.
-    let of_before = ["follow_redirect", "save_cookie"].into_iter().find(|key| wants(key));
+    let of_before = ["follow_redirect", "save_cookie"]
+        .into_iter()
+        .find(|key| wants(key));
     expected.unknown = expected.unknown.or(unknown).or(of_before.map(str::to_owned));
     let several = input.get("uris").map_or(&[][..], Node::list);
     let targets: Vec<&str> = match several {
@@ -303,7 +305,10 @@ fn pairs(node: Option<&Node>) -> Vec<(String, String)> {
         _ => &[],
     };
     let text = |value: &Node| value.text().unwrap_or_default().to_owned();
-    entries.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    entries
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect()
 }
 
 /// A header as an entry of a list: `name` and `value`.

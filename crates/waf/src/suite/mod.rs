@@ -135,12 +135,7 @@ pub fn send_answered(program: &Program, bytes: &[u8], page: Option<&[u8]>) -> (u
     }
 }
 
-fn through(
-    program: &Program,
-    read: &wire::Read<'_>,
-    answer: &Answer,
-    limits: Limits,
-) -> (u16, Report) {
+fn through(program: &Program, read: &wire::Read<'_>, answer: &Answer, limits: Limits) -> (u16, Report) {
     let headers = answer.fields();
     let response = Response {
         status: answer.status,

@@ -80,7 +80,10 @@ fn unknown_over_the_wire(expected: &Expected) -> Option<Verdict> {
         Some(_) => Some("response_contains"),
         None => expected.unknown.as_deref(),
     };
-    Some(Verdict::Skipped(format!("what {} means is not known over the wire", key?)))
+    Some(Verdict::Skipped(format!(
+        "what {} means is not known over the wire",
+        key?
+    )))
 }
 
 fn verdict(checked: Result<(), String>) -> Verdict {
@@ -111,7 +114,9 @@ pub(super) fn check(expected: &Expected, status: u16, seen: Option<&Seen>) -> Re
     let unwanted = expected.no_ids.iter().filter(|id| ids.contains(id));
     wrong.extend(unwanted.map(|id| format!("{id} matched")));
     if expected.isolated {
-        let others = ids.iter().filter(|id| !sums_up(**id) && !expected.ids.contains(id));
+        let others = ids
+            .iter()
+            .filter(|id| !sums_up(**id) && !expected.ids.contains(id));
         wrong.extend(others.map(|id| format!("{id} matched as well")));
     }
     let pattern = |pattern: &str| crate::operator::pattern(pattern).map_err(|error| error.message);
@@ -131,7 +136,11 @@ pub(super) fn check(expected: &Expected, status: u16, seen: Option<&Seen>) -> Re
     if let Some(expected) = expected.status.filter(|expected| *expected != status) {
         wrong.push(format!("status {status} instead of {expected}"));
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
 }
 
 /// Rules that add up what others found, and tell of it.
