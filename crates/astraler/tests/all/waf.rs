@@ -224,11 +224,51 @@ fn test_asks_a_server_over_the_wire() {
                 .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                 .unwrap();
         }
+        listener
     });
     let ended = waf(&["test", "--tests", &set.path("tests"), "--target", &target], "");
     assert_eq!(
         (ended.code, ended.last_line()),
         (1, "1 passed, 1 failed, 0 skipped"),
+        "{}",
+        ended.err
+    );
+    let listener = server.join().unwrap();
+    // One that only detects, and writes what it has found.
+    let log = set.path("log");
+    std::fs::write(&log, "[id \"1000\"] of before\n").unwrap();
+    let writes = log.clone();
+    let server = std::thread::spawn(move || {
+        for connection in listener.incoming().take(2) {
+            let mut connection = connection.unwrap();
+            let mut head = [0; 4096];
+            let read = connection.read(&mut head).unwrap();
+            let found = String::from_utf8_lossy(&head[..read]).contains("evil");
+            let mut log = std::fs::OpenOptions::new().append(true).open(&writes).unwrap();
+            if found {
+                log.write_all(b"{\"rules\":[{\"rule\":\"1000\",\"action\":\"match\"}]}\n")
+                    .unwrap();
+            }
+            connection
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+        }
+    });
+    let ended = waf(
+        &[
+            "test",
+            "--tests",
+            &set.path("tests"),
+            "--target",
+            &target,
+            "--log",
+            &log,
+        ],
+        "",
+    );
+    assert_eq!(
+        (ended.code, ended.last_line()),
+        (0, "2 passed, 0 failed, 0 skipped"),
         "{}",
         ended.err
     );
