@@ -154,7 +154,7 @@ fn change(text: &mut Vec<u8>, chance: &mut Chance, fits: impl Fn(u8) -> bool) {
             text.splice(there..there, again);
         }
         2 if at < text.len() => {
-            text[at] = text[at].to_ascii_uppercase() ^ (u8::from(chance.below(2) == 0) << 5)
+            text[at] = text[at].to_ascii_uppercase() ^ (u8::from(chance.below(2) == 0) << 5);
         }
         _ => {
             let piece = PIECES[chance.below(PIECES.len())];

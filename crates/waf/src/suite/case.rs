@@ -184,7 +184,7 @@ fn expected(output: Option<&Node>) -> Result<Expected, String> {
         let line = log.and_then(|log| log.get(key)).and_then(Node::text);
         line.map(str::to_owned)
     };
-    let of_old = |key: &str| output.get(key).and_then(Node::text).map(str::to_owned);
+    let of_output = |key: &str| output.get(key).and_then(Node::text).map(str::to_owned);
     let status = match output.get("status").and_then(Node::text) {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| format!("{text} is no status"))?),
@@ -192,14 +192,11 @@ fn expected(output: Option<&Node>) -> Result<Expected, String> {
     Ok(Expected {
         ids: ids("expect_ids")?,
         no_ids: ids("no_expect_ids")?,
-        line: line("match_regex").or_else(|| of_old("log_contains")),
-        no_line: line("no_match_regex").or_else(|| of_old("no_log_contains")),
+        line: line("match_regex").or_else(|| of_output("log_contains")),
+        no_line: line("no_match_regex").or_else(|| of_output("no_log_contains")),
         status,
-        contains: of_old("response_contains"),
-        error: match output.get("expect_error").and_then(Node::text) {
-            None => None,
-            Some(text) => Some(text == "true"),
-        },
+        contains: of_output("response_contains"),
+        error: of_output("expect_error").map(|text| text == "true"),
         isolated: output.get("isolated").and_then(Node::text) == Some("true"),
         unknown: unknown(output, &OUTPUT).or_else(|| log.and_then(|log| unknown(log, &LOG))),
     })
