@@ -236,7 +236,7 @@ fn test_asks_a_server_over_the_wire() {
     let listener = server.join().unwrap();
     // One that only detects, and writes what it has found.
     let log = set.path("log");
-    std::fs::write(&log, "[id \"1000\"] of before\n").unwrap();
+    set.write("log", "[id \"1000\"] of before\n");
     let writes = log.clone();
     let server = std::thread::spawn(move || {
         for connection in listener.incoming().take(2) {
