@@ -10,9 +10,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// What is too large to be stored is held so far ahead of the slowest reader.
 const WINDOW_BYTES: u64 = 1 << 20;
+/// Where others have read all that is held, the slowest reader must take so much in so long, or is let go: whoever reads
+/// by the drop must not set the pace for all who wait for the same.
+const LEAST_BYTES: u64 = 1 << 20;
+const LEAST_EVERY: Duration = Duration::from_secs(5);
 
 /// Content that grows.
 #[derive(Debug, Default)]
@@ -33,11 +38,16 @@ struct State {
     end: Option<Result<Option<HeaderMap>, Fault>>,
     readers: BTreeMap<u64, At>,
     next_reader: u64,
+    /// How long all have waited for the slowest since its pace was last looked at.
+    held_up: Duration,
 }
 
 #[derive(Debug)]
 struct At {
     chunk: usize,
+    /// Bytes that it has had, and how many of them when that was last looked at.
+    taken: u64,
+    seen: u64,
     waker: Option<Waker>,
 }
 
@@ -58,6 +68,8 @@ impl Filling {
             id,
             At {
                 chunk: 0,
+                taken: 0,
+                seen: 0,
                 waker: None,
             },
         );
@@ -104,7 +116,7 @@ impl Filling {
     pub(super) async fn ready_for_more(&self) -> bool {
         loop {
             let moved = self.moved.notified();
-            {
+            let left = {
                 let state = self.state();
                 if state.readers.is_empty() {
                     return false;
@@ -113,8 +125,11 @@ impl Filling {
                 if held <= WINDOW_BYTES {
                     return true;
                 }
-            }
-            moved.await;
+                LEAST_EVERY.saturating_sub(state.held_up)
+            };
+            let begun = Instant::now();
+            let _ = tokio::time::timeout(left, moved).await;
+            self.state().was_held_up(begun.elapsed());
         }
     }
 
@@ -138,6 +153,34 @@ impl State {
             if let Some(waker) = at.waker.take() {
                 waker.wake();
             }
+        }
+    }
+
+    fn was_held_up(&mut self, time: Duration) {
+        self.held_up += time;
+        if self.held_up >= LEAST_EVERY {
+            self.held_up = Duration::ZERO;
+            self.let_the_slowest_go();
+        }
+    }
+
+    /// Only where somebody waits for it.
+    fn let_the_slowest_go(&mut self) {
+        let end = self.passed + self.chunks.len();
+        let waits = self.readers.values().any(|at| at.chunk == end);
+        let slowest = self.readers.iter().min_by_key(|(_, at)| at.chunk);
+        if let Some((&id, at)) = slowest
+            && waits
+            && at.taken - at.seen < LEAST_BYTES
+            && let Some(mut gone) = self.readers.remove(&id)
+        {
+            if let Some(waker) = gone.waker.take() {
+                waker.wake();
+            }
+            self.let_go();
+        }
+        for at in self.readers.values_mut() {
+            at.seen = at.taken;
         }
     }
 
@@ -179,11 +222,13 @@ impl http_body::Body for Reader {
         loop {
             let (passed, passing_on) = (state.passed, state.passing_on);
             let Some(at) = state.readers.get(&this.id).map(|at| at.chunk) else {
-                return Poll::Ready(None);
+                this.ended = true;
+                return Poll::Ready(Some(Err(Box::new(TOO_SLOW))));
             };
             if let Some(chunk) = state.chunks.get(at - passed).cloned() {
                 if let Some(at) = state.readers.get_mut(&this.id) {
                     at.chunk += 1;
+                    at.taken += chunk.len() as u64;
                 }
                 if passing_on {
                     state.let_go();
@@ -248,5 +293,86 @@ impl Drop for Reader {
     }
 }
 
+/// What the slowest reader gets when others cannot wait for it.
+const TOO_SLOW: Fault = Kind::ClientGone.because("the client reads too slowly for those who read the same");
+
 /// What a reader gets when the task that read for it ended without an end.
 pub(super) const BROKEN_OFF: Fault = Kind::UpstreamInvalid.because("the worker's answer ended early");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    const CHUNK: usize = 64 << 10;
+
+    /// One who takes nothing holds up neither those who read nor what is read for them, and does not get a short whole.
+    #[tokio::test]
+    async fn who_reads_nothing_is_let_go() {
+        let filling = Arc::<Filling>::default();
+        let mut still = filling.reader(0, u64::MAX, None).unwrap();
+        let mut quick = filling.reader(0, u64::MAX, None).unwrap();
+        filling.pass_on();
+        let reading = tokio::spawn(async move {
+            let mut bytes = 0;
+            while let Some(frame) = quick.frame().await {
+                bytes += frame.unwrap().into_data().unwrap().len();
+            }
+            bytes
+        });
+        let begun = std::time::Instant::now();
+        for _ in 0..64 {
+            filling.push(Bytes::from(vec![0; CHUNK]));
+            assert!(filling.ready_for_more().await);
+        }
+        filling.end(Ok(None));
+        assert_eq!(reading.await.unwrap(), 64 * CHUNK);
+        assert!(
+            begun.elapsed() < LEAST_EVERY * 2,
+            "held up once, not for each window"
+        );
+        let fault = still.frame().await.unwrap().unwrap_err();
+        assert_eq!(crate::fault::find(&*fault), Some(TOO_SLOW));
+        assert!(still.frame().await.is_none());
+    }
+
+    /// A drop now and then does not help.
+    #[tokio::test]
+    async fn who_reads_by_the_drop_is_let_go_too() {
+        let filling = Arc::<Filling>::default();
+        let mut drop_by_drop = filling.reader(0, u64::MAX, None).unwrap();
+        let mut quick = filling.reader(0, u64::MAX, None).unwrap();
+        filling.pass_on();
+        let dropping = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                match drop_by_drop.frame().await {
+                    Some(Ok(_)) => {}
+                    other => return other.map(|frame| frame.is_err()),
+                }
+            }
+        });
+        tokio::spawn(async move { while quick.frame().await.is_some() {} });
+        for _ in 0..64 {
+            filling.push(Bytes::from(vec![0; CHUNK]));
+            assert!(filling.ready_for_more().await);
+        }
+        assert_eq!(dropping.await.unwrap(), Some(true));
+        filling.end(Ok(None));
+    }
+
+    /// Alone it may be as slow as its own connection allows.
+    #[tokio::test]
+    async fn the_only_reader_is_waited_for() {
+        let filling = Arc::<Filling>::default();
+        let mut only = filling.reader(0, u64::MAX, None).unwrap();
+        filling.pass_on();
+        for _ in 0..17 {
+            filling.push(Bytes::from(vec![0; CHUNK]));
+        }
+        let waiting =
+            tokio::time::timeout(LEAST_EVERY + Duration::from_millis(500), filling.ready_for_more());
+        assert!(waiting.await.is_err());
+        assert!(only.frame().await.unwrap().is_ok());
+    }
+}

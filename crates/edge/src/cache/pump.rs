@@ -108,7 +108,10 @@ async fn pump(cache: Arc<Cache>, mut body: Body, fill: Arc<Fill>, mut lead: Opti
             && !(bytes <= cache.max_object.load(Ordering::Relaxed) && reserved.more(chunk.len() as u64))
         {
             storing = false;
-            drop(lead.take());
+            // The next ones for a while go by themselves: shared, each would have to wait for the slowest.
+            if let Some(lead) = lead.take() {
+                cache.flights.go_alone(lead.key());
+            }
             filling.pass_on();
         }
         // Stored before the last byte is out: who has read it may ask again.
