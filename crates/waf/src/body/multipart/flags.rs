@@ -27,7 +27,8 @@ pub struct MultipartFlags {
     pub invalid_part: bool,
     /// There are more files than are taken.
     pub file_limit_exceeded: bool,
-    /// A line looks like a boundary, is not ours, and stands before all of ours or behind the last.
+    /// A line looks like a boundary, is not ours, and stands before all of ours or behind the last; or one of ours stands
+    /// within a line.
     pub unmatched_boundary: bool,
 }
 

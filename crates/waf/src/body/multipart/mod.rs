@@ -69,6 +69,15 @@ struct Reader<'r, 'b> {
     sink: Sink<'r, 'b>,
 }
 
+/// What is wrong with a part that has a boundary, or the end, where its headers should end.
+const CUT: &str = "a part ends within its headers";
+
+enum Headers<'b> {
+    Read(Vec<Cow<'b, [u8]>>),
+    /// By this boundary.
+    Cut(Marker),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Marker {
     /// Another part follows.
@@ -92,7 +101,10 @@ impl<'b> Reader<'_, 'b> {
 
     /// A part, and the boundary behind it.
     fn part(&mut self) -> Result<Marker, BodyError> {
-        let headers = self.headers()?;
+        let headers = match self.headers()? {
+            Headers::Read(headers) => headers,
+            Headers::Cut(marker) => return Ok(marker),
+        };
         let mut dispositions = headers
             .iter()
             .filter_map(|line| header::value_of(line, b"content-disposition"));
@@ -139,23 +151,20 @@ impl<'b> Reader<'_, 'b> {
     }
 
     /// The header lines of a part, up to the empty line.
-    fn headers(&mut self) -> Result<Vec<Cow<'b, [u8]>>, BodyError> {
+    fn headers(&mut self) -> Result<Headers<'b>, BodyError> {
         let mut headers: Vec<Cow<'b, [u8]>> = Vec::new();
         loop {
             let Some(line) = self.frame_line() else {
-                return Err(BodyError::Multipart {
-                    what: "a part ends within its headers",
-                });
+                return Err(BodyError::Multipart { what: CUT });
             };
             let Some(first) = line.first() else {
-                return Ok(headers);
+                return Ok(Headers::Read(headers));
             };
-            if self.is_marker(line) {
+            if let Some(marker) = self.marker_in(line) {
                 // A boundary where a header should be: the part has no content, and is none.
                 self.flags.invalid_part = true;
-                return Err(BodyError::Multipart {
-                    what: "a part ends within its headers",
-                });
+                self.fault.get_or_insert(CUT);
+                return Ok(Headers::Cut(marker));
             }
             let before = headers.last_mut().filter(|_| header::is_space(*first));
             if let Some(before) = before {
@@ -191,6 +200,8 @@ impl<'b> Reader<'_, 'b> {
                     let content = content
                         .strip_suffix(b"\n")
                         .map_or(content, |line| line.strip_suffix(b"\r").unwrap_or(line));
+                    // Some readers find a boundary in the middle of a line, too.
+                    self.flags.unmatched_boundary |= memmem::find(content, self.marker).is_some();
                     return Ok((content, marker));
                 }
                 self.unmatched = true;
@@ -213,23 +224,23 @@ impl<'b> Reader<'_, 'b> {
         let Some(line) = self.frame_line() else {
             return Ok(None);
         };
-        self.unmatched = false;
-        match &line[self.marker.len()..] {
-            b"" => Ok(Some(Marker::Next)),
-            b"--" => Ok(Some(Marker::Last)),
-            _ => {
-                // To some readers it is the boundary nevertheless.
-                self.unmatched = true;
-                Err(BodyError::Multipart {
-                    what: "a boundary is followed by something else",
-                })
-            }
+        let marker = self.marker_in(line);
+        // To some readers it is the boundary nevertheless.
+        self.unmatched = marker.is_none();
+        match marker {
+            Some(marker) => Ok(Some(marker)),
+            None => Err(BodyError::Multipart {
+                what: "a boundary is followed by something else",
+            }),
         }
     }
 
-    fn is_marker(&self, line: &[u8]) -> bool {
-        line.strip_prefix(self.marker)
-            .is_some_and(|rest| matches!(rest, b"" | b"--"))
+    fn marker_in(&self, line: &[u8]) -> Option<Marker> {
+        match line.strip_prefix(self.marker)? {
+            b"" => Some(Marker::Next),
+            b"--" => Some(Marker::Last),
+            _ => None,
+        }
     }
 
     /// A line of the frame: a boundary or a header. Not of the content, where ends of lines may be as they like.

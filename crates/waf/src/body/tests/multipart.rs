@@ -177,6 +177,12 @@ fn lines_and_what_is_around_the_parts() {
     );
     flags(
         TYPE,
+        &one(A).replace("v\r\n", "v'--XX\r\n"),
+        |flags| flags.unmatched_boundary = true,
+        None,
+    );
+    flags(
+        TYPE,
         &format!("{}junk", good()),
         |flags| flags.data_after = true,
         None,
@@ -281,6 +287,8 @@ fn parts_that_are_none() {
     );
     // What stands behind one is read all the same.
     let body = format!("--XX\r\nX: y\r\n\r\nv\r\n--XX\r\n{A}\r\n\r\nw\r\n--XX--\r\n");
+    assert_eq!(fields(&body), ["a = w"]);
+    let body = format!("--XX\r\n{A}\r\njunk\r\n--XX\r\n{A}\r\n\r\nw\r\n--XX--\r\n");
     assert_eq!(fields(&body), ["a = w"]);
     // And its headers are shown.
     let (found, _) = read(TYPE, &one("Content-Disposition : form-data; name=\"a\""));
