@@ -153,7 +153,6 @@ async fn attempt(source: &str, target: SocketAddr) -> Option<TcpStream> {
 
 /// Every mode of slowhttptest at once: each says at its end whether the service was available to others.
 #[test]
-#[ignore = "needs the program slowhttptest"]
 fn slow_clients_take_nothing_from_others() {
     run(async {
         let (edge, _worker) = TestEdge::with_worker(Limits {
@@ -172,7 +171,7 @@ fn slow_clients_take_nothing_from_others() {
                 .arg(url)
                 .stdout(Stdio::piped())
                 .spawn()
-                .expect("slowhttptest is not installed");
+                .expect("slowhttptest is not installed: scripts/setup.sh --test");
             (
                 mode,
                 tokio::task::spawn_blocking(move || started.wait_with_output().unwrap()),
