@@ -18,6 +18,7 @@ mod schema;
 mod standalone;
 mod validate;
 mod wrangler;
+pub mod zone;
 
 pub use config::{
     AcmeChallenge, AlertChannel, AlertSeverity, Alerts, Appendfsync, Assets, Backups, Build, Common, Config,

@@ -77,7 +77,7 @@ async fn challenge(
 
 fn refused(error: DnsError) -> ApiError {
     match error {
-        DnsError::Off | DnsError::NotOurs(_) | DnsError::TooMany => {
+        DnsError::Off | DnsError::NotOurs(_) | DnsError::TooMany(_) => {
             ApiError::new(StatusCode::CONFLICT, error.to_string())
         }
         other => ApiError::internal(other),

@@ -1,7 +1,6 @@
 //! DNS: what the edge serves for the manifest's domain, kept as it should be.
 //!
-//! The daemon makes the zone and the keys, and publishes; the edge signs and serves, and needs nobody for it. Serials are
-//! the time of the change in seconds, so that they grow over restarts and lost folders too.
+//! The daemon makes the zone and the keys, and publishes; the edge signs and serves, and needs nobody for it.
 
 pub(crate) mod api;
 mod report;
@@ -17,18 +16,16 @@ use crate::platform::{Platform, PlatformError, now_ms};
 use crate::publish::read;
 use crate::secrets::{SecretError, SecretPlace};
 use crate::words::chain;
-use astraler_dns::client;
-use astraler_dns::flatten::{self, Addresses};
+use astraler_dns::{Aliases, Proofs, TooMany, client, proof_name, serial_after};
 use astraler_host::file::{self, FileError};
 use astraler_host::snapshot::{self, SnapshotError};
 use astraler_manifest::Config;
-use astraler_model::{DnsData, DnsName, DnsRecord, DnsSnapshot, DnsZone, ResponseRate, TransferKey};
+use astraler_model::{DnsName, DnsSnapshot, TransferKey};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -38,34 +35,16 @@ pub(crate) const SERVICE: &str = "dns";
 const SIGNING_KEY: &str = "dns-signing-key";
 /// Whether everything is as it should be is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// How long the addresses behind an alias hold, whatever their TTL says.
-const ALIAS_S: std::ops::RangeInclusive<u32> = 30..=3_600;
-/// A resolver has so long to answer, and is asked again so soon when it does not.
-const PATIENCE: Duration = Duration::from_secs(6);
-const AGAIN: Duration = Duration::from_secs(30);
-/// Names that are asked for.
-const MAX_ALIASES: usize = 64;
 /// How long the edge may take to serve a change.
 const CONFIRM: Duration = Duration::from_secs(10);
-/// Challenges live as long as it takes to look at them.
-const CHALLENGE_TTL_S: u32 = 1;
-const MAX_CHALLENGES: usize = 1_000;
 
 /// What is known beside the manifest.
 #[derive(Debug, Default)]
 pub(crate) struct Dns {
-    /// TXT records that prove to a certificate authority whose the names are, by their name.
-    challenges: Mutex<BTreeMap<DnsName, BTreeSet<String>>>,
-    /// Addresses of names outside, and when they are asked for again.
-    found: Mutex<BTreeMap<DnsName, Known>>,
+    /// What proves to a certificate authority whose the names are.
+    proofs: Proofs,
+    aliases: Aliases,
     wake: Notify,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    addresses: Vec<IpAddr>,
-    ttl_s: u32,
-    due: Instant,
 }
 
 /// DNS is not as it should be.
@@ -85,28 +64,17 @@ pub(crate) enum DnsError {
     NotServed { after_s: u64 },
     #[error("{0} is not in the zone that is served here; use another way to prove whose it is")]
     NotOurs(String),
-    #[error("there are {MAX_CHALLENGES} challenges already")]
-    TooMany,
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("no DNS is served: edge.dns.port is 0, or nothing is deployed")]
     Off,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The name under which a certificate authority looks for the proof about a host (RFC 8555 section 8.4). A wildcard's is
-/// that of the name below it.
-fn challenge_name(host: &str) -> Option<DnsName> {
-    let host = host.strip_prefix("*.").unwrap_or(host);
-    host.parse::<DnsName>().ok()?.child(b"_acme-challenge")
 }
 
 /// Whether a proof for this host can be given here.
 pub(crate) fn can_prove(platform: &Platform, host: &str) -> bool {
     let published: Option<DnsSnapshot> = read(&platform.installation.layout.snapshot("dns"));
     let served = published.into_iter().flat_map(|snapshot| snapshot.zones);
-    let name = challenge_name(host);
+    let name = proof_name(host);
     platform.installation.ports.dns != 0
         && name.is_some_and(|name| served.into_iter().any(|zone| name.is_at_or_below(&zone.origin)))
 }
@@ -114,16 +82,10 @@ pub(crate) fn can_prove(platform: &Platform, host: &str) -> bool {
 /// Serves a proof (ACME DNS-01) for a host; returns when it is there for everybody.
 pub(crate) async fn present(platform: &Platform, host: &str, value: &str) -> Result<(), DnsError> {
     let not_ours = || DnsError::NotOurs(host.to_owned());
-    let name = challenge_name(host)
+    let name = proof_name(host)
         .filter(|_| can_prove(platform, host))
         .ok_or_else(not_ours)?;
-    {
-        let mut challenges = lock(&platform.dns.challenges);
-        if challenges.values().map(BTreeSet::len).sum::<usize>() >= MAX_CHALLENGES {
-            return Err(DnsError::TooMany);
-        }
-        challenges.entry(name).or_default().insert(value.to_owned());
-    }
+    platform.dns.proofs.add(name, value)?;
     publish(platform).await?;
     served(platform).await
 }
@@ -136,14 +98,8 @@ pub(crate) async fn withdraw(platform: &Platform, host: &str, value: &str) -> Re
 
 /// Takes a proof away; it is gone soon.
 pub(crate) fn forget(platform: &Platform, host: &str, value: &str) {
-    if let Some(name) = challenge_name(host) {
-        let mut challenges = lock(&platform.dns.challenges);
-        if let Some(values) = challenges.get_mut(&name) {
-            values.remove(value);
-            if values.is_empty() {
-                challenges.remove(&name);
-            }
-        }
+    if let Some(name) = proof_name(host) {
+        platform.dns.proofs.remove(&name, value);
     }
     wake(platform);
 }
@@ -189,19 +145,7 @@ pub(crate) async fn publish(platform: &Platform) -> Result<(), DnsError> {
     let mut wanted = wanted(platform, &published)?;
     for zone in &mut wanted.zones {
         let before = published.zones.iter().find(|before| before.origin == zone.origin);
-        zone.serial = match before {
-            Some(before)
-                if *before
-                    == (DnsZone {
-                        serial: before.serial,
-                        ..zone.clone()
-                    }) =>
-            {
-                before.serial
-            }
-            Some(before) => later(before.serial),
-            None => now_s(),
-        };
+        zone.serial = serial_after(before, zone, (now_ms() / 1_000) as u32);
     }
     let version = published.version;
     if (DnsSnapshot {
@@ -215,20 +159,6 @@ pub(crate) async fn publish(platform: &Platform) -> Result<(), DnsError> {
     let group = Installation::group(platform.installation.identities.edge.as_ref());
     snapshot::publish(&path, &DnsSnapshot { version, ..wanted }, 0o640, group)?;
     Ok(())
-}
-
-/// A serial after this one: the time, where that is later.
-fn later(serial: u32) -> u32 {
-    let (now, next) = (now_s(), serial.wrapping_add(1));
-    if now.wrapping_sub(next) as i32 > 0 {
-        now
-    } else {
-        next
-    }
-}
-
-fn now_s() -> u32 {
-    (now_ms() / 1_000) as u32
 }
 
 /// The manifest that decides, when anything is deployed.
@@ -257,77 +187,17 @@ fn wanted(platform: &Platform, published: &DnsSnapshot) -> Result<DnsSnapshot, D
         return Ok(off);
     };
     let dns = &config.edge.dns;
-    let mut records = zone::records(&config, &origin, &platform.installation.listen_addresses);
+    let mut zone = zone::zone(&config, &origin, &platform.installation.listen_addresses);
     let before = published.zones.iter().find(|zone| zone.origin == origin);
-    records = flatten::flatten(&origin, &records, &found(platform, &origin, &records, before));
-    for (name, values) in lock(&platform.dns.challenges)
-        .iter()
-        .filter(|(name, _)| name.is_at_or_below(&origin))
-    {
-        records.extend(values.iter().map(|value| DnsRecord {
-            name: name.clone(),
-            ttl_s: CHALLENGE_TTL_S,
-            data: DnsData::Txt(vec![value.as_bytes().into()]),
-        }));
-    }
-    let server = zone::name_servers(&config, &origin).into_iter().next();
-    let contact = dns.contact.as_deref().and_then(astraler_manifest::mailbox);
-    let notify = dns
-        .secondaries
-        .iter()
-        .flat_map(|secondary| &secondary.notify)
-        .map(|server| server.0);
+    zone.records = platform.dns.aliases.flatten(&origin, &zone.records, before);
+    zone.records.extend(platform.dns.proofs.records(&origin));
+    zone.signing_key = dns.dnssec.then(|| signing_key(platform)).transpose()?;
     Ok(DnsSnapshot {
         version: 0,
-        zones: vec![DnsZone {
-            serial: 0,
-            primary: server.unwrap_or_else(|| origin.clone()),
-            contact: contact
-                .or_else(|| origin.child(b"hostmaster"))
-                .unwrap_or_else(|| origin.clone()),
-            negative_ttl_s: dns.negative_ttl_s,
-            records,
-            signing_key: dns.dnssec.then(|| signing_key(platform)).transpose()?,
-            notify: notify.collect(),
-            origin,
-        }],
+        zones: vec![zone],
         transfer_keys: transfer_keys(platform, &config)?,
-        rate: ResponseRate {
-            per_s: dns.response_rate_per_s,
-            exempt: dns.rate_exempt.clone(),
-        },
+        rate: astraler_manifest::zone::response_rate(dns),
     })
-}
-
-/// Addresses of the names outside that aliases lead to: as they were found last, also by a daemon before this one.
-fn found(
-    platform: &Platform,
-    origin: &DnsName,
-    records: &[DnsRecord],
-    before: Option<&DnsZone>,
-) -> Addresses {
-    let known = lock(&platform.dns.found);
-    let mut found: Addresses = known
-        .iter()
-        .map(|(name, known)| (name.clone(), (known.addresses.clone(), known.ttl_s)))
-        .collect();
-    for record in records {
-        for target in flatten::outside(origin, std::slice::from_ref(record)) {
-            found.entry(target).or_insert_with(|| {
-                let same = before
-                    .into_iter()
-                    .flat_map(|zone| &zone.records)
-                    .filter(|other| other.name == record.name);
-                let addresses = same.filter_map(|other| match other.data {
-                    DnsData::A(address) => Some(IpAddr::from(address)),
-                    DnsData::Aaaa(address) => Some(IpAddr::from(address)),
-                    _ => None,
-                });
-                (addresses.collect(), *ALIAS_S.start())
-            });
-        }
-    }
-    found
 }
 
 /// Hands the signing key to the edge, and makes it first where there is none.
@@ -414,7 +284,7 @@ pub(crate) fn wake(platform: &Platform) {
     platform.dns.wake.notify_one();
 }
 
-/// Asks for what is due; says when the next is. What cannot be found stays as it was.
+/// Asks for what is due; says when the next is.
 async fn ask_for_aliases(platform: &Platform) -> Duration {
     let Ok(Some(config)) = governing(platform) else {
         return LOOK_EVERY;
@@ -423,69 +293,6 @@ async fn ask_for_aliases(platform: &Platform) -> Duration {
         return LOOK_EVERY;
     };
     let records = config.edge.dns.records(&origin);
-    let names: BTreeSet<DnsName> = flatten::outside(&origin, &records)
-        .into_iter()
-        .take(MAX_ALIASES)
-        .collect();
-    lock(&platform.dns.found).retain(|name, _| names.contains(name));
-    let mut next = LOOK_EVERY;
-    for name in names {
-        let now = Instant::now();
-        let due = lock(&platform.dns.found).get(&name).map(|known| known.due);
-        if let Some(due) = due.filter(|due| *due > now) {
-            next = next.min(due - now);
-            continue;
-        }
-        let asked = client::addresses(resolver.0, &name, PATIENCE).await;
-        let mut found = lock(&platform.dns.found);
-        match asked {
-            Ok((addresses, ttl_s)) if !addresses.is_empty() => {
-                let ttl_s = ttl_s.clamp(*ALIAS_S.start(), *ALIAS_S.end());
-                let due = now + Duration::from_secs(ttl_s.into());
-                found.insert(
-                    name,
-                    Known {
-                        addresses,
-                        ttl_s,
-                        due,
-                    },
-                );
-                next = next.min(Duration::from_secs(ttl_s.into()));
-            }
-            failed => {
-                let error = failed
-                    .err()
-                    .map_or_else(|| "it has no address".to_owned(), |error| chain(&error));
-                tracing::warn!(%name, error, "the addresses behind an alias stay as they were");
-                if let Some(known) = found.get_mut(&name) {
-                    known.due = now + AGAIN;
-                }
-                next = next.min(AGAIN);
-            }
-        }
-    }
-    next
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proof_is_looked_for_below_its_host() {
-        let name = |host| challenge_name(host).unwrap().to_string();
-        assert_eq!(name("app.shop.example"), "_acme-challenge.app.shop.example.");
-        assert_eq!(
-            name("*.preview.shop.example"),
-            "_acme-challenge.preview.shop.example."
-        );
-        assert_eq!(challenge_name("a..b"), None);
-    }
-
-    #[test]
-    fn serials_only_grow() {
-        let now = now_s();
-        assert!(later(now - 100) >= now);
-        assert_eq!(later(now + 1_000), now + 1_001, "a clock that went back");
-    }
+    let next = platform.dns.aliases.ask(resolver.0, &origin, &records).await;
+    next.unwrap_or(LOOK_EVERY)
 }

@@ -1,6 +1,6 @@
 //! What is served, in words; and whether it is.
 
-use super::{DnsError, governing, own_address, zone};
+use super::{DnsError, governing, own_address};
 use crate::platform::Platform;
 use crate::publish::read;
 use astraler_dns::client;
@@ -137,7 +137,8 @@ fn hints(platform: &Platform) -> Result<Vec<String>, DnsError> {
                 address.is_loopback() || address.is_unique_local() || address.is_unspecified()
             }
         };
-        let addresses = zone::addresses(&config, &platform.installation.listen_addresses);
+        let addresses =
+            astraler_manifest::zone::addresses(&config.edge.dns, &platform.installation.listen_addresses);
         if addresses.iter().all(is_inside) {
             hints.push(
                 "the zone's addresses cannot be reached from outside: set edge.dns.addresses".to_owned(),

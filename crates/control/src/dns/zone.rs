@@ -1,88 +1,19 @@
 //! The zone that a manifest means. Pure.
 
-use astraler_manifest::Config;
-use astraler_model::{DnsData, DnsName, DnsRecord, Environment};
+use astraler_manifest::{Config, zone};
+use astraler_model::{DnsName, DnsZone, Environment};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Beside addresses: what makes another record at a name superfluous.
-fn is_address(data: &DnsData) -> bool {
-    matches!(
-        data,
-        DnsData::A(_) | DnsData::Aaaa(_) | DnsData::Cname(_) | DnsData::Alias(_)
-    )
+/// Everything but serial and key; aliases as they are written.
+pub(super) fn zone(config: &Config, domain: &DnsName, listening: &[IpAddr]) -> DnsZone {
+    let addresses = zone::addresses(&config.edge.dns, listening);
+    zone::zone(&config.edge.dns, domain, hosts(config, domain), &addresses)
 }
 
-/// Where the world reaches the platform: as the manifest says, or where it listens.
-pub(super) fn addresses(config: &Config, listening: &[IpAddr]) -> Vec<IpAddr> {
-    match config.edge.dns.addresses.is_empty() {
-        false => config.edge.dns.addresses.clone(),
-        true => listening
-            .iter()
-            .copied()
-            .filter(|address| !address.is_unspecified())
-            .collect(),
-    }
-}
-
-/// Names of the zone's servers.
-pub(super) fn name_servers(config: &Config, domain: &DnsName) -> Vec<DnsName> {
-    let named: Vec<DnsName> = config
-        .edge
-        .dns
-        .name_servers
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
-    match named.is_empty() {
-        false => named,
-        true => domain.child(b"ns1").into_iter().collect(),
-    }
-}
-
-/// Everything but the SOA record; aliases as they are written.
-pub(super) fn records(config: &Config, domain: &DnsName, listening: &[IpAddr]) -> Vec<DnsRecord> {
-    let dns = &config.edge.dns;
-    let own = dns.records(domain);
-    let addresses = addresses(config, listening);
-    let mut records = Vec::new();
-    let mut add = |name: &DnsName, data: DnsData| {
-        records.push(DnsRecord {
-            name: name.clone(),
-            ttl_s: dns.ttl_s,
-            data,
-        });
-    };
-    let has = |name: &DnsName, of: &dyn Fn(&DnsData) -> bool| {
-        own.iter().any(|record| record.name == *name && of(&record.data))
-    };
-    if !has(domain, &|data| matches!(data, DnsData::Ns(_))) {
-        for server in name_servers(config, domain) {
-            add(domain, DnsData::Ns(server));
-        }
-    }
-    for name in hosts(config, domain) {
-        if has(&name, &is_address) {
-            continue;
-        }
-        for address in &addresses {
-            add(&name, of_address(*address));
-        }
-    }
-    if !has(domain, &|data| matches!(data, DnsData::Caa { .. })) {
-        for issuer in &dns.caa_issuers {
-            let value = issuer.as_bytes().into();
-            let tag = "issue".to_owned();
-            add(domain, DnsData::Caa { flags: 0, tag, value });
-        }
-    }
-    records.extend(own);
-    records
-}
-
-/// Names that lead to the platform: the apex, the hosts of the environments, every preview, the zone's own servers.
+/// Names that lead to the platform: the hosts of the environments, every preview.
 fn hosts(config: &Config, domain: &DnsName) -> BTreeSet<DnsName> {
-    let mut hosts = BTreeSet::from([domain.clone()]);
+    let mut hosts = BTreeSet::new();
     for environment in [
         Environment::Development,
         Environment::Staging,
@@ -106,28 +37,18 @@ fn hosts(config: &Config, domain: &DnsName) -> BTreeSet<DnsName> {
         };
         hosts.extend(host.parse::<DnsName>().ok());
     }
-    hosts.extend(name_servers(config, domain));
-    hosts.retain(|host| host.is_at_or_below(domain));
     hosts
-}
-
-pub(super) fn of_address(address: IpAddr) -> DnsData {
-    match address {
-        IpAddr::V4(address) => DnsData::A(address),
-        IpAddr::V6(address) => DnsData::Aaaa(address),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn zone(more: &str) -> Vec<String> {
         let text = format!("name = \"shop\"\ndomain = \"shop.example\"\n{more}");
         let config = astraler_manifest::parse("astraler.toml", &text).unwrap();
         let domain = config.domain.parse().unwrap();
         let listening = ["127.0.0.1".parse().unwrap(), "0.0.0.0".parse().unwrap()];
-        let mut lines: Vec<String> = records(&config, &domain, &listening)
+        let mut lines: Vec<String> = super::zone(&config, &domain, &listening)
+            .records
             .iter()
             .map(ToString::to_string)
             .collect();
