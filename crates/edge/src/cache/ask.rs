@@ -217,7 +217,12 @@ pub(super) async fn ask(
         {
             cache.forget(entry);
         }
-        cache.flights.go_alone(&flight_key(call, asked));
+        // What comes of one client's wishes says nothing about the requests of others.
+        let of_client = matches!(refusal, Refusal::Request | Refusal::RequestNoStore)
+            || lead.is_none() && asked.headers.contains_key(header::RANGE);
+        if !of_client {
+            cache.flights.go_alone(&flight_key(call, asked));
+        }
         publish(lead.as_ref(), Flight::NotShared);
         let word = match refusal {
             Refusal::NothingAllows | Refusal::Useless => Word::Dynamic,

@@ -231,9 +231,12 @@ fn goes_alone(call: &Cached<'_>, asked: &Asked<'_>, chosen: Option<&Entry>, wait
         || call.edge.cache.flights.goes_alone(&flight_key(call, asked))
 }
 
-/// Requests are equal when they have the same key and, where variants are known, select the same one.
+/// Requests are equal when they have the same key and, where variants are known, select the same one. Those with
+/// credentials are apart: that their answers are mostly for one client only must not make all others go alone.
 pub(super) fn flight_key(call: &Cached<'_>, asked: &Asked<'_>) -> String {
-    let mut text = format!("{}\n{}", call.rules.deployment, call.key.as_str());
+    let known = asked.headers.contains_key(header::AUTHORIZATION);
+    let apart = if known { "authorization\n" } else { "" };
+    let mut text = format!("{apart}{}\n{}", call.rules.deployment, call.key.as_str());
     if let Some(one) = call.edge.cache.memory.variants(call.key).first() {
         for name in one.stored.variant.names() {
             for value in asked.headers.get_all(name) {

@@ -60,6 +60,38 @@ fn what_turns_out_to_be_for_one_only_goes_on_in_parallel() {
     });
 }
 
+/// Else whoever asks for one thing every five seconds has all requests for it sent to the worker.
+#[test]
+fn what_one_client_wishes_makes_no_others_go_alone() {
+    run(async {
+        for lines in [
+            "Cache-Control: no-store\r\n",
+            "Authorization: x\r\n",
+            "Range: bytes=99-\r\nIf-None-Match: \"1\"\r\n",
+        ] {
+            let (edge, origin, mut odd) = start(async |seen| {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                let status = if seen.headers.contains_key("if-none-match") {
+                    304
+                } else {
+                    200
+                };
+                answer(
+                    status,
+                    &[("cache-control", "max-age=60"), ("etag", "\"1\"")],
+                    if status == 200 { "once" } else { "" },
+                )
+            })
+            .await;
+            odd.get_with("worker.test", "/", lines).await;
+            let clients = (0..20).map(|_| async { edge.connect().await.get("/").await.text() });
+            let replies = futures_util::future::join_all(clients).await;
+            assert!(replies.iter().all(|text| text == "once"));
+            assert_eq!(origin.count(), 2, "{lines}");
+        }
+    });
+}
+
 #[test]
 fn content_goes_to_all_while_it_comes() {
     run(async {
