@@ -20,6 +20,8 @@ pub(crate) struct Checked {
     target: PathAndQuery,
     /// `OPTIONS *`: about the server, not a resource.
     pub(crate) asterisk: bool,
+    /// As the client spoke it.
+    pub(crate) version: Version,
 }
 
 impl Checked {
@@ -60,6 +62,7 @@ pub(crate) fn check(request: &Parts, limits: &Limits) -> Result<Checked, Fault> 
         authority,
         target,
         asterisk,
+        version: request.version,
     })
 }
 

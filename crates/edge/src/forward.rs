@@ -4,12 +4,17 @@
 use crate::checks::Checked;
 use crate::serve::Client;
 use crate::text;
-use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Our name in `Via`.
+const PSEUDONYM: &str = "astraler";
+/// So often may a request come through an edge.
+const MAX_ROUNDS: usize = 8;
 
 /// Fields of one connection only (RFC 9110 section 7.6.1), besides those that `Connection` names. `TE: trailers` and
 /// `Trailer` are dealt with apart: trailers do pass.
@@ -82,13 +87,16 @@ pub(crate) fn to_upstream(
     request_id: &str,
     upgrade: bool,
 ) -> Gained {
+    let via = via(headers, checked.version);
     let trailers = headers
         .get_all(header::TE)
         .iter()
         .any(|value| has_token(value, "trailers"));
     let (trace_id, trace) = trace(headers);
     strip(headers, |name| {
-        matches!(*name, header::EXPECT | header::HOST) || is_claim(name.as_str()) || *name == TRACEPARENT
+        matches!(*name, header::EXPECT | header::HOST | header::VIA)
+            || is_claim(name.as_str())
+            || *name == TRACEPARENT
     });
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -105,7 +113,7 @@ pub(crate) fn to_upstream(
         SocketAddr::V4(_) => (b"", b""),
         SocketAddr::V6(_) => (b"\"[", b"]\""),
     };
-    let pieces: [&[u8]; 22] = [
+    let pieces: [&[u8]; 24] = [
         b"host: ",
         authority,
         b"\r\nforwarded: for=",
@@ -126,6 +134,8 @@ pub(crate) fn to_upstream(
         &address,
         b"\r\nx-request-id: ",
         request_id.as_bytes(),
+        b"\r\nvia: ",
+        &via,
         b"\r\ntraceparent: ",
         &trace,
     ];
@@ -135,6 +145,35 @@ pub(crate) fn to_upstream(
     }
     lines.extend_from_slice(b"\r\n");
     Gained { lines, trace_id }
+}
+
+/// Who has passed a request on, and by which protocol it came to each (RFC 9110 section 7.6.3): we are the last.
+fn via(headers: &HeaderMap, version: Version) -> Vec<u8> {
+    let mut text = Vec::with_capacity(16);
+    for value in headers.get_all(header::VIA) {
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b", ");
+    }
+    text.extend_from_slice(match version {
+        Version::HTTP_10 => b"1.0 ",
+        Version::HTTP_2 => b"2 ",
+        Version::HTTP_3 => b"3 ",
+        _ => b"1.1 ",
+    });
+    text.extend_from_slice(PSEUDONYM.as_bytes());
+    text
+}
+
+/// An edge whose origin leads back to itself would ask itself until nothing is left. Several edges may stand one behind
+/// the other.
+pub(crate) fn goes_round(headers: &HeaderMap) -> bool {
+    let passed = headers
+        .get_all(header::VIA)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM));
+    passed.count() >= MAX_ROUNDS
 }
 
 /// Makes an upstream's fields fit for a client.

@@ -107,6 +107,11 @@ async fn phases(
     // Checks: one meaning.
     let (mut parts, mut incoming) = request.into_parts();
     let checked = checks::check(&parts, &edge.limits)?;
+    if forward::goes_round(&parts.headers) {
+        // Anybody can write such a field: it is no fault of a worker. 508 is "Loop Detected" (RFC 5842).
+        let circle = Kind::Malformed.because("the request goes round in a circle of proxies");
+        return Err(circle.with_status(508));
+    }
     forward::drop_nominated(&mut parts.headers);
     let last_hop = forward::is_last_hop(&parts.method, &mut parts.headers);
     access.host(&checked.host);

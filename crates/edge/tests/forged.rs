@@ -1,8 +1,12 @@
 //! What a client says must not become what a worker, or another client, believes.
 
 use crate::cache::origin::{answer, start, word};
-use crate::support::{TestEdge, run};
+use crate::support::{TestEdge, route, run};
 use astraler_edge::Limits;
+use astraler_model::Origin;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn an_underscore_makes_a_claim_no_truer() {
@@ -131,6 +135,50 @@ fn options_go_no_further_than_their_client_wants() {
         // It is nothing to any other method.
         client.get_with("worker.test", "/x", "Max-Forwards: 0\r\n").await;
         assert_eq!(worker.take_seen().len(), 1);
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_request_says_through_whom_it_has_come_and_goes_round_no_circle() {
+    run(async {
+        // Its own origin.
+        let round = TestEdge::start(Limits::default(), |_| {
+            let mut route = route("worker.test", vec![("/", PathBuf::new())]);
+            route.workers[0].origin = Origin::Tcp {
+                host: "127.0.0.1".into(),
+                port: 0,
+            };
+            vec![route]
+        })
+        .await;
+        let port = round.address.port();
+        round.snapshots.send_modify(|snapshot| {
+            let mut next = (**snapshot).clone();
+            next.version += 1;
+            next.routes[0].workers[0].origin = Origin::Tcp {
+                host: "127.0.0.1".into(),
+                port,
+            };
+            *snapshot = Arc::new(next);
+        });
+        while round.status().await["snapshot_version"] != 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let reply = round.connect().await.get("/x").await;
+        assert_eq!(reply.status, 508);
+        let lines = round.stop().await;
+        assert_eq!(lines.len(), 9, "the eighth that comes round is the last");
+
+        let (edge, worker) = TestEdge::with_worker(Limits::default()).await;
+        let mut client = edge.connect().await;
+        client
+            .get_with("worker.test", "/x", "Via: 1.1 a, 2 b\r\nVia: 1.0 c (d)\r\n")
+            .await;
+        assert_eq!(
+            worker.take_seen()[0].headers["via"],
+            "1.1 a, 2 b, 1.0 c (d), 1.1 astraler"
+        );
         edge.stop().await;
     });
 }

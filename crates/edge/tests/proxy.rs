@@ -137,7 +137,7 @@ fn a_worker_learns_who_asks_and_cannot_be_lied_to() {
         assert!(!parent.contains("00f067aa0ba902b7"));
         assert_eq!(header(1, "traceparent").len(), 55);
         assert_eq!(header(1, "tracestate"), "");
-        assert_eq!(header(1, "te"), "trailers");
+        assert_eq!((&*header(1, "te"), &*header(1, "connection")), ("trailers", "TE"));
         let lines = edge.stop().await;
         assert_eq!(lines[0]["request_id"], id.as_str());
     });

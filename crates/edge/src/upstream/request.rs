@@ -65,9 +65,14 @@ impl Outgoing {
             block.extend_from_slice(b" HTTP/1.1\r\n");
             block.extend_from_slice(lines);
             fields(block, &parts.headers);
-            // The one word of Connection that a caller may mean: everything else of it is ours.
-            if parts.headers.contains_key(http::header::UPGRADE) {
-                block.extend_from_slice(b"connection: Upgrade\r\n");
+            // The words of Connection that a caller may mean: everything else of it is ours. Who sends TE says so (RFC
+            // 9110 section 10.1.4).
+            let has = |name| parts.headers.contains_key(name);
+            match (has(http::header::UPGRADE), has(http::header::TE)) {
+                (true, true) => block.extend_from_slice(b"connection: Upgrade, TE\r\n"),
+                (true, false) => block.extend_from_slice(b"connection: Upgrade\r\n"),
+                (false, true) => block.extend_from_slice(b"connection: TE\r\n"),
+                (false, false) => {}
             }
             match framing {
                 Framing::Length(length) => content_length(block, length),
