@@ -58,10 +58,13 @@ pub(crate) fn of(fault: Fault, words: Words<'_>) -> Response<Body> {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if fault.kind == Kind::MethodNotAllowed {
-        fields.insert(
-            header::ALLOW,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        );
+        // Of what was asked for (RFC 9110 section 15.5.6).
+        let allowed = if fault == crate::asset::READ_ONLY {
+            "GET, HEAD"
+        } else {
+            "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+        };
+        fields.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     if closes(fault.kind) {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -59,7 +59,7 @@ fn the_longest_prefix_wins_then_files_then_404() {
             .await;
         let reply = client.reply().await.unwrap();
         assert_eq!(reply.status, 405);
-        assert!(reply.header("allow").is_some());
+        assert_eq!(reply.header("allow"), Some("GET, HEAD"));
         let lines = edge.stop().await;
         let routes: Vec<_> = lines
             .iter()

@@ -110,7 +110,11 @@ fn range(headers: &HeaderMap, size: u64) -> Answer {
     let (Some(value), None) = (all.next(), all.next()) else {
         return Answer::Whole;
     };
-    let Some(spec) = value.to_str().ok().and_then(|value| value.strip_prefix("bytes=")) else {
+    // Units are case-insensitive (section 14.1).
+    let Some(spec) = value.to_str().ok().and_then(|value| {
+        let (unit, spec) = value.split_at_checked(6)?;
+        unit.eq_ignore_ascii_case("bytes=").then_some(spec)
+    }) else {
         return Answer::Whole;
     };
     let Some((first, last)) = spec.trim().split_once('-') else {
@@ -201,7 +205,8 @@ mod tests {
     fn ranges() {
         let part = |start, length| Answer::Part(Range { start, length });
         for (value, answer) in [
-            ("bytes=0-9", part(0, 10)),
+            ("Bytes=0-9", part(0, 10)),
+            ("BYTES=90-", part(90, 10)),
             ("bytes=90-", part(90, 10)),
             ("bytes=-5", part(95, 5)),
             ("bytes=-500", part(0, 100)),

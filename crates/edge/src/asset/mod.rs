@@ -40,6 +40,8 @@ const KEPT_BYTES: usize = 16 << 20;
 const KEPT_PATHS: usize = 4096;
 /// One read of a streamed file.
 const CHUNK_BYTES: usize = 64 << 10;
+/// An unsafe method on a file, or OPTIONS.
+pub(crate) const READ_ONLY: Fault = Kind::MethodNotAllowed.because("files can only be read");
 /// Cloudflare's default for assets.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
 
@@ -121,7 +123,7 @@ pub(crate) async fn serve(
     wish: &Wish,
 ) -> Result<Response<Body>, Fault> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Kind::MethodNotAllowed.because("files can only be read"));
+        return Err(READ_ONLY);
     }
     match &*assets.resolve(checked.path()).await? {
         Resolution::Nothing => Err(Kind::NotFound.because("no file has this name")),
