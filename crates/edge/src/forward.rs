@@ -220,6 +220,13 @@ pub(crate) fn drop_nominated(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the worker gets this field from us, with a value that is another for each client or request: what a client
+/// sent under this name says nothing about the answer. Host and scheme are in every key.
+pub(crate) fn is_written_here(name: &HeaderName) -> bool {
+    let in_key = matches!(name.as_str(), "x-forwarded-host" | "x-forwarded-proto");
+    !in_key && (is_claim(name.as_str()) || *name == header::VIA || *name == TRACEPARENT)
+}
+
 /// Also with `_` for `-`: to CGI, WSGI and Rack both are the same variable.
 pub(crate) fn is_claim(name: &str) -> bool {
     matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'p' | b't' | b'x'))

@@ -96,6 +96,12 @@ fn what_is_small_compressed_already_or_a_part_is_left_alone() {
                 200,
                 Some("Accept-Encoding"),
             ),
+            (
+                "/page",
+                "Cache-Control: no-transform\r\n",
+                200,
+                Some("Accept-Encoding"),
+            ),
         ] {
             let lines = format!("Accept-Encoding: br, gzip\r\n{lines}");
             let reply = get(&mut client, target, &lines).await;

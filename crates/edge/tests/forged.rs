@@ -78,6 +78,43 @@ fn a_field_of_the_connection_selects_no_stored_answer() {
     });
 }
 
+/// What the edge writes for the worker is another for each client, whatever the clients send.
+#[test]
+fn an_answer_that_varies_by_the_clients_address_is_given_to_nobody_else() {
+    run(async {
+        let (edge, origin, mut client) = start(async |seen| {
+            let vary = seen.target.trim_start_matches('/').to_owned();
+            answer(200, &[("cache-control", "max-age=60"), ("vary", &vary)], "x")
+        })
+        .await;
+        for (vary, stored) in [
+            ("x-forwarded-for", false),
+            ("accept,CF-Connecting-IP", false),
+            ("x_forwarded_for", false),
+            ("forwarded", false),
+            ("x-request-id", false),
+            ("traceparent", false),
+            ("x-forwarded-proto", true),
+            ("accept", true),
+        ] {
+            let before = origin.count();
+            let target = format!("/{vary}");
+            assert_eq!(
+                word(&client.get(&target).await),
+                if stored { "MISS" } else { "BYPASS" },
+                "{vary}"
+            );
+            assert_eq!(
+                word(&client.get(&target).await),
+                if stored { "HIT" } else { "BYPASS" },
+                "{vary}"
+            );
+            assert_eq!(origin.count() - before, if stored { 1 } else { 2 });
+        }
+        edge.stop().await;
+    });
+}
+
 #[test]
 fn an_answer_to_another_method_is_not_stored_for_get() {
     run(async {

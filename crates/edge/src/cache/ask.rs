@@ -9,7 +9,7 @@ use super::pump::{self, Fill};
 use super::respond::{Told, Word};
 use crate::body::Body;
 use crate::fault::{Blame, Fault};
-use crate::proxy;
+use crate::{forward, proxy};
 use astraler_http_cache::{
     Asked, Failure, Fate, Forward, Freshness, Outcome, Refusal, Stored, Times, admit, admit_part, condition,
     freshen, freshen_by_head, identify, received_age, stand_in,
@@ -188,7 +188,7 @@ pub(super) async fn ask(
             return Ok(headed(call, asked, chosen.as_ref(), came, response));
         }
         let admitted = admit(asked, response.status(), response.headers(), times, settings);
-        let refusal = match admitted {
+        let refusal = match admitted.and_then(|stored| selectable(&stored).map(|()| stored)) {
             Ok(stored) => {
                 let length = content_length(response.headers());
                 if length.is_none_or(|length| length <= cache.max_object.load(Ordering::Relaxed)) {
@@ -202,7 +202,8 @@ pub(super) async fn ask(
                 ));
             }
             Err(Refusal::Partial) => {
-                match admit_part(asked, response.status(), response.headers(), times, settings) {
+                let part = admit_part(asked, response.status(), response.headers(), times, settings);
+                match part.and_then(|part| selectable(&part.stored).map(|()| part)) {
                     Ok(part) => {
                         publish(lead.as_ref(), Flight::NotShared);
                         return Ok(parts::pass(call, part, came, response));
@@ -232,6 +233,15 @@ pub(super) async fn ask(
             response,
             Told::forwarded(word, why, Some(refusal.name())),
         ));
+    }
+}
+
+/// An answer that varies by what we tell the worker (the client's address, for example) cannot be chosen by what clients
+/// send: one client's would be given to all.
+fn selectable(stored: &Stored) -> Result<(), Refusal> {
+    match stored.variant.names().any(forward::is_written_here) {
+        true => Err(Refusal::Vary),
+        false => Ok(()),
     }
 }
 
@@ -288,6 +298,7 @@ fn not_modified(
         let new = old.freshened(freshened.stored, lineage, came.tags.clone(), came.origin.epoch);
         let new = Arc::new(new);
         match freshened.fate {
+            Fate::Replace if selectable(&new.stored).is_err() => cache.forget(old),
             Fate::Replace => cache.store_in_place(old, &new),
             Fate::Leave => {}
             Fate::Drop(_) => cache.forget(old),
@@ -327,6 +338,7 @@ fn headed(
         let settings = &call.rules.settings;
         match freshen_by_head(&old.stored, asked, response.headers(), came.times, settings) {
             Some(freshened) => match freshened.fate {
+                Fate::Replace if selectable(&freshened.stored).is_err() => cache.forget(old),
                 Fate::Replace => {
                     let origin = came.origin;
                     let new = old.freshened(freshened.stored, origin.lineage, came.tags, origin.epoch);

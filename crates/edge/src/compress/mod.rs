@@ -68,7 +68,9 @@ impl Wish {
             && (headers.contains_key(header::COOKIE) || headers.contains_key(header::AUTHORIZATION));
         // A part of a compressed answer would be a part of something else.
         let ranged = headers.contains_key(header::RANGE);
-        let coding = if exposed || ranged {
+        // RFC 9111 section 5.2.1.6.
+        let untouched = negotiate::lists(headers, &header::CACHE_CONTROL, "no-transform");
+        let coding = if exposed || ranged || untouched {
             None
         } else {
             negotiate::coding(headers, &compression.codings)
