@@ -135,6 +135,15 @@ fn a_servers_log_says_what_matched() {
             "{log}"
         );
     }
+    let a_line = suite::Expected {
+        line: Some("msg \"x\"".to_owned()),
+        ..expected.clone()
+    };
+    assert_eq!(suite::judge_logged(&a_line, 200, theirs), Verdict::Passed);
+    assert!(matches!(
+        suite::judge_logged(&a_line, 200, ours),
+        Verdict::Skipped(_)
+    ));
     let unknown = suite::Expected {
         contains: Some("x".to_owned()),
         ..expected
