@@ -1,5 +1,6 @@
 //! The pool by itself, as the egress role uses it.
 
+use crate::scripted::{Then, listen};
 use crate::support::{Worker, run};
 use astraler_edge::upstream::{Upstream, UpstreamError};
 use astraler_edge::{Body, Kind, Limits};
@@ -57,6 +58,38 @@ fn unused_connections_age() {
         tokio::time::sleep(Duration::from_millis(80)).await;
         upstream.prune();
         assert_eq!(upstream.idle_connections(), 0);
+    });
+}
+
+/// What it says of how long it keeps a connection is heeded, with a margin: a request must not cross with the end.
+#[test]
+fn a_connection_is_not_used_when_its_upstream_is_about_to_close_it() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("w.sock");
+        let origin = Origin::Unix(socket.clone());
+        for (script, unused) in [
+            (
+                &b"HTTP/1.1 200 OK\r\nKeep-Alive: max=9, timeout=1\r\nContent-Length: 0\r\n\r\n"[..],
+                0,
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 0\r\n\r\n",
+                1,
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=x\r\nContent-Length: 0\r\n\r\n",
+                1,
+            ),
+        ] {
+            listen(&socket, script, Then::Stay);
+            let upstream = Upstream::new(&Limits::default());
+            upstream.send(&origin, get("/")).await.unwrap();
+            assert_eq!(upstream.idle_connections(), 1);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            upstream.prune();
+            assert_eq!(upstream.idle_connections(), unused);
+        }
     });
 }
 

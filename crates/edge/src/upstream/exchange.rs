@@ -11,13 +11,14 @@ use crate::forward;
 use crate::wire::chunk::{Chunked, Part};
 use crate::wire::head::{self, AnswerFraming, AnswerHead};
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Response, StatusCode, Version};
+use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Blocks that answers are read into.
@@ -115,6 +116,9 @@ impl Exchange {
 
     /// The answer, its body streaming from this connection.
     pub(super) fn into_response(mut self, head: AnswerHead) -> Response<Body> {
+        if let Some(time) = kept_for(&head.headers) {
+            self.lease.is_kept_for(time);
+        }
         let mut response = Response::new(Body::empty());
         *response.status_mut() = head.status;
         *response.version_mut() = Version::HTTP_11;
@@ -218,6 +222,19 @@ impl Exchange {
             Poll::Ready(Ok(count))
         })
     }
+}
+
+/// `Keep-Alive: timeout=5`, in seconds: Node.js and others say so what they do.
+fn kept_for(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let timeout = value.split(',').find_map(|parameter| {
+        let (name, seconds) = parameter.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("timeout").then_some(seconds)
+    })?;
+    timeout
+        .parse::<u32>()
+        .ok()
+        .map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// Where in the body of an answer the next byte stands.

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// So much earlier than an upstream closes a connection it is not used any more.
+const MARGIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Pool {
     shelves: Mutex<HashMap<Origin, Arc<Shelf>>>,
@@ -25,6 +28,7 @@ struct Shelf {
 
 #[derive(Debug, Default)]
 struct Unused {
+    /// Each with the time until which it may be used again.
     connections: VecDeque<(Connection, Instant)>,
     /// The origin is no longer named: nothing comes back. Named again, it has another shelf.
     retired: bool,
@@ -43,6 +47,7 @@ pub(super) struct Lease {
     pub(super) connection: Connection,
     shelf: Arc<Shelf>,
     max_idle: usize,
+    max_age: Duration,
 }
 
 impl Pool {
@@ -57,11 +62,12 @@ impl Pool {
     /// The youngest unused connection that still works.
     pub(super) fn checkout(&self, origin: &Origin) -> Option<Lease> {
         let shelf = lock(&self.shelves).get(origin)?.clone();
-        let connection = shelf.take(self.max_age)?;
+        let connection = shelf.take()?;
         Some(Lease {
             connection,
             shelf,
             max_idle: self.max_idle,
+            max_age: self.max_age,
         })
     }
 
@@ -72,6 +78,7 @@ impl Pool {
             connection: Connection { stream, deadline },
             shelf,
             max_idle: self.max_idle,
+            max_age: self.max_age,
         }
     }
 
@@ -90,9 +97,10 @@ impl Pool {
 
     pub(super) fn prune(&self) {
         for shelf in lock(&self.shelves).values() {
-            lock(&shelf.unused).connections.retain(|(connection, since)| {
-                since.elapsed() <= self.max_age && connection.stream.is_quiet()
-            });
+            let now = Instant::now();
+            lock(&shelf.unused)
+                .connections
+                .retain(|(connection, until)| *until >= now && connection.stream.is_quiet());
         }
     }
 
@@ -104,15 +112,11 @@ impl Pool {
 }
 
 impl Shelf {
-    fn take(&self, max_age: Duration) -> Option<Connection> {
+    fn take(&self) -> Option<Connection> {
         let mut unused = lock(&self.unused);
-        while let Some((connection, since)) = unused.connections.pop_back() {
-            if since.elapsed() > max_age {
-                // The others are older still.
-                unused.connections.clear();
-                return None;
-            }
-            if connection.stream.is_quiet() {
+        let now = Instant::now();
+        while let Some((connection, until)) = unused.connections.pop_back() {
+            if until >= now && connection.stream.is_quiet() {
                 return Some(connection);
             }
         }
@@ -121,11 +125,20 @@ impl Shelf {
 }
 
 impl Lease {
+    /// The upstream has said after how long it will close a connection that is not used: well before that it is not
+    /// used any more. A request that crosses with the end of its connection is lost, and most cannot be sent again.
+    pub(super) fn is_kept_for(&mut self, time: Duration) {
+        let margin = (time / 2).min(MARGIN);
+        self.max_age = self.max_age.min(time - margin);
+    }
+
     /// Its answer was read to the end, and nothing behind it.
     pub(super) fn give_back(self) {
         let mut unused = lock(&self.shelf.unused);
         if !unused.retired && unused.connections.len() < self.max_idle {
-            unused.connections.push_back((self.connection, Instant::now()));
+            unused
+                .connections
+                .push_back((self.connection, Instant::now() + self.max_age));
         }
     }
 }
