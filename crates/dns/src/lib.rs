@@ -30,6 +30,7 @@ mod local;
 mod proofs;
 mod query;
 mod rate;
+mod registrar;
 mod run;
 mod serial;
 mod server;
@@ -43,6 +44,7 @@ mod zone;
 
 pub use aliases::Aliases;
 pub use proofs::{Proofs, TooMany, proof_name};
+pub use registrar::{delegation, registrar};
 pub use run::{Config, Server, start};
 pub use serial::serial_after;
 pub use sign::{KeyError, SigningKey, generate};

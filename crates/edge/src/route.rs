@@ -21,6 +21,8 @@ use tokio::sync::Mutex;
 pub(crate) struct Routes {
     pub(crate) version: u64,
     hosts: HashMap<String, Arc<Site>>,
+    /// Of `*.NAME`, by that name: `*` stands for one label, as in a certificate.
+    wild: HashMap<String, Arc<Site>>,
     /// For hosts that nothing else names.
     any: Option<Arc<Site>>,
     pub(crate) has_development: bool,
@@ -55,7 +57,7 @@ impl Routes {
         rates: &Rates,
         programs: &Programs,
     ) -> Self {
-        let mut hosts = HashMap::new();
+        let (mut hosts, mut wild) = (HashMap::new(), HashMap::new());
         let mut any = None;
         for route in &snapshot.routes {
             let mut workers: Vec<_> = route.workers.iter().cloned().map(Arc::new).collect();
@@ -79,10 +81,15 @@ impl Routes {
                     .map(|config| Arc::new(programs.waf(config, route.environment))),
             });
             for host in &route.hosts {
-                if host == "*" {
-                    any = Some(site.clone());
-                } else {
-                    hosts.insert(host.to_ascii_lowercase(), site.clone());
+                let host = host.to_ascii_lowercase();
+                match host.strip_prefix("*.") {
+                    _ if host == "*" => any = Some(site.clone()),
+                    Some(parent) => {
+                        wild.insert(parent.to_owned(), site.clone());
+                    }
+                    None => {
+                        hosts.insert(host, site.clone());
+                    }
                 }
             }
         }
@@ -93,6 +100,7 @@ impl Routes {
         Self {
             version: snapshot.version,
             hosts,
+            wild,
             any,
             has_development,
             attacks: attacks(snapshot),
@@ -101,7 +109,11 @@ impl Routes {
     }
 
     pub(crate) fn site(&self, host: &HostName) -> Option<&Arc<Site>> {
-        self.hosts.get(host.as_str()).or(self.any.as_ref())
+        let wild = || {
+            let (_, parent) = host.as_str().split_once('.').filter(|_| !self.wild.is_empty())?;
+            self.wild.get(parent)
+        };
+        self.hosts.get(host.as_str()).or_else(wild).or(self.any.as_ref())
     }
 
     /// Whether a connection from there begins with the PROXY protocol.
@@ -128,7 +140,7 @@ impl Routes {
     }
 
     fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
-        self.hosts.values().chain(&self.any)
+        self.hosts.values().chain(self.wild.values()).chain(&self.any)
     }
 
     /// Whether requests lead to this deployment.

@@ -2,11 +2,12 @@
 
 use crate::config::Edge;
 use crate::diagnostics::{Diagnostic, Diagnostics, Source};
+use crate::dns;
 use crate::lists;
 use crate::load::{self, text};
 use crate::rules;
 use crate::validate;
-use astraler_model::Origin;
+use astraler_model::{DnsName, Origin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub struct Standalone {
     pub edge: Edge,
     /// Who answers for which hosts.
     pub sites: Vec<Site>,
+    /// The domain whose zone is served, as `[edge.dns]` says; without it no DNS is.
+    pub domain: Option<String>,
     /// Addresses for https, `ADDRESS:PORT`.
     #[schemars(with = "Vec<String>")]
     pub https: Vec<SocketAddr>,
@@ -36,7 +39,7 @@ pub struct Standalone {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Site {
-    /// Host names; absent: every host that no other site names.
+    /// Host names; a first label `*` stands for any one label. Absent: every host that no other site names.
     pub hosts: Vec<String>,
     /// Where requests go: `http://HOST:PORT` or `unix:/PATH`.
     #[schemars(with = "Option<String>")]
@@ -83,6 +86,7 @@ fn read(source: &Source, base: Option<lists::Base<'_>>) -> Result<Standalone, Di
         rules::check(source, root, errors);
         rules::check_waf(source, root, false, &lists.lists, errors);
         check_edge(source, root, errors);
+        dns::check(source, root, errors);
         check_sites(source, root, errors);
     });
     if let Some(read) = &mut read {
@@ -113,23 +117,31 @@ fn check_edge(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic
     refuse(
         edge,
         "edge.",
-        "dns",
-        "serve the zone with a platform (`astraler up`), or elsewhere",
-    );
-    refuse(
-        edge,
-        "edge.",
         "https_port",
         "write the addresses: https = [\"0.0.0.0:443\"], above the first table",
     );
+    let domain = text(root, "domain");
+    if let Some((name, span)) = &domain
+        && let Err(wrong) = name.parse::<DnsName>()
+    {
+        let help = Some("for example domain = \"shop.com\"".to_owned());
+        errors.push(source.error(span.clone(), "wrong-value", wrong.to_string(), help));
+    }
+    let dns = edge.get("dns").and_then(Item::as_table_like);
+    let needs_domain =
+        || Some("say whose zone is served: domain = \"shop.com\", above the first table".to_owned());
+    if let (None, Some(span)) = (&domain, dns.and(edge.key("dns")).and_then(toml_edit::Key::span)) {
+        let message = "`edge.dns` without a domain";
+        errors.push(source.error(span, "missing-key", message, needs_domain()));
+    }
+    let is_off = dns.and_then(|dns| dns.get("port")?.as_integer()) == Some(0);
     let tls = edge.get("tls").and_then(Item::as_table_like);
     if let Some((_, span)) = tls
         .and_then(|tls| text(tls, "acme_challenge"))
-        .filter(|(challenge, _)| *challenge == "dns-01")
+        .filter(|(challenge, _)| *challenge == "dns-01" && (domain.is_none() || is_off))
     {
-        let help = Some("say \"http-01\" or \"tls-alpn-01\"".to_owned());
         let message = "dns-01 without a zone that is served here";
-        errors.push(source.error(span, "not-supported-here", message, help));
+        errors.push(source.error(span, "missing-key", message, needs_domain()));
     }
 }
 
@@ -200,8 +212,18 @@ mod tests {
         let errors = parse_standalone("edge.toml", text).unwrap_err();
         let mut found: Vec<_> = errors.iter().map(|error| (error.line, error.code)).collect();
         found.sort_unstable();
-        let here = "not-supported-here";
-        assert_eq!(found, [(4, here), (9, here)], "{errors}");
+        assert_eq!(found, [(4, "not-supported-here"), (8, "missing-key")], "{errors}");
+
+        let text = "domain = \"shop.com\"\n[edge.tls]\nacme = true\nacme_challenge = \"dns-01\"\n[edge.dns]\nport = 53\nrecords = [\"www BAD app\"]\n";
+        let errors = parse_standalone("edge.toml", text).unwrap_err();
+        assert_eq!(
+            errors.iter().map(|error| error.line).collect::<Vec<_>>(),
+            [7],
+            "{errors}"
+        );
+        let errors = parse_standalone("edge.toml", &text.replace("domain", "#")).unwrap_err();
+        let found: Vec<_> = errors.iter().map(|error| (error.line, error.code)).collect();
+        assert_eq!(found, [(4, "missing-key"), (5, "missing-key")], "{errors}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod acme;
 mod certificates;
+mod dns;
 mod local_ca;
 mod sockets;
 mod standing;
@@ -20,7 +21,7 @@ use astraler_host::activation;
 use astraler_host::succession;
 use astraler_manifest::{Site, Standalone};
 use astraler_model::{AssetConfig, Environment, HtmlHandling, NotFoundHandling, Route, WorkerRoute};
-use sockets::{HTTP, HTTPS, Sockets};
+use sockets::{DNS, HTTP, HTTPS, Sockets};
 use standing::Standing;
 use std::ffi::OsString;
 use std::io;
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
         let config = astraler_edge::Config {
             listeners: standing.sockets.tcp(HTTP)?,
             https: standing.sockets.tcp(HTTPS)?,
-            quic: standing.sockets.udp()?,
+            quic: standing.sockets.quic()?,
             snapshot: standing.subscribe(in_force),
             in_force: Some(told),
             limits,
@@ -68,7 +69,9 @@ pub(super) fn run(arguments: &EdgeArguments) -> Outcome {
         }
         standing.tell();
         activation::notify_ready()?;
-        Ok(astraler_edge::run(config, until_the_end(arguments, signals, &standing)).await?)
+        astraler_edge::run(config, until_the_end(arguments, signals, &standing)).await?;
+        standing.stop();
+        Ok(())
     })
 }
 
@@ -122,8 +125,11 @@ fn addresses(arguments: &EdgeArguments, settings: &Standalone) -> Vec<(&'static 
         http = edge.listen_addresses.iter().map(address).collect();
         https.clone_from(&settings.https);
     }
+    let asked = edge.listen_addresses.iter().filter(|_| dns::is_wanted(settings));
+    let asked = asked.map(|&ip| (DNS, SocketAddr::new(ip, edge.dns.port)));
     let http = http.into_iter().map(|address| (HTTP, address));
     http.chain(https.into_iter().map(|address| (HTTPS, address)))
+        .chain(asked)
         .collect()
 }
 
@@ -184,12 +190,13 @@ async fn until_the_end(arguments: &EdgeArguments, mut signals: Signals, standing
     let mut renewal = tokio::time::interval(RENEWAL_CHECK);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = processes::terminated();
-    let certificates = acme::keep(standing);
-    tokio::pin!(ended, certificates);
+    let (certificates, zone) = (acme::keep(standing), dns::keep(standing));
+    tokio::pin!(ended, certificates, zone);
     loop {
         tokio::select! {
             () = &mut ended => return,
             () = &mut certificates => return,
+            () = &mut zone => return,
             Some(()) = signals.reload.recv() => reload(arguments, standing),
             _ = renewal.tick() => if standing.are_due(now_ms()) {
                 reload(arguments, standing);

@@ -9,17 +9,17 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const KEY: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=";
+pub(crate) const KEY: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=";
 
 /// A port that is free for UDP and TCP, below those that the kernel gives to clients.
-fn free_port(from: u16) -> u16 {
+pub(crate) fn free_port(from: u16) -> u16 {
     let free = |port: &u16| {
         TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
     };
     (from..from + 2_000).find(free).unwrap()
 }
 
-fn dig(port: u16, words: &str) -> Vec<String> {
+pub(crate) fn dig(port: u16, words: &str) -> Vec<String> {
     let port = port.to_string();
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port, "+short", "+tries=1", "+time=2"])
@@ -37,7 +37,7 @@ fn dig(port: u16, words: &str) -> Vec<String> {
 }
 
 /// A resolver that knows one name: for the alias that leads out of the zone.
-fn resolver(port: u16) -> UdpSocket {
+pub(crate) fn resolver(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
     let serving = socket.try_clone().unwrap();
     std::thread::spawn(move || {
@@ -151,8 +151,9 @@ secondaries = [{{ key_name = "ns2.example.net", key_secret = "DNS_KEY", notify =
             .iter()
             .any(|hint| hint.as_str().unwrap().contains("port 53"))
     );
-    validated(&platform, port, "app.small.example A");
-    validated(&platform, port, "missing.small.example A");
+    let anchor = platform.application().join("anchor");
+    validated(&anchor, port, "small.example", "app.small.example A");
+    validated(&anchor, port, "small.example", "missing.small.example A");
 
     // A proof for a certificate authority is there when the command returns.
     let began = Instant::now();
@@ -245,24 +246,22 @@ secondaries = [{{ key_name = "ns2.example.net", key_secret = "DNS_KEY", notify =
     assert_eq!(run("dns show --json").ok().json()["ds"], Value::Null);
 }
 
-/// `delv` with our key as the only one that it trusts.
-fn validated(platform: &Platform, port: u16, asked: &str) {
-    let key = dig(port, "small.example DNSKEY").join("");
+/// `delv` with the zone's key as the only one that it trusts, which it reads from the file `anchor`.
+pub(crate) fn validated(anchor: &std::path::Path, port: u16, zone: &str, asked: &str) {
+    let key = dig(port, &format!("{zone} DNSKEY")).join("");
     let mut fields = key.splitn(4, ' ');
     let mut next = || fields.next().unwrap().replace(' ', "");
     let (flags, protocol, algorithm, data) = (next(), next(), next(), next());
-    let anchor = platform.application().join("anchor");
-    let text = format!(
-        "trust-anchors {{ small.example. static-key {flags} {protocol} {algorithm} \"{data}\"; }};\n"
-    );
-    std::fs::File::create(&anchor)
+    let text =
+        format!("trust-anchors {{ {zone}. static-key {flags} {protocol} {algorithm} \"{data}\"; }};\n");
+    std::fs::File::create(anchor)
         .unwrap()
         .write_all(text.as_bytes())
         .unwrap();
     let output = Command::new("delv")
         .args(["@127.0.0.1", "-p", &port.to_string(), "-a"])
-        .arg(&anchor)
-        .arg("+root=small.example")
+        .arg(anchor)
+        .arg(format!("+root={zone}"))
         .args(asked.split(' '))
         .output()
         .unwrap();

@@ -17,15 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const NAME: &str = "www.shop-of-tests.com";
 
 /// A folder with a file for the edge, a CA, and addresses that are free.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
-    server: AcmeServer,
-    http: SocketAddr,
-    https: SocketAddr,
+    pub(crate) server: AcmeServer,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let free = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (http, https) = (free(), free());
         let place = Self {
@@ -42,11 +42,11 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn configure(&self, tls: &str, more: &str) {
+    pub(crate) fn configure(&self, tls: &str, more: &str) {
         let text = format!(
             "{more}\n[edge.tls]\nacme = true\nacme_directory_url = \"{}\"\nacme_roots = \"{}\"\n{tls}\n\
              [[sites]]\nhosts = [\"{NAME}\", \"app.test\"]\norigin = \"http://{}\"\n",
@@ -57,7 +57,7 @@ impl Place {
         std::fs::write(self.path("edge.toml"), text).unwrap();
     }
 
-    fn start(&self, listen: &[(&str, SocketAddr)]) -> Running {
+    pub(crate) fn start(&self, listen: &[(&str, SocketAddr)]) -> Running {
         let (file, state) = (self.path("edge.toml"), self.path("state"));
         let addresses: Vec<String> = listen.iter().map(|(_, address)| address.to_string()).collect();
         let mut words = vec!["--config", path(&file), "--state-folder", path(&state)];
@@ -68,11 +68,11 @@ impl Place {
         Running::logging(&words, log.unwrap())
     }
 
-    fn both(&self) -> Running {
+    pub(crate) fn both(&self) -> Running {
         self.start(&[("--listen", self.http), ("--listen-tls", self.https)])
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap()
     }
 

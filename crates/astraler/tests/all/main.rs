@@ -16,6 +16,7 @@ mod dns;
 mod docs;
 mod edge;
 mod edge_acme;
+mod edge_dns;
 mod edge_rules;
 mod faults;
 mod gates;

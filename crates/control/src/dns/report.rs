@@ -3,7 +3,7 @@
 use super::{DnsError, governing, own_address};
 use crate::platform::Platform;
 use crate::publish::read;
-use astraler_dns::client;
+use astraler_dns::{client, delegation, registrar};
 use astraler_model::{DnsName, DnsRecord, DnsSnapshot, DnsZone, type_number};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,35 +90,6 @@ pub(super) async fn show(platform: &Platform) -> Result<DnsReport, DnsError> {
         hints: hints(platform)?,
         ds,
     })
-}
-
-fn delegation(zone: &DnsZone) -> Result<Option<String>, DnsError> {
-    let Some(path) = &zone.signing_key else {
-        return Ok(None);
-    };
-    let key = astraler_dns::SigningKey::load(path)?;
-    Ok(Some(format!(
-        "{} IN DS {}",
-        zone.origin,
-        key.delegation(&zone.origin)
-    )))
-}
-
-/// Name servers, their addresses where only the parent can say them, and the DS record.
-fn registrar(zone: &DnsZone, ds: Option<&str>) -> Vec<String> {
-    let mut lines = Vec::new();
-    let at_apex = zone.records.iter().filter(|record| record.name == zone.origin);
-    for record in at_apex {
-        let astraler_model::DnsData::Ns(server) = &record.data else {
-            continue;
-        };
-        lines.push(format!("{} IN {}", zone.origin, record.data));
-        let glue = zone.records.iter().filter(|record| record.name == *server);
-        let glue = glue.filter(|record| matches!(record.data.kind(), Some(1 | 28)));
-        lines.extend(glue.map(|record| format!("{} IN {}  (glue)", record.name, record.data)));
-    }
-    lines.extend(ds.map(str::to_owned));
-    lines
 }
 
 fn hints(platform: &Platform) -> Result<Vec<String>, DnsError> {

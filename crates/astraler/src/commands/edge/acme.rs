@@ -35,6 +35,8 @@ pub(super) enum KeepError {
     },
     #[error("the edge does not show the proof within {} s", SHOWN_WITHIN.as_secs())]
     NotShown,
+    #[error("no proof by DNS: {0}")]
+    Zone(String),
     #[error(transparent)]
     Proof(#[from] AcmeError),
 }
@@ -218,6 +220,16 @@ impl Kept<'_> {
         }
     }
 
+    fn prove_by_dns(&self, proof: &Proof) -> Result<(), KeepError> {
+        let zone = |why: String| KeepError::Zone(why);
+        let dns = self.standing.dns.as_ref();
+        let dns = dns.ok_or_else(|| zone("no DNS is served: start the edge anew".to_owned()))?;
+        let name = astraler_dns::proof_name(&proof.name);
+        let name = name.ok_or_else(|| zone(format!("{} is no name in DNS", proof.name)))?;
+        let added = dns.proofs.add(name, &proof.dns_value);
+        added.map_err(|error| zone(error.to_string()))
+    }
+
     fn account_key(&self) -> Result<String, KeepError> {
         let digest = hex::encode(Sha256::digest(self.tls.acme_directory_url.as_bytes()));
         let file = format!("account-{}.key", &digest[..16]);
@@ -280,15 +292,34 @@ impl Keeper for Kept<'_> {
                         shown.alpn.insert(proof.name.clone(), path);
                     });
                 }
-                Challenge::Dns01 => return Err(KeepError::NotShown),
+                Challenge::Dns01 => self.prove_by_dns(proof)?,
             }
+        }
+        if challenge == Challenge::Dns01
+            && let Some(dns) = &self.standing.dns
+        {
+            let published = dns.publish(&self.standing.settings(), &self.standing.sockets);
+            let version = published.map_err(|failure| KeepError::Zone(failure.message))?;
+            let served = tokio::time::timeout(SHOWN_WITHIN, dns.served(version)).await;
+            return served.map_err(|_| KeepError::NotShown);
         }
         let version = self.standing.publish();
         let shown = tokio::time::timeout(SHOWN_WITHIN, self.standing.in_force(version)).await;
         shown.map_err(|_| KeepError::NotShown)
     }
 
-    fn hide(&self, _: Challenge, proofs: &[Proof]) {
+    fn hide(&self, challenge: Challenge, proofs: &[Proof]) {
+        if let (Challenge::Dns01, Some(dns)) = (challenge, &self.standing.dns) {
+            for proof in proofs {
+                if let Some(name) = astraler_dns::proof_name(&proof.name) {
+                    dns.proofs.remove(&name, &proof.dns_value);
+                }
+            }
+            if let Err(failure) = dns.publish(&self.standing.settings(), &self.standing.sockets) {
+                say(&failure);
+            }
+            return;
+        }
         self.standing.change_proofs(|shown| {
             for proof in proofs {
                 shown.http.remove(&proof.token);
@@ -316,7 +347,7 @@ impl KeepError {
             )),
             Self::Roots { .. } => Some("bring the file back, or leave edge.tls.acme_roots out".into()),
             Self::NotShown => Some("see what the log says before this".into()),
-            Self::Proof(_) => None,
+            Self::Zone(_) | Self::Proof(_) => None,
         }
     }
 }

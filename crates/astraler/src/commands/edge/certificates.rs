@@ -1,11 +1,12 @@
 //! Certificates of an edge that stands alone: those of its file, for private names those of a local CA, and for public
 //! ones those that a CA was asked for.
 
+use super::dns;
 use super::local_ca::LocalCa;
 use super::state::State;
 use crate::failure::{Failure, Kind, Outcome};
-use astraler_manifest::{HttpsOnly, Site, Standalone};
-use astraler_model::{Route, TlsCertificate, TlsSnapshot};
+use astraler_manifest::{AcmeChallenge, HttpsOnly, Site, Standalone};
+use astraler_model::{DnsName, Route, TlsCertificate, TlsSnapshot};
 use astraler_tls::{Issued, Timing, due_ms};
 use rustix::fs::MemfdFlags;
 use std::collections::BTreeMap;
@@ -207,10 +208,16 @@ fn names(site: &Site, settings: &Standalone, https: &[SocketAddr]) -> (Vec<Strin
         private.retain(|name| classify(name) == Kind::Local);
         return (private, public);
     }
-    private.retain(|name| match classify(name) {
+    let by_dns = settings.edge.tls.acme_challenge == AcmeChallenge::Dns01;
+    let zone = dns::origin(settings).filter(|_| by_dns);
+    // Of a wildcard what it is below decides; it is proven by DNS alone (RFC 8555 section 7.1.3).
+    private.retain(|name| match classify(name.strip_prefix("*.").unwrap_or(name)) {
         Kind::Local => true,
         Kind::Public if settings.edge.tls.acme => {
-            public.push(name.clone());
+            match cannot_be_proven(name, by_dns, zone.as_ref()) {
+                None => public.push(name.clone()),
+                Some(why) => tracing::warn!(host = name, "no certificate: {why}"),
+            }
             false
         }
         Kind::Public => {
@@ -227,6 +234,18 @@ fn names(site: &Site, settings: &Standalone, https: &[SocketAddr]) -> (Vec<Strin
         }
     });
     (private, public)
+}
+
+fn cannot_be_proven(name: &str, by_dns: bool, zone: Option<&DnsName>) -> Option<&'static str> {
+    if !by_dns {
+        let is_wildcard = name.starts_with("*.");
+        return is_wildcard
+            .then_some("a wildcard is proven by edge.tls.acme_challenge = \"dns-01\" alone; or name a file");
+    }
+    let is_ours = |name: DnsName| zone.is_some_and(|zone| name.is_at_or_below(zone));
+    let is_proven_here = name.parse::<DnsName>().is_ok_and(is_ours);
+    (!is_proven_here)
+        .then_some("it is not in the zone that is served here; name a file, or say another acme_challenge")
 }
 
 fn from_files(certificate: &Path, key: Option<&Path>) -> Outcome<OwnedFd> {

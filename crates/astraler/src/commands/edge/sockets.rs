@@ -12,15 +12,19 @@ use std::os::fd::OwnedFd;
 pub(super) const HTTP: &str = "http-";
 pub(super) const HTTPS: &str = "https-";
 const QUIC: &str = "quic-";
+/// DNS: TCP at each address, and UDP for each thread that answers.
+pub(super) const DNS: &str = "dns-tcp-";
+const DNS_UDP: &str = "dns-udp-";
 /// Connections that may wait in the queue of a socket.
 const BACKLOG: i32 = 1024;
 /// More threads do not get a queue of their own: a socket of each address is passed to a successor.
 const MAX_SHARDS: usize = 16;
+const MAX_DNS_SHARDS: usize = 4;
 
 /// Kept here too, so that a successor can get them.
 pub(super) struct Sockets {
     tcp: Vec<(String, TcpListener)>,
-    /// One on each address of https. It belongs to one thread, with all of its HTTP/3.
+    /// One on each address of https, which belongs to one thread with all of its HTTP/3; and those for DNS.
     udp: Vec<(String, UdpSocket)>,
 }
 
@@ -29,7 +33,7 @@ pub(super) fn open(addresses: &[(&str, SocketAddr)], inherited: &mut Listeners) 
     let names: Vec<String> = inherited.names().map(str::to_owned).collect();
     let (mut tcp, mut udp) = (Vec::new(), Vec::new());
     for name in names {
-        if name.starts_with(QUIC) {
+        if name.starts_with(QUIC) || name.starts_with(DNS_UDP) {
             udp.push((name.clone(), inherited.take_udp(&name)?));
         } else {
             tcp.push((name.clone(), inherited.take_tcp(&name)?));
@@ -40,6 +44,16 @@ pub(super) fn open(addresses: &[(&str, SocketAddr)], inherited: &mut Listeners) 
     }
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     for (kind, address) in addresses {
+        if *kind == DNS {
+            drop(UdpSocket::bind(address).map_err(|error| taken_dns(*address, &error))?);
+            for _ in 0..processors.min(MAX_DNS_SHARDS) {
+                let socket = bind_udp(*address).map_err(|error| taken_dns(*address, &error))?;
+                udp.push((format!("{DNS_UDP}{:02}", udp.len()), socket));
+            }
+            let socket = TcpListener::bind(address).map_err(|error| taken_dns(*address, &error))?;
+            tcp.push((format!("{DNS}{:02}", tcp.len()), socket));
+            continue;
+        }
         // Without it a second process could take half of the connections of the first.
         drop(TcpListener::bind(address).map_err(|error| taken(*address, &error))?);
         let mut address = *address;
@@ -62,14 +76,28 @@ impl Sockets {
         self.of(kind).map(TcpListener::try_clone).collect()
     }
 
-    pub(super) fn udp(&self) -> io::Result<Vec<UdpSocket>> {
-        self.udp.iter().map(|(_, socket)| socket.try_clone()).collect()
+    pub(super) fn quic(&self) -> io::Result<Vec<UdpSocket>> {
+        self.udp(QUIC)
+    }
+
+    pub(super) fn dns_udp(&self) -> io::Result<Vec<UdpSocket>> {
+        self.udp(DNS_UDP)
+    }
+
+    fn udp(&self, kind: &str) -> io::Result<Vec<UdpSocket>> {
+        let named = self.udp.iter().filter(|(name, _)| name.starts_with(kind));
+        named.map(|(_, socket)| socket.try_clone()).collect()
     }
 
     /// Addresses of https.
     pub(super) fn https(&self) -> Vec<SocketAddr> {
+        self.addresses(HTTPS)
+    }
+
+    /// Addresses of a kind.
+    pub(super) fn addresses(&self, kind: &str) -> Vec<SocketAddr> {
         let mut addresses: Vec<SocketAddr> = self
-            .of(HTTPS)
+            .of(kind)
             .filter_map(|socket| socket.local_addr().ok())
             .collect();
         addresses.dedup();
@@ -90,7 +118,11 @@ impl Sockets {
 
     pub(super) fn urls(&self) -> Vec<String> {
         let url = |(name, socket): &(String, TcpListener)| {
-            let scheme = if name.starts_with(HTTPS) { "https" } else { "http" };
+            let scheme = match name {
+                name if name.starts_with(HTTPS) => "https",
+                name if name.starts_with(DNS) => "dns",
+                _ => "http",
+            };
             Some(format!("{scheme}://{}", socket.local_addr().ok()?))
         };
         let mut all: Vec<String> = self.tcp.iter().filter_map(url).collect();
@@ -104,23 +136,37 @@ impl Sockets {
     }
 }
 
+fn taken_dns(address: SocketAddr, error: &io::Error) -> Failure {
+    Failure::new(Kind::Port, format!("cannot listen on {address} for DNS: {error}"))
+        .hint("say another edge.dns.port or edge.listen_addresses, or stop what listens there")
+}
+
 fn taken(address: SocketAddr, error: &io::Error) -> Failure {
     Failure::new(Kind::Port, format!("cannot listen on {address}: {error}"))
         .hint("say --listen ADDRESS:PORT, or stop what listens there")
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open_socket(address, SocketType::STREAM)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    Ok(UdpSocket::from(open_socket(address, SocketType::DGRAM)?))
+}
+
+fn open_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
+    Ok(socket)
 }

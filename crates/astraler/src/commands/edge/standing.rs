@@ -1,6 +1,7 @@
 //! What all parts of a running edge share: what its file says, what was made of it, and what the edge was told.
 
 use super::certificates::{Certificates, Proofs};
+use super::dns::Dns;
 use super::sockets::{HTTP, Sockets};
 use super::state::State;
 use super::{now_ms, route};
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, watch};
 /// An edge that stands alone.
 pub(super) struct Standing {
     pub(super) sockets: Sockets,
+    pub(super) dns: Option<Dns>,
     /// Other names may want certificates.
     pub(super) changed: Notify,
     now: Mutex<Now>,
@@ -41,6 +43,7 @@ impl Standing {
         now.take(settings, &sockets)?;
         let first = now.snapshot(1, &sockets);
         Ok(Self {
+            dns: Dns::start(&now.settings, &sockets)?,
             sockets,
             changed: Notify::new(),
             now: Mutex::new(now),
@@ -57,7 +60,17 @@ impl Standing {
 
     /// Takes another file up. One that cannot be served changes nothing.
     pub(super) fn take(&self, settings: Standalone) -> Outcome {
-        self.lock().take(settings, &self.sockets)?;
+        if let Some(dns) = &self.dns {
+            dns.publish(&settings, &self.sockets)?;
+        }
+        let taken = self.lock().take(settings, &self.sockets);
+        if let Some(dns) = &self.dns {
+            if taken.is_err() {
+                dns.publish(&self.settings(), &self.sockets)?;
+            }
+            dns.wake();
+        }
+        taken?;
         self.publish();
         self.changed.notify_one();
         Ok(())
@@ -123,6 +136,16 @@ impl Standing {
         if !names.is_empty() {
             let ca = &now.settings.edge.tls.acme_directory_url;
             line(&format!("{ca} is asked for certificates of {}", names.join(", ")));
+        }
+        if let Some(dns) = &self.dns {
+            dns.tell();
+        }
+    }
+
+    /// Ends what has threads of its own.
+    pub(super) fn stop(self) {
+        if let Some(dns) = self.dns {
+            dns.stop();
         }
     }
 
