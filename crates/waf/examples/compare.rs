@@ -10,6 +10,8 @@
     missing_docs
 )]
 
+#[path = "compare/chance.rs"]
+mod chance;
 #[path = "compare/mutate.rs"]
 mod mutate;
 #[path = "../benches/waf/peer.rs"]
@@ -27,9 +29,10 @@ use std::process::ExitCode;
 use astraler_waf::compile::Program;
 use astraler_waf::seclang::{DirectiveKind, Rules};
 use astraler_waf::suite;
+use chance::Chance;
 use peer::{Connection, Peer, With};
 use request::{Asked, places};
-use text::{Chance, Maker};
+use text::Maker;
 
 fn main() -> ExitCode {
     match run() {

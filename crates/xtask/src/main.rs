@@ -33,7 +33,8 @@ const USAGE: &str = "Usage: cargo xtask TASK
   smoke             the built binary: up, a request, up again, down, nothing left behind
   bench NAME        measure; the figures go to docs/benchmarks.md
   waf-verdicts      ask ModSecurity about the requests of the firewall's blocking suite, and write down what it says
-  waf-compare       ask ModSecurity and the firewall's engine about requests made from each rule's own pattern
+  waf-compare       ask ModSecurity and the firewall's engine about requests made from each rule's own pattern;
+                    `waf-compare injection [--count N] [--seed S]` about strings that libinjection is to judge
   scenario NAME     play a story against a running platform";
 
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ["smoke"] => smoke::run(&root),
         ["bench", ref rest @ ..] => bench::run(&root, rest),
         ["waf-verdicts", ref rest @ ..] => bench::waf_example(&root, "verdicts", rest),
+        ["waf-compare", "injection", ref rest @ ..] => bench::waf_example(&root, "injection", rest),
         ["waf-compare", ref rest @ ..] => bench::waf_example(&root, "compare", rest),
         ["scenario", ref rest @ ..] => scenario::run(&root, rest),
         _ => Err(USAGE.to_owned()),

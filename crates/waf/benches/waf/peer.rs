@@ -25,6 +25,9 @@ pub(crate) enum With {
     /// ModSecurity as the suite of the Core Rule Set sets it up: every rule, detecting only, each match in the log.
     #[allow(dead_code, reason = "the comparison wants every rule")]
     EveryRule,
+    /// ModSecurity with rules of one's own, and each match in the log.
+    #[allow(dead_code, reason = "the differential check of libinjection has its own")]
+    Own,
     /// Nothing: what nginx takes by itself.
     #[allow(dead_code, reason = "verdicts need no bare nginx")]
     Nothing,
@@ -40,7 +43,25 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// With the Core Rule Set, where any rules are wanted.
+    #[allow(dead_code, reason = "some have rules of their own")]
     pub(crate) fn start(with: With, crs: &Path, folder: &Path) -> Result<Self, String> {
+        let crs = crs
+            .canonicalize()
+            .map_err(|error| format!("{}: {error}", crs.display()))?;
+        let (mode, before) = match with {
+            With::EveryRule => ("DetectionOnly", astraler_waf::suite::SETUP),
+            _ => ("On", ""),
+        };
+        let text = include_str!("modsecurity.conf")
+            .replace("{mode}", mode)
+            .replace("{before}", before)
+            .replace("{crs}", &crs.display().to_string());
+        Self::start_with(with, &text, folder)
+    }
+
+    /// With rules.
+    pub(crate) fn start_with(with: With, text: &str, folder: &Path) -> Result<Self, String> {
         let module = std::env::var_os(MODULE_VARIABLE).map_or_else(|| PathBuf::from(MODULE), PathBuf::from);
         if with != With::Nothing && !module.exists() {
             return Err(format!(
@@ -48,13 +69,10 @@ impl Peer {
                 module.display()
             ));
         }
-        let crs = crs
-            .canonicalize()
-            .map_err(|error| format!("{}: {error}", crs.display()))?;
         let rules = folder.join("rules.conf");
         let (name, level) = match with {
             With::ModSecurity => ("modsecurity", "error"),
-            With::ModSecurityAndLog | With::EveryRule => ("judge", "info"),
+            With::ModSecurityAndLog | With::EveryRule | With::Own => ("judge", "info"),
             With::Nothing => ("bare", "error"),
         };
         let (load, on, off) = match with {
@@ -66,7 +84,7 @@ impl Peer {
             ),
         };
         let port = free_port()?;
-        let text = include_str!("nginx.conf")
+        let server = include_str!("nginx.conf")
             .replace("{module}", &load)
             .replace("{on}", &on)
             .replace("{off}", off)
@@ -77,15 +95,7 @@ impl Peer {
             .replace("{port}", &port.to_string());
         let file = folder.join(format!("{name}.conf"));
         let failed = |error: std::io::Error| format!("cannot write the peer's files: {error}");
-        fs::write(&file, text).map_err(failed)?;
-        let (mode, before) = match with {
-            With::EveryRule => ("DetectionOnly", astraler_waf::suite::SETUP),
-            _ => ("On", ""),
-        };
-        let text = include_str!("modsecurity.conf")
-            .replace("{mode}", mode)
-            .replace("{before}", before)
-            .replace("{crs}", &crs.display().to_string());
+        fs::write(&file, server).map_err(failed)?;
         fs::write(&rules, text).map_err(failed)?;
         let child = Command::new("/usr/sbin/nginx")
             .arg("-c")

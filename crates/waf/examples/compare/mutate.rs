@@ -1,6 +1,6 @@
 //! Requests a little different from written ones: what a reader of bodies, queries and cookies could trip over.
 
-use crate::text::Chance;
+use crate::chance::Chance;
 
 /// What stands between things, in one language or another.
 const PIECES: [&[u8]; 46] = [

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use astraler_waf::seclang::{Collection as C, Selector, Target};
 
-use crate::text::Chance;
+use crate::chance::Chance;
 
 /// A request, and what is answered to it.
 pub(crate) struct Asked {

@@ -24,6 +24,7 @@ pub fn sqli(input: &[u8]) -> Option<Fingerprint> {
     }
     let mut input = Cow::Borrowed(input);
     capitalize_into(&mut input);
+    name_functions(&mut input);
     tame(&mut input);
     let mut state = SqliState::new(&input, SqliFlags::FLAG_NONE);
     state.detect().then_some(Fingerprint(state.fingerprint))
@@ -66,6 +67,55 @@ fn capitalize_into(input: &mut Cow<'_, [u8]>) {
             input.to_mut()[at..at + INTO.len()].copy_from_slice(INTO);
         }
         at += 1;
+    }
+}
+
+/// Words that are functions before a parenthesis; to C also behind `@` and `@@`, which the port takes for a part of the
+/// name.
+const FUNCTIONS: [&[u8]; 11] = [
+    b"user_id",
+    b"user_name",
+    b"database",
+    b"password",
+    b"user",
+    b"current_user",
+    b"current_date",
+    b"current_time",
+    b"current_timestamp",
+    b"localtime",
+    b"localtimestamp",
+];
+
+/// Writes such a variable as one that needs no `@`. `user` with arguments is a word: a function of that name has none.
+fn name_functions(input: &mut Cow<'_, [u8]>) {
+    const VARIABLE: &[u8] = b"current_time";
+    const WORD: &[u8] = b"user";
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'@', &input[at..]) {
+        let start = at + found;
+        let signs = input[start..]
+            .iter()
+            .take(2)
+            .take_while(|byte| **byte == b'@')
+            .count();
+        at = start + signs;
+        let is_letter = |byte: &&u8| byte.is_ascii_alphabetic() || **byte == b'_';
+        let length = input[at..].iter().take_while(is_letter).count();
+        let (name, behind) = input[at..].split_at(length);
+        let mut behind = behind.iter().filter(|byte| !matches!(byte, 0..=b' ' | 0xa0));
+        let is_called = behind.next() == Some(&b'(');
+        if is_called && FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            let has_arguments = behind.next() != Some(&b')');
+            let written = match name.eq_ignore_ascii_case(b"user") && has_arguments {
+                true => WORD,
+                false => VARIABLE,
+            };
+            // What is before it is no part of its name; a space behind `--` would begin a comment.
+            let is_glued = start > 0 && (input[start - 1] == b'@' || !DELIMITERS.contains(&input[start - 1]));
+            let written = [if is_glued { &b" "[..] } else { b"" }, written].concat();
+            at = start + written.len();
+            input.to_mut().splice(start..start + signs + length, written);
+        }
     }
 }
 

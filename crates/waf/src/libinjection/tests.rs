@@ -72,6 +72,24 @@ fn into_is_known_in_any_case() {
 }
 
 #[test]
+fn variables_that_are_functions_are_known_as_such() {
+    for (text, wanted) in [
+        ("@@database() --", "f()c"),
+        ("@Current_User () -- ", "f()c"),
+        ("id= @@user()sleepat]", "nof()"),
+        ("form@@database()<svg/onload=1>", "nf()o"),
+        ("'--@@database()char(65)", "sof()"),
+        ("@@database(cast(1 as int)", "f(f(1"),
+        ("@@@@database()|alter", "vf()o"),
+    ] {
+        assert_eq!(sqli(text.as_bytes()).unwrap().as_str(), wanted, "{text}");
+    }
+    for text in ["@user (cast(1 as int)", "@@users()", "a@example.com", "@database"] {
+        assert_eq!(sqli(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
 fn handlers_are_known_by_their_beginning() {
     for text in [
         "<a onclick=x>",
