@@ -105,6 +105,13 @@ pub fn standalone_schema() -> Value {
 
 /// Parts of `[edge]` that only a platform has.
 fn check_edge(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic>) {
+    let domain = text(root, "domain");
+    if let Some((name, span)) = &domain
+        && let Err(wrong) = name.parse::<DnsName>()
+    {
+        let help = Some("for example domain = \"shop.com\"".to_owned());
+        errors.push(source.error(span.clone(), "wrong-value", wrong.to_string(), help));
+    }
     let Some(edge) = root.get("edge").and_then(Item::as_table_like) else {
         return;
     };
@@ -120,13 +127,6 @@ fn check_edge(source: &Source, root: &dyn TableLike, errors: &mut Vec<Diagnostic
         "https_port",
         "write the addresses: https = [\"0.0.0.0:443\"], above the first table",
     );
-    let domain = text(root, "domain");
-    if let Some((name, span)) = &domain
-        && let Err(wrong) = name.parse::<DnsName>()
-    {
-        let help = Some("for example domain = \"shop.com\"".to_owned());
-        errors.push(source.error(span.clone(), "wrong-value", wrong.to_string(), help));
-    }
     let dns = edge.get("dns").and_then(Item::as_table_like);
     let needs_domain =
         || Some("say whose zone is served: domain = \"shop.com\", above the first table".to_owned());
@@ -212,13 +212,19 @@ mod tests {
         let errors = parse_standalone("edge.toml", text).unwrap_err();
         let mut found: Vec<_> = errors.iter().map(|error| (error.line, error.code)).collect();
         found.sort_unstable();
-        assert_eq!(found, [(4, "not-supported-here"), (8, "missing-key")], "{errors}");
+        assert_eq!(found, [(4, "not-supported-here"), (9, "missing-key")], "{errors}");
 
         let text = "domain = \"shop.com\"\n[edge.tls]\nacme = true\nacme_challenge = \"dns-01\"\n[edge.dns]\nport = 53\nrecords = [\"www BAD app\"]\n";
         let errors = parse_standalone("edge.toml", text).unwrap_err();
         assert_eq!(
             errors.iter().map(|error| error.line).collect::<Vec<_>>(),
             [7],
+            "{errors}"
+        );
+        let errors = parse_standalone("edge.toml", "domain = \"a..b\"\n").unwrap_err();
+        assert_eq!(
+            errors.iter().map(|error| error.line).collect::<Vec<_>>(),
+            [1],
             "{errors}"
         );
         let errors = parse_standalone("edge.toml", &text.replace("domain", "#")).unwrap_err();
