@@ -4,7 +4,7 @@
 
 use crate::edge::{Running, get, get_over_tls, origin, path};
 use crate::support::eventually;
-use astraler_testkit::acme::{AcmeServer, Behaviour};
+use astraler_testkit::acme::{AcmeServer, Behaviour, Seen};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::fs::File;
@@ -159,6 +159,59 @@ fn it_has_a_certificate_from_its_ca_and_one_that_is_killed_goes_on() {
     assert_eq!(place.server.seen().orders, 1);
     let holder = astraler_host::port::holder(place.https).unwrap();
     crate::support::kill(holder.pid);
+}
+
+#[test]
+fn killed_at_each_step_of_an_order_it_loses_nothing() {
+    let place = Place::new();
+    let issue_takes = Duration::from_secs(1);
+    place.server.behave(|server| server.issue_takes = issue_takes);
+    let until = |what: &str, is_so: &dyn Fn(&Seen) -> bool| {
+        let edge = place.both();
+        eventually(what, PATIENCE, || is_so(&place.server.seen()));
+        drop(edge);
+    };
+    until("it has begun", &|_| true);
+    until("there is an account", &|seen| seen.accounts > 0);
+    until("there is an order", &|seen| seen.orders > 0);
+    until("the CA is convinced", &|seen| seen.validated > 0);
+    until("the CA has issued", &|seen| seen.certificates > 0);
+    let _edge = place.both();
+    eventually("the name has its certificate", PATIENCE, || place.is_served());
+    let seen = place.server.seen();
+    assert_eq!(
+        (seen.accounts, seen.certificates),
+        (1, 1),
+        "{seen:?}\n{}",
+        place.log()
+    );
+    // One that dies between the CA's word and the disk leaves an order that nobody knows of; one that dies while the CA
+    // looks, an order that has failed.
+    assert!(seen.orders <= 3, "{seen:?}\n{}", place.log());
+}
+
+#[test]
+fn of_two_with_one_state_folder_one_asks_and_both_have_it() {
+    let place = Place::new();
+    place
+        .server
+        .behave(|server| server.issue_takes = Duration::from_secs(2));
+    let _first = place.both();
+    eventually("the CA is convinced", PATIENCE, || {
+        place.server.seen().validated == 1
+    });
+    let second = place.start(&[("--listen-tls", ([127, 0, 0, 1], 0).into())]);
+    let root = CertificateDer::from_pem_slice(place.server.authority().as_bytes()).unwrap();
+    eventually("the second one has it", PATIENCE, || {
+        get_over_tls(second.address, NAME, &root).is_ok_and(|answer| answer.ends_with("app"))
+    });
+    assert!(place.is_served());
+    let seen = place.server.seen();
+    assert_eq!(
+        (seen.accounts, seen.orders, seen.certificates),
+        (1, 1, 1),
+        "{seen:?}"
+    );
 }
 
 #[test]

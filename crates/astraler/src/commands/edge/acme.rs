@@ -134,9 +134,13 @@ impl Kept<'_> {
         Duration::from_millis(due.saturating_sub(super::now_ms())).clamp(LOOK_AGAIN, LOOK_EVERY)
     }
 
+    /// What is written down, or what could not be, unless another edge has had a certificate since.
     fn record(&self, name: &str, memory: &Memory) -> Record {
-        let unwritten = memory.unwritten.get(name).cloned();
-        unwritten.unwrap_or_else(|| self.state.record(name))
+        let written = self.state.record(name);
+        match memory.unwritten.get(name) {
+            Some(unwritten) if unwritten.current == written.current => unwritten.clone(),
+            _ => written,
+        }
     }
 
     /// Writes a record down, or remembers it.
