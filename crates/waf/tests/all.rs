@@ -6,6 +6,7 @@ mod crs;
 mod effects;
 mod engine;
 mod pause;
+mod reference;
 mod ruleset;
 mod seclang;
 mod settings;

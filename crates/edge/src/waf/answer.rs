@@ -169,7 +169,10 @@ impl About {
         let fields: Vec<_> = seen::fields(&head.headers).collect();
         let mut transaction = match (&mut paused, self.waf.program.as_deref()) {
             (Some(paused), Some(program)) => {
-                Some(program.resume(paused, self.known(&request, None), Some(&self.waf.stores)))
+                let known = self.known(&request, None);
+                let mut transaction = program.resume(paused, known, Some(&self.waf.stores));
+                self.seen.tell(&mut transaction);
+                Some(transaction)
             }
             _ => None,
         };
@@ -215,6 +218,7 @@ impl About {
         let fields: Vec<_> = seen::fields(&head.headers).collect();
         let known = self.known(&request, Some(response_of(head, &fields)));
         let mut transaction = program.resume(&mut paused, known, Some(&self.waf.stores));
+        self.seen.tell(&mut transaction);
         let told = transaction.matched_so_far().len();
         transaction.response_body(&beginning.bytes, beginning.cut);
         self.settle(transaction, told)

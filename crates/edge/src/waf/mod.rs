@@ -52,7 +52,7 @@ pub(crate) struct Waf {
     /// What rules remember of clients.
     stores: Arc<Stores>,
     places: Places,
-    /// Custom rules ask where a client is beside its country, and in whose network.
+    /// Rules ask where a client is beside its country, and in whose network.
     wants: expression::Needs,
     setup: Setup,
     body_limit: usize,
@@ -74,10 +74,10 @@ impl Waf {
         let of_response = &custom[Stage::Response as usize];
         Self {
             mode: config.mode,
+            wants: wants(&custom, standing.program.as_deref()),
             program: standing.program,
             stores: standing.stores,
             places: standing.places,
-            wants: wants(&custom),
             setup: Setup {
                 paranoia_level: Some(config.paranoia_level),
                 inbound_threshold: Some(config.inbound_threshold),
@@ -249,7 +249,9 @@ impl Waf {
                     request_body: &[],
                     response: None,
                 };
-                Some(program.resume(paused, known, Some(&self.stores)))
+                let mut transaction = program.resume(paused, known, Some(&self.stores));
+                seen.tell(&mut transaction);
+                Some(transaction)
             }
             _ => None,
         };
@@ -323,6 +325,7 @@ impl Waf {
             WafMode::Off => Mode::Off,
         });
         self.setup.tell(&mut transaction);
+        seen.tell(&mut transaction);
         leave_out(&mut transaction, managed);
         let (host, path) = (seen.checked.host.as_str(), seen.checked.path());
         for exception in &self.exceptions {
@@ -344,7 +347,9 @@ impl Waf {
             request_body: body,
             response: None,
         };
-        program.resume(&mut paused, known, Some(&self.stores)).finish();
+        let mut transaction = program.resume(&mut paused, known, Some(&self.stores));
+        seen.tell(&mut transaction);
+        transaction.finish();
     }
 
     /// Whether rules look at the request's body once more when the answer is there.
@@ -362,9 +367,13 @@ impl Waf {
 }
 
 /// What any of them looks at.
-fn wants(custom: &[Vec<Rule>; 3]) -> expression::Needs {
+fn wants(custom: &[Vec<Rule>; 3], program: Option<&Program>) -> expression::Needs {
     let all = custom.iter().flatten().map(|rule| rule.expression.needs());
-    all.fold(expression::Needs::default(), |one, other| expression::Needs {
+    let managed = expression::Needs {
+        place: program.is_some_and(Program::looks_at_places),
+        ..expression::Needs::default()
+    };
+    all.fold(managed, |one, other| expression::Needs {
         body: one.body || other.body,
         response: one.response || other.response,
         country: one.country || other.country,

@@ -8,7 +8,7 @@ use astraler_waf::{engine, expression};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version, header};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Names and values, borrowed.
 pub(super) type Fields<'t> = [(&'t [u8], &'t [u8])];
@@ -34,6 +34,7 @@ pub(super) struct Seen {
     host: Option<String>,
     id: String,
     now_ms: u64,
+    begun: Instant,
     server_port: u16,
     length: Option<u64>,
 }
@@ -67,6 +68,7 @@ impl Seen {
             host: (!parts.headers.contains_key(header::HOST)).then(|| authority.to_owned()),
             id: id.to_owned(),
             now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            begun: Instant::now(),
             server_port: port,
             length: length.and_then(|length| length.to_str().ok()?.parse().ok()),
         }
@@ -96,6 +98,15 @@ impl Seen {
             now: self.now_ms / 1000,
             country: self.whence.country.as_deref(),
         }
+    }
+
+    /// What rules may ask beside the request itself: where the client is, and how long it has taken by now.
+    pub(super) fn tell<'t>(&'t self, transaction: &mut engine::Transaction<'t>) {
+        if let Some(place) = &self.whence.place {
+            transaction.set_place(place);
+        }
+        let elapsed = self.begun.elapsed().as_micros();
+        transaction.set_elapsed(u64::try_from(elapsed).unwrap_or(u64::MAX));
     }
 
     /// For custom rules.

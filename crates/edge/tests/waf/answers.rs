@@ -477,3 +477,25 @@ fn the_core_rule_set_finds_leaks() {
         });
     }
 }
+
+#[test]
+fn rules_know_how_long_a_worker_has_taken() {
+    run(async {
+        let (edge, _origin) = edge_with(
+            |waf| {
+                let rules = "SecRule DURATION \"@ge 100000\" \"id:1,phase:3,deny,status:503,msg:'Slow'\"\n\
+                             SecRule DURATION \"@ge 10000000\" \"id:2,phase:1,deny\"";
+                write_rules(waf.rules.as_ref().unwrap().parent().unwrap(), rules);
+            },
+            |seen| async move {
+                if seen.target == "/slow" {
+                    tokio::time::sleep(Duration::from_millis(120)).await;
+                }
+                answer(200, &[HTML], "hello")
+            },
+        )
+        .await;
+        assert_eq!(edge.connect().await.get("/slow").await.status, 503);
+        assert_eq!(rules_of(&edge.stop().await[0]), ["1"]);
+    });
+}

@@ -6,13 +6,12 @@ use astraler_edge::Limits;
 use astraler_model::{ListKind, WafAction, WafConfig, WafList};
 use std::path::Path;
 
-/// A database in MaxMind's format: one country for the lower half of all IPv4 addresses, another for the upper.
-fn database(lower: &str, upper: &str) -> Vec<u8> {
-    let mut file = b"\0\0\x11\0\0\x27\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
-    for code in [lower, upper] {
-        file.extend(b"\xe1\x47country\xe1\x48iso_code\x42");
-        file.extend(code.as_bytes());
-    }
+/// A database in MaxMind's format: one record for the lower half of all IPv4 addresses, another for the upper, of the same
+/// length.
+fn halves(records: &[Vec<u8>; 2]) -> Vec<u8> {
+    let mut file = vec![0, 0, 17, 0, 0, 17 + u8::try_from(records[0].len()).unwrap()];
+    file.extend([0; 16]);
+    file.extend(records.concat());
     file.extend(
         b"\xab\xcd\xefMaxMind.com\xe9\x5bbinary_format_major_version\xa1\x02\x5bbinary_format_minor_version\xa0\
           \x4bbuild_epoch\x01\x02\x01\x4ddatabase_type\x44Test\x4bdescription\xe0\x49languages\x00\x04\x4aip_version\xa1\x04\
@@ -21,18 +20,19 @@ fn database(lower: &str, upper: &str) -> Vec<u8> {
     file
 }
 
-/// One of networks, for the same halves; each name has seven letters.
+/// One of countries.
+fn database(lower: &str, upper: &str) -> Vec<u8> {
+    halves(&[lower, upper].map(|code| [b"\xe1\x47country\xe1\x48iso_code\x42", code.as_bytes()].concat()))
+}
+
+/// One of continents.
+fn continents(lower: &str, upper: &str) -> Vec<u8> {
+    halves(&[lower, upper].map(|code| [b"\xe1\x49continent\xe1\x44code\x42", code.as_bytes()].concat()))
+}
+
+/// One of networks; each name has seven letters.
 fn networks(lower: &str, upper: &str) -> Vec<u8> {
-    let mut file = database("CH", "FR");
-    let behind = file.split_off(22 + 2 * 22);
-    file.truncate(22);
-    file[5] = 0x1e;
-    for name in [lower, upper] {
-        file.extend(b"\xe1\x43asn\x47");
-        file.extend(name.as_bytes());
-    }
-    file.extend(behind);
-    file
+    halves(&[lower, upper].map(|name| [b"\xe1\x43asn\x47", name.as_bytes()].concat()))
 }
 
 fn write(folder: &Path, content: &[u8]) {
@@ -142,5 +142,40 @@ fn clients_have_the_countries_of_the_database_and_a_broken_one_replaces_nothing(
         let records = edge.stop().await;
         let refused = |rule: &str| records.iter().any(|record| rules_of(record) == [rule]);
         assert!(refused("at-home") && refused("910100"), "{records:?}");
+    });
+}
+
+#[test]
+fn managed_rules_ask_where_a_client_is_in_any_phase() {
+    run(async {
+        let edge = TestEdge::start(Limits::default(), |folder| {
+            let rules = "SecRule GEO:COUNTRY_CONTINENT \"@streq EU\" \"id:1,phase:1,deny,chain\"\n\
+                         SecRule REQUEST_URI \"@streq /request\"\n\
+                         SecRule GEO:COUNTRY_CONTINENT \"@streq EU\" \"id:2,phase:3,deny,status:451,chain\"\n\
+                         SecRule REQUEST_URI \"@streq /answer\"";
+            write_rules(folder, rules);
+            write(folder, &continents("EU", "AF"));
+            let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
+            route.policy.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+            route.policy.waf = Some(WafConfig {
+                rules: Some(folder.join("rules")),
+                countries: Some(folder.join("countries.mmdb")),
+                ..WafConfig::default()
+            });
+            vec![route]
+        })
+        .await;
+        let _worker = Worker::start(&edge.folder.path().join("w.sock"));
+        let mut client = edge.connect().await;
+        for (target, lines, status) in [
+            ("/request", "", 403),
+            ("/answer", "", 451),
+            ("/", "", 200),
+            ("/request", "X-Forwarded-For: 198.51.100.7\r\n", 200),
+            ("/answer", "X-Forwarded-For: 198.51.100.7\r\n", 200),
+        ] {
+            let reply = client.get_with("worker.test", target, lines).await;
+            assert_eq!(reply.status, status, "{target} {lines}");
+        }
     });
 }

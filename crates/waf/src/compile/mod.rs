@@ -108,6 +108,11 @@ impl Program {
         self.reach.response_body && self.settings.response_body_access
     }
 
+    /// Whether rules ask where a client is, beside its country: [`crate::engine::Transaction::set_place`].
+    pub fn looks_at_places(&self) -> bool {
+        self.reach.place
+    }
+
     /// All rules in the order of their phases.
     pub fn rules(&self) -> impl Iterator<Item = RuleInfo<'_>> {
         self.phases.iter().flatten().filter_map(|step| {

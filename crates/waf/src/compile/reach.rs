@@ -2,6 +2,7 @@
 //! the rest.
 
 use super::rule::{Change, Disruption, Effect, Rule, RuleId, Step, Test};
+use super::target::Pick;
 use super::value::{Part, Value};
 use crate::seclang::Collection;
 
@@ -13,12 +14,21 @@ pub(crate) struct Reach {
     /// What is read out of the request's body, or the body itself.
     pub(crate) request_body: bool,
     pub(crate) response_body: bool,
+    /// Of any phase: where the client is, beside its country.
+    pub(crate) place: bool,
 }
 
 impl Reach {
     pub(super) fn of(rules: &[Rule], phases: &[Vec<Step>; 5]) -> Self {
+        Self {
+            place: Self::over(rules, &phases[..]).place,
+            ..Self::over(rules, &phases[2..])
+        }
+    }
+
+    fn over(rules: &[Rule], phases: &[Vec<Step>]) -> Self {
         let mut reach = Self::default();
-        for head in phases[2..].iter().flatten() {
+        for head in phases.iter().flatten() {
             let mut next: Option<RuleId> = Some(*head);
             while let Some(rule) = next.and_then(|id| rules.get(id as usize)) {
                 reach.rule(rule);
@@ -30,7 +40,7 @@ impl Reach {
 
     fn rule(&mut self, rule: &Rule) {
         for target in &rule.targets {
-            self.collection(target.collection);
+            self.collection(target.collection, &target.pick);
         }
         if let Test::Text(_, value) | Test::Number(_, value) | Test::Expanded(value) = &rule.test {
             self.value(value);
@@ -84,14 +94,14 @@ impl Reach {
     fn value(&mut self, value: &Value) {
         if let Value::Parts(parts) = value {
             for part in parts {
-                if let Part::Variable(collection, _) = part {
-                    self.collection(*collection);
+                if let Part::Variable(collection, pick) = part {
+                    self.collection(*collection, pick);
                 }
             }
         }
     }
 
-    fn collection(&mut self, collection: Collection) {
+    fn collection(&mut self, collection: Collection, pick: &Pick) {
         use Collection as C;
         match collection {
             C::Args | C::ArgsNames | C::ArgsCombinedSize => {
@@ -121,6 +131,10 @@ impl Reach {
             | C::RequestBodyLength
             | C::Xml => self.request_body = true,
             C::ResponseBody | C::ResponseContentLength | C::OutboundDataError => self.response_body = true,
+            C::Geo => {
+                let is_country = matches!(pick, Pick::Name(name) if **name == *"country_code");
+                self.place |= !is_country;
+            }
             _ => {}
         }
     }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub response_body_limit_action: BodyLimitAction,
     /// Which response bodies are looked at.
     pub response_body_types: Vec<String>,
+    /// How many files of a multipart body are looked at.
+    pub upload_file_limit: usize,
     /// How many arguments a request may have.
     pub arguments: usize,
     /// What is between two arguments.
@@ -54,6 +56,7 @@ impl Default for Settings {
             response_body_types: ["text/plain", "text/html", "text/xml", "application/json"]
                 .map(str::to_owned)
                 .into(),
+            upload_file_limit: 100,
             arguments: 1000,
             argument_separator: b'&',
             collection_timeout: 3600,
@@ -78,6 +81,7 @@ impl Settings {
             Setting::ResponseBodyLimitAction(action) => self.response_body_limit_action = *action,
             Setting::ResponseBodyMimeType(types) => self.response_body_types.clone_from(types),
             Setting::ResponseBodyMimeTypesClear => self.response_body_types.clear(),
+            Setting::UploadFileLimit(most) => self.upload_file_limit = *most,
             Setting::ArgumentsLimit(most) => self.arguments = *most,
             Setting::ArgumentSeparator(byte) => self.argument_separator = *byte,
             Setting::CollectionTimeout(seconds) => self.collection_timeout = *seconds,

@@ -84,6 +84,10 @@ impl Pick {
                 [digit @ b'0'..=b'9'] => Self::Capture(digit - b'0'),
                 _ => Self::Slot(names.intern(name)),
             },
+            Selector::Name(name) if variable.collection == Collection::Geo && !is_of_place(name) => {
+                return Err(Wrong::new(format!("GEO:{name} is not known here"))
+                    .hint(format!("there are {}", PLACE.join(", "))));
+            }
             Selector::Name(name) => Self::Name(name.to_ascii_lowercase().into()),
             Selector::Pattern(pattern) => Self::Pattern(caseless(pattern)?.into()),
             Selector::Path(path) => match path.as_str() {
@@ -108,6 +112,22 @@ impl Pick {
             Self::XmlAttributes => name == b"//@*",
         }
     }
+}
+
+/// What a server may know of a client's place: the members of `GEO`.
+pub(crate) const PLACE: [&str; 8] = [
+    "COUNTRY_CODE",
+    "COUNTRY_CONTINENT",
+    "REGION",
+    "CITY",
+    "POSTAL_CODE",
+    "LATITUDE",
+    "LONGITUDE",
+    "DMA_CODE",
+];
+
+fn is_of_place(name: &str) -> bool {
+    PLACE.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Members that are not looked at.

@@ -140,6 +140,7 @@ impl<'t> Transaction<'t> {
         let limits = Limits {
             arguments: settings.arguments,
             depth: settings.json_depth,
+            files: settings.upload_file_limit,
             ..Limits::default()
         };
         let content_type = self.header(b"content-type").unwrap_or_default();

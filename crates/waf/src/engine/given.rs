@@ -2,6 +2,7 @@
 
 use super::Transaction;
 use super::tx::TxValue;
+use crate::country::Place;
 use crate::seclang::Mode;
 
 impl Transaction<'_> {
@@ -13,6 +14,11 @@ impl Transaction<'_> {
     /// A number in a variable of `TX`. To be said before the first phase; the rules may still change it (`setvar`).
     pub fn set_variable(&mut self, name: &str, value: i64) {
         self.tx.set_named(name, TxValue::Number(value));
+    }
+
+    /// How long it has taken by now, in microseconds: `DURATION`. This crate has no clock.
+    pub fn set_elapsed(&mut self, microseconds: u64) {
+        self.elapsed = microseconds;
     }
 
     /// Rules, by id and tags, that are not run from here on.
@@ -30,5 +36,13 @@ impl Transaction<'_> {
                 self.removed[word] |= 1 << bit;
             }
         }
+    }
+}
+
+impl<'t> Transaction<'t> {
+    /// Where the client is, beside its country: `GEO`. Where [`crate::compile::Program::looks_at_places`]; after a pause
+    /// again.
+    pub fn set_place(&mut self, place: &'t Place) {
+        self.place = Some(place);
     }
 }

@@ -37,6 +37,7 @@ use crate::body::Outcome;
 use crate::compile::Program;
 use crate::compile::rule::{Effect, RuleId};
 use crate::compile::target::Exclusion;
+use crate::country::Place;
 use crate::seclang::{Allow, Mode, Processor};
 use items::Items;
 use name::Matched;
@@ -153,6 +154,8 @@ pub struct Transaction<'t> {
     stores: Option<&'t Stores>,
     request: Request<'t>,
     response: Option<Response<'t>>,
+    place: Option<&'t Place>,
+    elapsed: u64,
     limits: Limits,
     scratch: Scratch,
     texts: Texts<'t>,
@@ -227,6 +230,8 @@ impl Program {
             stores,
             request,
             response: None,
+            place: None,
+            elapsed: 0,
             scratch,
             texts,
             items: Items::default(),

@@ -6,6 +6,7 @@ use super::subject::Subject;
 use super::texts::NodeId;
 use super::{Transaction, uri, write};
 use crate::seclang::{Collection, Processor};
+use crate::transform::{self, Transformation};
 
 /// Values that do not change within a phase, by their variable.
 #[derive(Debug, Default)]
@@ -89,7 +90,8 @@ impl<'t> Transaction<'t> {
                 let sizes = files.map(|item| self.text(self.texts.base(item.value)).len());
                 Some(write::count(sizes.sum()))
             }
-            C::Duration | C::MscPcreError | C::MscPcreLimitsExceeded => Some(0),
+            C::Duration => i64::try_from(self.elapsed).ok(),
+            C::MscPcreError | C::MscPcreLimitsExceeded => Some(0),
             C::FullRequestLength => Some(write::count(self.whole_request().len())),
             C::HighestSeverity => Some(self.highest_severity.map_or(255, i64::from)),
             C::InboundDataError => flag(self.body_cut[0]),
@@ -174,6 +176,22 @@ impl<'t> Transaction<'t> {
                 write::number(i64::from(response.status), &mut line);
                 Some(line)
             }
+            C::AuthType => {
+                let (scheme, _) = self.authorization()?;
+                Some(scheme.to_vec())
+            }
+            C::RemoteUser => {
+                let (scheme, said) = self.authorization()?;
+                let mut decoded = Vec::new();
+                if !scheme.eq_ignore_ascii_case(b"basic")
+                    || !transform::apply(Transformation::Base64Decode, said, &mut decoded)
+                {
+                    return None;
+                }
+                let end = memchr::memchr(b':', &decoded)?;
+                decoded.truncate(end);
+                Some(decoded)
+            }
             C::SessionId => self.key(crate::seclang::Store::Session),
             C::UserId => self.key(crate::seclang::Store::User),
             C::Time
@@ -186,6 +204,13 @@ impl<'t> Transaction<'t> {
             | C::TimeYear => Some(time(collection, self.request.now).into_bytes()),
             _ => None,
         }
+    }
+
+    /// The scheme and the rest of `Authorization`: nobody has checked it.
+    fn authorization(&self) -> Option<(&'t [u8], &'t [u8])> {
+        let field = self.header(b"authorization")?.trim_ascii();
+        let end = memchr::memchr(b' ', field).unwrap_or(field.len());
+        Some((&field[..end], field[end..].trim_ascii()))
     }
 
     fn key(&self, store: crate::seclang::Store) -> Option<Vec<u8>> {

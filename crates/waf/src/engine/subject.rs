@@ -5,7 +5,7 @@ use super::items;
 use super::name::{Held, Name};
 use super::texts::{NodeId, TextId};
 use super::tx::TxValue;
-use crate::compile::target::{Pick, Target};
+use crate::compile::target::{PLACE, Pick, Target};
 use crate::seclang::{Collection, Kind, Store};
 
 /// A value that a rule looks at.
@@ -109,11 +109,12 @@ impl<'t> Transaction<'t> {
                 self.own_values(collection, own, &mut found);
             }
             (Collection::Geo, pick) => {
-                let name = b"COUNTRY_CODE";
-                if let Some(country) = self.request.country.filter(|_| pick.takes(name)) {
-                    let own = vec![(name.to_vec(), country.as_bytes().to_vec())];
-                    self.own_values(collection, own, &mut found);
-                }
+                let own = self.geo().into_iter().filter(|(name, text)| {
+                    // What nobody knows is not there.
+                    !text.is_empty() && pick.takes(name.as_bytes())
+                });
+                let own = own.map(|(name, text)| (name.as_bytes().to_vec(), text.as_bytes().to_vec()));
+                self.own_values(collection, own.collect(), &mut found);
             }
             (Collection::Rule, pick) => {
                 let head = self.program.rule(self.head).head.as_ref();
@@ -148,6 +149,26 @@ impl<'t> Transaction<'t> {
             }
         }
         found
+    }
+
+    /// The members of `GEO`.
+    fn geo(&self) -> Vec<(&'static str, &'t str)> {
+        let country = self.request.country.unwrap_or_default();
+        let place = self.place.map_or([""; 7], |place| {
+            [
+                place.continent.as_str(),
+                &place.region_code,
+                &place.city,
+                &place.postal_code,
+                &place.latitude,
+                &place.longitude,
+                &place.metro_code,
+            ]
+        });
+        PLACE
+            .into_iter()
+            .zip(std::iter::once(country).chain(place))
+            .collect()
     }
 
     fn own_values(

@@ -24,6 +24,7 @@ pub enum Setting {
     UnicodeMapFile(String, u32),
     ComponentSignature(String),
     WebAppId(String),
+    UploadFileLimit(usize),
     /// Known, and without effect on what is decided.
     Inert,
 }
@@ -89,6 +90,7 @@ const NAMES: &[&str] = &[
     "SecRuleUpdateTargetByMsg",
     "SecRuleUpdateTargetByTag",
     "SecUnicodeMapFile",
+    "SecUploadFileLimit",
     "SecWebAppId",
     "Include",
 ];
@@ -111,7 +113,6 @@ const INERT: &[&str] = &[
     "secdatadir",
     "sectmpdir",
     "secuploaddir",
-    "secuploadfilelimit",
     "secuploadfilemode",
     "secuploadkeepfiles",
     "sectmpsaveuploadedfiles",
@@ -123,12 +124,9 @@ const INERT: &[&str] = &[
     "secstatusengine",
     "secguardianlog",
     "seccachetransformations",
-    "seccookieformat",
     "secchrootdir",
-    "seccookiev0separator",
     "secruleperftime",
     "secinterceptonerror",
-    "secxmlexternalentity",
 ];
 
 /// What would change decisions and is not done here, with the reason.
@@ -150,6 +148,34 @@ const REFUSED: &[(&str, &str)] = &[
     ("secwritestatelimit", "connections are limited by the server"),
     ("secgsblookupdb", "there is no such lookup"),
     ("sechttpblkey", "there is no lookup over the network"),
+    ("sechashkey", "links are not signed"),
+    ("sechashparam", "links are not signed"),
+    ("sechashmethodrx", "links are not signed"),
+    ("sechashmethodpm", "links are not signed"),
+    (
+        "secpdfprotect",
+        "what it guarded against is gone from readers of PDF",
+    ),
+    (
+        "secpdfprotectmethod",
+        "what it guarded against is gone from readers of PDF",
+    ),
+    (
+        "secpdfprotectsecret",
+        "what it guarded against is gone from readers of PDF",
+    ),
+    (
+        "secpdfprotecttimeout",
+        "what it guarded against is gone from readers of PDF",
+    ),
+    (
+        "secpdfprotecttokenname",
+        "what it guarded against is gone from readers of PDF",
+    ),
+    (
+        "secunicodecodepage",
+        "say the code page behind the file: SecUnicodeMapFile unicode.mapping 20127",
+    ),
     ("secgeolookupdb", "the server says which country a client is in"),
 ];
 
@@ -161,6 +187,7 @@ const ONLY_OFF: &[&str] = &[
     "secstreamoutbodyinspection",
     "secdisablebackendcompression",
     "secparsexmlintoargs",
+    "secxmlexternalentity",
 ];
 
 pub(super) fn parse(name: &str, arguments: &[String]) -> Result<Setting, Wrong> {
@@ -205,6 +232,14 @@ pub(super) fn parse(name: &str, arguments: &[String]) -> Result<Setting, Wrong> 
             Setting::UnicodeMapFile(needed()?.to_owned(), page)
         }
         "seccomponentsignature" => Setting::ComponentSignature(needed()?.to_owned()),
+        "secuploadfilelimit" => Setting::UploadFileLimit(number(needed()?)?),
+        // Cookies of version 1 are of no browser.
+        "seccookieformat" if needed()? == "0" => Setting::Inert,
+        "seccookieformat" => return Err(Wrong::new("cookies have one format").hint("SecCookieFormat 0")),
+        "seccookiev0separator" if needed()? == ";" => Setting::Inert,
+        "seccookiev0separator" => {
+            return Err(Wrong::new("cookies are separated by ;, as RFC 6265 says it"));
+        }
         "secwebappid" => Setting::WebAppId(needed()?.to_owned()),
         name if INERT.contains(&name) => Setting::Inert,
         other => return refused(name, other, first),

@@ -183,14 +183,36 @@ impl Collection {
             return Ok(*collection);
         }
         let alias = match name.to_ascii_uppercase().as_str() {
-            "REMOTE_IP" => Some(Self::RemoteAddr),
+            // The server says who the client is, whatever proxies are in between.
+            "REMOTE_IP" | "USERAGENT_IP" => Some(Self::RemoteAddr),
             "MULTIPART_CRLF_LF_LINE" => Some(Self::MultipartCrlfLfLines),
             _ => None,
         };
-        alias.ok_or_else(|| {
-            Wrong::new(format!("unknown variable {name}"))
-                .hint(nearest(name, Self::ALL.iter().map(|one| one.name())))
-        })
+        alias.ok_or_else(|| unknown(name))
+    }
+}
+
+/// Variables of ModSecurity's reference that are none here, by the beginning of their names, with the reason.
+const REFUSED: &[(&str, &str)] = &[
+    ("PERF_", "how long rules took is not measured in them"),
+    ("SCRIPT_", "a reverse proxy has no script on its disk"),
+    ("SDBM_", "collections are in memory, and no file of them can fail"),
+    (
+        "STREAM_",
+        "bodies are looked at, and not changed; look at REQUEST_BODY or RESPONSE_BODY",
+    ),
+    (
+        "WEBSERVER_ERROR_LOG",
+        "the server's log is no part of a transaction",
+    ),
+];
+
+fn unknown(name: &str) -> Wrong {
+    let upper = name.to_ascii_uppercase();
+    match REFUSED.iter().find(|(start, _)| upper.starts_with(start)) {
+        Some((_, reason)) => Wrong::new(format!("{name} is not known here: {reason}")),
+        None => Wrong::new(format!("unknown variable {name}"))
+            .hint(nearest(name, Collection::ALL.iter().map(|one| one.name()))),
     }
 }
 
