@@ -247,13 +247,16 @@ fn what_the_ca_says_no_to_is_told_with_the_next_step_and_served_through() {
     drop(edge);
     place.server.behave(|server| server.rate_limited_s = None);
 
-    // Where nothing can be kept nobody is asked.
-    let orders = place.server.seen().orders;
+    // Where nothing can be read or kept nobody is asked.
+    let requests = place.server.seen().requests;
+    std::fs::remove_dir_all(place.path("state/acme")).ok();
+    std::fs::create_dir_all(place.path("state/acme/lock")).unwrap();
+    said(&place.both(), "--state-folder");
     std::fs::write(place.path("state/acme"), "no folder").unwrap();
     let edge = place.both();
     eventually("it says so", PATIENCE, || place.log().contains("--state-folder"));
     assert!(get(edge.address, NAME).unwrap().ends_with("app"));
-    assert_eq!(place.server.seen().orders, orders);
+    assert_eq!(place.server.seen().requests, requests);
 }
 
 #[test]

@@ -103,14 +103,27 @@ impl Kept<'_> {
     /// Renews one if that is due. After how long it is looked at again.
     async fn look_at(&self, name: &str, memory: &mut Memory) -> Duration {
         let now = super::now_ms();
-        let mut record = self.record(name, memory);
+        let mut record = match self.record(name, memory) {
+            Ok(record) => record,
+            Err(error) => {
+                let error = KeepError::from(error);
+                let step = error.next_step(self.state).unwrap_or_default();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    name,
+                    error,
+                    "a certificate cannot be looked after; next step: {step}"
+                );
+                return LOOK_EVERY;
+            }
+        };
         let is_there = |file: &str| self.state.path().join(file).exists();
         let is_due = record.is_due(name, is_there, now);
         if is_due || record.may_ask(now) {
             match self.state.turn() {
                 Ok(_turn) => {
                     // Another edge may have had its turn meanwhile.
-                    record = self.record(name, memory);
+                    record = self.record(name, memory).unwrap_or(record);
                     if record.is_due(name, is_there, now) {
                         self.obtain(name, &mut record).await;
                     } else if record.may_ask(now)
@@ -129,18 +142,18 @@ impl Kept<'_> {
                 Err(_) => {}
             }
         }
-        tell(name, &record, memory);
+        tell(name, &record, memory, super::now_ms());
         let due = record.due_ms(name, now);
         Duration::from_millis(due.saturating_sub(super::now_ms())).clamp(LOOK_AGAIN, LOOK_EVERY)
     }
 
     /// What is written down, or what could not be, unless another edge has had a certificate since.
-    fn record(&self, name: &str, memory: &Memory) -> Record {
-        let written = self.state.record(name);
-        match memory.unwritten.get(name) {
+    fn record(&self, name: &str, memory: &Memory) -> Result<Record, StateError> {
+        let written = self.state.record(name)?;
+        Ok(match memory.unwritten.get(name) {
             Some(unwritten) if unwritten.current == written.current => unwritten.clone(),
             _ => written,
-        }
+        })
     }
 
     /// Writes a record down, or remembers it.
@@ -237,7 +250,7 @@ impl Kept<'_> {
     fn account_key(&self) -> Result<String, KeepError> {
         let digest = hex::encode(Sha256::digest(self.tls.acme_directory_url.as_bytes()));
         let file = format!("account-{}.key", &digest[..16]);
-        if let Some(key) = self.state.read(&file) {
+        if let Some(key) = self.state.read(&file)? {
             return Ok(key);
         }
         let key = Acme::generate_key()?;
@@ -266,7 +279,7 @@ impl Keeper for Kept<'_> {
     }
 
     fn read(&self, file: &str) -> Option<String> {
-        self.state.read(file)
+        self.state.read(file).ok().flatten()
     }
 
     fn write(&self, subject: &str, pem: &str) -> Result<String, KeepError> {
@@ -356,14 +369,11 @@ impl KeepError {
     }
 }
 
-/// Says once how a certificate stands that is not renewed in time.
-fn tell(name: &str, record: &Record, memory: &mut Memory) {
-    let Some(timing) = record.timing() else {
-        return;
-    };
-    let stands = astraler_tls::standing(&timing, super::now_ms());
-    if memory.told.insert(name.to_owned(), stands) == Some(stands) {
-        return;
+/// Says once how a certificate stands that is not renewed in time; what was said.
+fn tell(name: &str, record: &Record, memory: &mut Memory, now: u64) -> Option<Stands> {
+    let stands = astraler_tls::standing(&record.timing()?, now);
+    if memory.told.insert(name.to_owned(), stands) == Some(stands) || stands == Stands::Fine {
+        return None;
     }
     let (until, why) = (date(record), record.error.as_deref().unwrap_or("it is due"));
     match stands {
@@ -372,6 +382,7 @@ fn tell(name: &str, record: &Record, memory: &mut Memory) {
         Stands::Ending => tracing::error!(name, until, why, "a certificate ends soon and is not renewed"),
         Stands::Ended => tracing::error!(name, until, why, "a certificate has ended: clients refuse it"),
     }
+    Some(stands)
 }
 
 /// Until when what is in force holds.
@@ -386,4 +397,54 @@ fn date(record: &Record) -> String {
 fn say(failure: &Failure) {
     let hint = failure.hint.as_deref().unwrap_or_default();
     tracing::warn!(hint, "no certificate is asked for: {}", failure.message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astraler_tls::{Current, Facts};
+
+    #[test]
+    fn what_is_not_renewed_in_time_is_said_once_and_louder_and_louder() {
+        const DAY_MS: u64 = 86_400_000;
+        let begun = 20_000 * DAY_MS;
+        let current = |begun: u64| Current {
+            file: String::new(),
+            local: false,
+            facts: Facts {
+                issuer: String::new(),
+                not_before_ms: begun,
+                not_after_ms: begun + 90 * DAY_MS,
+                names: vec![],
+            },
+            suggested_ms: None,
+            asked_ms: None,
+        };
+        let mut record = Record::default();
+        let mut memory = Memory::default();
+        assert_eq!(
+            tell("a.com", &record, &mut memory, begun),
+            None,
+            "there is none yet"
+        );
+        record.succeeded(current(begun));
+        let mut said = vec![];
+        for day in 0..100 {
+            if day >= 58 {
+                record.failed("a.com", "the CA is away".to_owned(), None, begun + day * DAY_MS);
+            }
+            let now = begun + day * DAY_MS;
+            said.extend(tell("a.com", &record, &mut memory, now).map(|stands| (day, stands)));
+        }
+        assert_eq!(
+            said,
+            [(61, Stands::Late), (88, Stands::Ending), (90, Stands::Ended)]
+        );
+        // Another one, and it is heard of again.
+        record.succeeded(current(begun + 100 * DAY_MS));
+        assert_eq!(tell("a.com", &record, &mut memory, begun + 100 * DAY_MS), None);
+        record.failed("a.com", "away again".to_owned(), None, begun + 161 * DAY_MS);
+        let again = tell("a.com", &record, &mut memory, begun + 161 * DAY_MS);
+        assert_eq!(again, Some(Stands::Late));
+    }
 }

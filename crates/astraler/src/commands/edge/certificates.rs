@@ -27,6 +27,8 @@ pub(super) struct Certificates {
     local: Option<LocalCa>,
     /// Of what the local CA issued, the one that is renewed first.
     issued: Option<Timing>,
+    /// What CAs had issued when it was looked last: where that cannot be said now.
+    in_force: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Default)]
@@ -100,7 +102,7 @@ impl Certificates {
 
     /// What the edge is told, with what CAs have issued by now and what they look at.
     pub(super) fn snapshot(
-        &self,
+        &mut self,
         settings: &Standalone,
         https: &[SocketAddr],
         state: Option<&State>,
@@ -124,13 +126,19 @@ impl Certificates {
             }
         };
         let mut certificates = Vec::new();
+        let before = std::mem::take(&mut self.in_force);
         for site in &self.sites {
             if let Some(held) = &site.held {
                 let file = format!("/proc/self/fd/{}", held.pem.as_raw_fd()).into();
                 certificates.push(entry(site, &held.names, file, false));
             }
             for name in &site.asked_for {
-                if let Some(file) = state.and_then(|state| state.in_force(name)) {
+                let known = state.map(|state| state.in_force(name));
+                let file = known
+                    .and_then(Result::ok)
+                    .unwrap_or_else(|| before.get(name).cloned());
+                if let Some(file) = file {
+                    self.in_force.insert(name.clone(), file.clone());
                     certificates.push(entry(site, std::slice::from_ref(name), file, true));
                 }
             }

@@ -212,7 +212,8 @@ fn wanted(
 /// The key that signs the zone; made once, and on disk before anything is signed with it.
 fn signing_key(folder: &Path, origin: &DnsName) -> Outcome<PathBuf> {
     let path = folder.join(file_name(origin, "key"));
-    if !path.exists() {
+    // One that cannot be looked at is there: loading it says why.
+    if !path.try_exists().unwrap_or(true) {
         let key = astraler_dns::generate().map_err(|error| Failure::of(&error))?;
         let written =
             file::make_dir(folder, 0o700, None, None).and_then(|()| file::replace(&path, &key, 0o600));

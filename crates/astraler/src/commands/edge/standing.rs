@@ -78,7 +78,7 @@ impl Standing {
 
     /// Publishes what there is; its version.
     pub(super) fn publish(&self) -> u64 {
-        let now = self.lock();
+        let mut now = self.lock();
         let version = self.snapshots.borrow().version + 1;
         let next = now.snapshot(version, &self.sockets);
         self.snapshots.send_replace(Arc::new(next));
@@ -87,7 +87,7 @@ impl Standing {
 
     /// Publishes it where the edge was told something else.
     pub(super) fn publish_what_changed(&self) {
-        let now = self.lock();
+        let mut now = self.lock();
         let present = self.snapshots.borrow().clone();
         let next = now.snapshot(present.version + 1, &self.sockets);
         if next.tls != present.tls {
@@ -169,7 +169,7 @@ impl Now {
     }
 
     /// Sites in the words of a platform: what stands alone serves as production.
-    fn snapshot(&self, version: u64, sockets: &Sockets) -> EdgeSnapshot {
+    fn snapshot(&mut self, version: u64, sockets: &Sockets) -> EdgeSnapshot {
         let edge = &self.settings.edge;
         let state = State::of(&self.settings).ok();
         let https = sockets.https();

@@ -9,6 +9,7 @@ use astraler_manifest::Standalone;
 use astraler_tls::Record;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +31,12 @@ pub(super) enum StateError {
     File(#[from] FileError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error("cannot read {path}", path = .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the record of {subject} cannot be written")]
     Record {
         subject: String,
@@ -58,16 +65,19 @@ impl State {
     }
 
     /// The file of the certificate that is in force for a name.
-    pub(super) fn in_force(&self, subject: &str) -> Option<PathBuf> {
-        let file = self.acme.join(self.record(subject).current?.file);
-        file.exists().then_some(file)
+    pub(super) fn in_force(&self, subject: &str) -> Result<Option<PathBuf>, StateError> {
+        let current = self.record(subject)?.current;
+        let file = current.map(|current| self.acme.join(current.file));
+        Ok(file.filter(|file| file.exists()))
     }
 
-    /// What is known. A record that cannot be read is as good as none: the certificate is issued anew.
-    pub(super) fn record(&self, subject: &str) -> Record {
-        let text = std::fs::read(self.acme.join(record_file(subject)));
-        let read = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
-        read.unwrap_or_default()
+    /// What is known. A record that is damaged is as good as none: the certificate is issued anew. One that cannot be read
+    /// now is not: a process that is out of descriptors must not ask for what it has.
+    pub(super) fn record(&self, subject: &str) -> Result<Record, StateError> {
+        let text = self.read(&record_file(subject))?;
+        Ok(text
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default())
     }
 
     pub(super) fn put(&self, subject: &str, record: &Record) -> Result<(), StateError> {
@@ -87,8 +97,14 @@ impl State {
         )?)
     }
 
-    pub(super) fn read(&self, name: &str) -> Option<String> {
-        std::fs::read_to_string(self.acme.join(name)).ok()
+    /// What is in a file; nothing where there is none.
+    pub(super) fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+        let path = self.acme.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::Read { path, source }),
+        }
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
@@ -124,9 +140,9 @@ impl State {
                 .and_then(|changed| SystemTime::now().duration_since(changed).ok())
                 .unwrap_or_default();
             if name.ends_with(".json") {
-                let record: Record = std::fs::read(entry.path())
-                    .ok()
-                    .and_then(|text| serde_json::from_slice(&text).ok())
+                let text = self.read(&name)?;
+                let record: Record = text
+                    .and_then(|text| serde_json::from_str(&text).ok())
                     .unwrap_or_default();
                 let holds = record
                     .current
@@ -167,4 +183,96 @@ fn record_file(subject: &str) -> String {
 
 fn file_stem(subject: &str) -> String {
     subject.replace('*', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astraler_tls::{Current, Facts, OrderRecord};
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn age(state: &State, name: &str, by: Duration) {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(state.path().join(name))
+            .unwrap();
+        file.set_modified(SystemTime::now() - by).unwrap();
+    }
+
+    #[test]
+    fn only_what_nobody_needs_is_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State {
+            acme: folder.path().join("acme"),
+        };
+        let now = 20_000 * DAY_MS;
+        let record = |file: &str, until: u64, key: Option<&str>| Record {
+            current: Some(Current {
+                file: file.to_owned(),
+                local: false,
+                facts: Facts {
+                    issuer: String::new(),
+                    not_before_ms: 0,
+                    not_after_ms: until,
+                    names: vec![],
+                },
+                suggested_ms: None,
+                asked_ms: None,
+            }),
+            order: key.map(|key| OrderRecord {
+                url: String::new(),
+                directory: String::new(),
+                key: key.to_owned(),
+                begun_ms: 0,
+            }),
+            ..Record::default()
+        };
+        let ours = state.write_certificate("*.a.com", "now").unwrap();
+        assert!(ours.starts_with("_.a.com-"), "{ours}");
+        let key = state.write_key("*.a.com", "next").unwrap();
+        state
+            .put("*.a.com", &record(&ours, now - DAY_MS, Some(&key)))
+            .unwrap();
+        let others = state.write_certificate("b.com", "now").unwrap();
+        state.put("b.com", &record(&others, now + DAY_MS, None)).unwrap();
+        let gone = state.write_certificate("c.com", "ended").unwrap();
+        state.put("c.com", &record(&gone, now - DAY_MS, None)).unwrap();
+        let before = state.write_certificate("b.com", "before").unwrap();
+        let fresh = state.write_certificate("b.com", "fresh").unwrap();
+        state.write("account-1.key", b"").unwrap();
+        state.write(".a.com.json.7.0.tmp", b"").unwrap();
+        let year = Duration::from_secs(365 * 86_400);
+        let all = [&ours, &key, &others, &gone, &before];
+        let all = all.map(String::as_str).into_iter();
+        for name in all.chain([
+            "_.a.com.json",
+            "b.com.json",
+            "c.com.json",
+            "account-1.key",
+            ".a.com.json.7.0.tmp",
+        ]) {
+            age(&state, name, year);
+        }
+        state.sweep(&["*.a.com".to_owned()], now).unwrap();
+        let mut left: Vec<String> = std::fs::read_dir(state.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut wanted = vec![ours.clone(), key, others, fresh, "account-1.key".into()];
+        wanted.extend(["_.a.com.json".to_owned(), "b.com.json".to_owned()]);
+        wanted.sort();
+        assert_eq!(left, wanted);
+        // What is named is read; a record that is damaged is as good as none.
+        let in_force = |name| state.in_force(name).unwrap();
+        assert_eq!(in_force("*.a.com"), Some(state.path().join(&ours)));
+        assert_eq!(in_force("d.com"), None);
+        state.write("_.a.com.json", b"{").unwrap();
+        assert_eq!(state.record("*.a.com").unwrap(), Record::default());
+        // One that cannot be read now is told, and nothing is swept meanwhile.
+        std::fs::remove_file(state.path().join("b.com.json")).unwrap();
+        std::fs::create_dir(state.path().join("b.com.json")).unwrap();
+        assert!(state.record("b.com").is_err() && state.sweep(&[], now).is_err());
+    }
 }
