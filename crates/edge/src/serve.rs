@@ -114,6 +114,8 @@ async fn phases(
     }
     forward::drop_nominated(&mut parts.headers);
     let last_hop = forward::is_last_hop(&parts.method, &mut parts.headers);
+    // Over HTTP/2 and HTTP/3 no field need tell of it.
+    let has_content = !http_body::Body::is_end_stream(&incoming);
     access.host(&checked.host);
 
     // Who the client is: the other end, or whom a proxy names that the host's environment trusts.
@@ -192,7 +194,7 @@ async fn phases(
             worker,
             inspection: inspection.as_ref(),
         };
-        lookup = cache::lookup(&call, site.cache.as_ref(), &parts, access);
+        lookup = cache::lookup(&call, site.cache.as_ref(), &parts, has_content, access);
         if let cache::Lookup::Answer(response) = lookup {
             return Ok(response);
         }

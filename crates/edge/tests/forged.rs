@@ -1,6 +1,7 @@
 //! What a client says must not become what a worker, or another client, believes.
 
 use crate::cache::origin::{answer, start, word};
+use crate::http2::{Session, request};
 use crate::support::{TestEdge, route, run};
 use astraler_edge::Limits;
 use astraler_model::Origin;
@@ -141,6 +142,38 @@ fn an_answer_to_another_method_is_not_stored_for_get() {
         assert_eq!(word(&client.get("/").await), "HIT");
         assert_eq!(origin.count(), 4);
         edge.stop().await;
+    });
+}
+
+/// Over HTTP/2 a body needs no field that tells of it.
+#[test]
+fn a_get_with_content_reaches_the_worker_with_it_and_is_not_stored() {
+    run(async {
+        let (edge, origin, mut client) = start(async |seen| {
+            answer(
+                200,
+                &[("cache-control", "max-age=60")],
+                [b"for ", &seen.body[..]].concat(),
+            )
+        })
+        .await;
+        let mut session = Session::open(edge.address).await;
+        for _ in 0..2 {
+            let reply = session.post(request("GET", "/", &[]), b"me").await.unwrap();
+            assert_eq!(
+                (&reply.body[..], &reply.head.headers["cf-cache-status"]),
+                (&b"for me"[..], &"BYPASS".parse().unwrap())
+            );
+        }
+        let reply = client.get("/").await;
+        assert_eq!((word(&reply), reply.text().as_str()), ("MISS", "for "));
+        let reply = session.post(request("GET", "/", &[]), b"me").await.unwrap();
+        assert_eq!(
+            &reply.body[..],
+            b"for me",
+            "nor is it answered from what is stored"
+        );
+        assert_eq!(origin.count(), 4);
     });
 }
 

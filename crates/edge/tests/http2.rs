@@ -60,7 +60,7 @@ impl Session {
         whole(response.await?).await
     }
 
-    async fn post(&mut self, request: Request<()>, body: &[u8]) -> Result<Whole, h2::Error> {
+    pub(crate) async fn post(&mut self, request: Request<()>, body: &[u8]) -> Result<Whole, h2::Error> {
         let mut send = self.send.clone().ready().await?;
         let (response, mut stream) = send.send_request(request, false)?;
         stream.send_data(Bytes::copy_from_slice(body), true)?;

@@ -235,11 +235,12 @@ fn target_of<'a>(client: &Client, checked: &'a Checked, path_and_query: &'a str)
     }
 }
 
-/// Answers what can be answered at once.
+/// Answers what can be answered at once. A GET with content is the worker's: what it means is not in the key.
 pub(crate) fn lookup(
     call: &Call<'_>,
     rules: Option<&Arc<Rules>>,
     parts: &Parts,
+    has_content: bool,
     access: &mut Access,
 ) -> Lookup {
     let Call {
@@ -256,6 +257,7 @@ pub(crate) fn lookup(
     }
     let asked = Asked::new(&parts.method, &parts.headers, &rules.settings);
     match asked.consult() {
+        Consult::Lookup if has_content => return Lookup::Pass(Forward::Bypass),
         Consult::Lookup => {}
         Consult::PassOn(PassOn::Method) => return Lookup::Pass(Forward::Method),
         Consult::PassOn(_) => return Lookup::Pass(Forward::Bypass),
