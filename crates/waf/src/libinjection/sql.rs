@@ -90,6 +90,9 @@ const FUNCTIONS: [&[u8]; 11] = [
 fn name_functions(input: &mut Cow<'_, [u8]>) {
     const VARIABLE: &[u8] = b"current_time";
     const WORD: &[u8] = b"user";
+    let mut named: Vec<u8> = Vec::new();
+    // What is in `named` by now.
+    let mut taken = 0;
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'@', &input[at..]) {
         let start = at + found;
@@ -102,20 +105,29 @@ fn name_functions(input: &mut Cow<'_, [u8]>) {
         let is_letter = |byte: &&u8| byte.is_ascii_alphabetic() || **byte == b'_';
         let length = input[at..].iter().take_while(is_letter).count();
         let (name, behind) = input[at..].split_at(length);
-        let mut behind = behind.iter().filter(|byte| !matches!(byte, 0..=b' ' | 0xa0));
-        let is_called = behind.next() == Some(&b'(');
-        if is_called && FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-            let has_arguments = behind.next() != Some(&b')');
-            let written = match name.eq_ignore_ascii_case(b"user") && has_arguments {
-                true => WORD,
-                false => VARIABLE,
-            };
-            // What is before it is no part of its name; a space behind `--` would begin a comment.
-            let is_glued = start > 0 && (input[start - 1] == b'@' || !DELIMITERS.contains(&input[start - 1]));
-            let written = [if is_glued { &b" "[..] } else { b"" }, written].concat();
-            at = start + written.len();
-            input.to_mut().splice(start..start + signs + length, written);
+        if !FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            continue;
         }
+        let mut behind = behind.iter().filter(|byte| !matches!(byte, 0..=b' ' | 0xa0));
+        if behind.next() != Some(&b'(') {
+            continue;
+        }
+        let has_arguments = behind.next() != Some(&b')');
+        named.extend_from_slice(&input[taken..start]);
+        // What is before it is no part of its name; a space behind `--` would begin a comment.
+        if start > 0 && (input[start - 1] == b'@' || !DELIMITERS.contains(&input[start - 1])) {
+            named.push(b' ');
+        }
+        named.extend_from_slice(match name.eq_ignore_ascii_case(WORD) && has_arguments {
+            true => WORD,
+            false => VARIABLE,
+        });
+        at += length;
+        taken = at;
+    }
+    if taken > 0 {
+        named.extend_from_slice(&input[taken..]);
+        *input = Cow::Owned(named);
     }
 }
 
