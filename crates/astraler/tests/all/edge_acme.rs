@@ -58,12 +58,17 @@ impl Place {
     }
 
     pub(crate) fn start(&self, listen: &[(&str, SocketAddr)]) -> Running {
+        self.start_with(listen, &[])
+    }
+
+    fn start_with(&self, listen: &[(&str, SocketAddr)], more: &[&str]) -> Running {
         let (file, state) = (self.path("edge.toml"), self.path("state"));
         let addresses: Vec<String> = listen.iter().map(|(_, address)| address.to_string()).collect();
         let mut words = vec!["--config", path(&file), "--state-folder", path(&state)];
         for ((kind, _), address) in listen.iter().zip(&addresses) {
             words.extend([*kind, address]);
         }
+        words.extend(more);
         let log = File::options().create(true).append(true).open(self.path("log"));
         Running::logging(&words, log.unwrap())
     }
@@ -268,7 +273,27 @@ fn over_tls_alone_it_is_proven_over_tls_and_renewed_while_it_serves() {
         // It has an opinion on renewal (RFC 9773), beyond the end.
         server.renewal_ms = Some(4_000_000_000_000);
     });
-    let _edge = place.start(&[("--listen-tls", place.https)]);
+    // The site comes from the command line.
+    let file = std::fs::read_to_string(place.path("edge.toml")).unwrap();
+    let (tls, _) = file.split_once("[[sites]]").unwrap();
+    std::fs::write(place.path("edge.toml"), tls.replace("acme = true", "")).unwrap();
+    let origin = format!("http://{}", origin("app"));
+    let listen = [("--listen-tls", place.https)];
+    let nameless = place.start_with(&listen, &["--acme", "--origin", &origin]);
+    eventually("what is missing is named", PATIENCE, || {
+        place.log().contains("--host NAME")
+    });
+    drop(nameless);
+    let words = [
+        "--acme",
+        "--host",
+        NAME,
+        "--email",
+        "ops@a.test",
+        "--origin",
+        &origin,
+    ];
+    let _edge = place.start_with(&listen, &words);
     eventually("the name has its certificate", PATIENCE, || place.is_served());
     let begun = Instant::now();
     eventually("it is renewed", PATIENCE, || {

@@ -95,6 +95,13 @@ impl Certificates {
                  `acme = true` in [edge.tls]",
             ));
         }
+        if settings.edge.tls.acme && sites.iter().all(|site| site.asked_for.is_empty()) {
+            let step = match https.is_empty() {
+                true => "serve https: --listen-tls 0.0.0.0:443",
+                false => "name a public one: --host NAME, or `hosts` in [[sites]]",
+            };
+            tracing::warn!("acme is on, and there is no name to ask a certificate for; next step: {step}");
+        }
         self.before = std::mem::replace(&mut self.sites, sites);
         self.issued = issued;
         Ok(())
