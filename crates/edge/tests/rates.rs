@@ -32,6 +32,22 @@ async fn from(client: &mut Client, address: &str, target: &str) -> Reply {
 }
 
 #[test]
+fn another_spelling_of_a_path_is_no_other_count() {
+    run(async {
+        let (edge, worker) = edge(policy(json!([
+            {"name": "login", "paths": ["/login"], "characteristics": ["ip", "path"], "requests": 2, "period_s": 600},
+        ])))
+        .await;
+        let mut client = edge.connect().await;
+        for target in ["/login;1", "/login", "//login", "/login;2", "/x%2F..%2Flogin"] {
+            from(&mut client, "192.0.2.1", target).await;
+        }
+        assert_eq!(worker.take_seen().len(), 2);
+        assert_eq!(from(&mut client, "192.0.2.1", "/login/x").await.status, 200);
+    });
+}
+
+#[test]
 fn above_the_rate_it_is_429_with_all_that_a_client_needs() {
     run(async {
         let (edge, _worker) = edge(policy(json!([

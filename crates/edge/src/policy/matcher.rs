@@ -46,7 +46,7 @@ impl Matcher {
 
 /// The path as the most lenient of workers reads it: escaped slashes and backslashes are slashes, several are one, and
 /// parameters of segments are none of the path. `None` where that is the path itself.
-fn loosely(path: &str) -> Option<String> {
+pub(crate) fn loosely(path: &str) -> Option<String> {
     if !(path.contains("//") || path.contains(';') || path.contains("%2F") || path.contains("%5C")) {
         return None;
     }

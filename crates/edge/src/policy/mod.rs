@@ -4,7 +4,7 @@
 mod address;
 mod matcher;
 
-pub(crate) use matcher::Matcher;
+pub(crate) use matcher::{Matcher, loosely};
 
 use crate::client::Client;
 use crate::compress::Wish;

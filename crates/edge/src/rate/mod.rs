@@ -3,7 +3,7 @@
 mod table;
 
 use crate::fault::{Fault, Kind};
-use crate::policy::{Asked, Deadline, Matcher};
+use crate::policy::{Asked, Deadline, Matcher, loosely};
 use crate::record::Access;
 use astraler_model::{Characteristic, EdgePolicy, Environment, RateAction, RateRule, RuleName};
 use http::Method;
@@ -264,7 +264,11 @@ impl Hash for ClientKey<'_> {
                     IpAddr::V6(address) => (6_u8, (address.to_bits() >> 64) as u64).hash(state),
                 },
                 Characteristic::Host => request.host.hash(state),
-                Characteristic::Path => request.path.hash(state),
+                // Spelled otherwise it is the same to some workers, and must not be another count.
+                Characteristic::Path => match loosely(request.path) {
+                    Some(path) => path.hash(state),
+                    None => request.path.hash(state),
+                },
                 Characteristic::Header(name) => {
                     for value in request.headers.get_all(name) {
                         value.as_bytes().hash(state);
