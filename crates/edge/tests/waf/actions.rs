@@ -128,11 +128,20 @@ fn a_drop_ends_the_connection_without_an_answer_over_each_protocol() {
 
         let second = http2::Session::open(edge.address).await;
         let mut send = second.send.clone().ready().await.unwrap();
+        // Another stream of the connection, which is not done yet.
+        let (other, mut upload) = send
+            .send_request(http2::request("POST", "/", &[]), false)
+            .unwrap();
+        upload.send_data("a=".into(), false).unwrap();
+        let mut send = send.ready().await.unwrap();
         let (response, _) = send
             .send_request(http2::request("GET", "/?drop=1", &[]), true)
             .unwrap();
         let error = response.await.unwrap_err();
         assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+        upload.send_data("good".into(), true).unwrap();
+        let other = http2::whole(other.await.unwrap()).await.unwrap();
+        assert_eq!((other.head.status.as_u16(), &*other.body), (200, &b"a=good"[..]));
         // The connection is over: what is asked there then is never answered.
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let again = match send.ready().await {
@@ -152,7 +161,12 @@ fn a_drop_ends_the_connection_without_an_answer_over_each_protocol() {
         let _ = stream.finish().await;
         assert!(http3::whole(&mut stream).await.is_err());
 
-        assert!(secured._worker.take_seen().is_empty());
+        let seen = secured._worker.take_seen();
+        assert_eq!(
+            seen.len(),
+            1,
+            "the other stream's, and nothing of what was dropped"
+        );
         drop((first, second, third));
         let records = secured.edge.stop().await;
         let dropped: Vec<_> = records.iter().filter(|record| record["status"] == 444).collect();
