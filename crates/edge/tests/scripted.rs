@@ -229,6 +229,32 @@ fn an_endless_head_ends() {
 }
 
 #[test]
+fn a_head_that_comes_byte_by_byte_has_the_time_of_one() {
+    run(async {
+        let limits = Limits {
+            upstream_timeout_ms: 400,
+            ..Limits::default()
+        };
+        let edge = TestEdge::start(limits, |folder| {
+            vec![route("worker.test", vec![("/", folder.join("w.sock"))])]
+        })
+        .await;
+        let listener = UnixListener::bind(edge.folder.path().join("w.sock")).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for byte in b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 0\r\n\r\n" {
+                if stream.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        assert_eq!(get(&edge).await.status, 504);
+        drop(edge.stop().await);
+    });
+}
+
+#[test]
 fn a_body_that_is_short_is_never_completed() {
     run(async {
         for (script, then, status) in [

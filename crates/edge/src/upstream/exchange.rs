@@ -96,8 +96,11 @@ impl Exchange {
                     interim.put(head.status, fields);
                 }
             }
+            // What comes byte by byte has the time of one head, too.
+            let begins = self.pending.is_empty();
             match self.fill(cx) {
-                Poll::Ready(Ok(1..)) => self.still_since = None,
+                Poll::Ready(Ok(1..)) if begins => self.still_since = None,
+                Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(_)) => {
                     let source = self
                         .broken
