@@ -25,12 +25,14 @@ impl Matcher {
         if self.matches(host, path, method) {
             return true;
         }
-        let spelled = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes());
-        let method = spelled.as_ref().unwrap_or(method);
-        match loosely(path) {
-            Some(loose) => self.matches(host, &loose, method) || self.matches(host, path, method),
-            None => self.matches(host, path, method),
-        }
+        // Mostly there is no other spelling, and nothing to look at again.
+        let is_odd = method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
+        let upper = is_odd.then(|| method.as_str().to_ascii_uppercase());
+        let upper = upper.and_then(|upper| Method::from_bytes(upper.as_bytes()).ok());
+        upper
+            .as_ref()
+            .is_some_and(|upper| self.matches(host, path, upper))
+            || loosely(path).is_some_and(|loose| self.matches(host, &loose, upper.as_ref().unwrap_or(method)))
     }
 
     /// `host` in lower case, `path` in its one spelling.
