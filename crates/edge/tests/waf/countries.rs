@@ -44,18 +44,38 @@ fn write_as(folder: &Path, name: &str, content: &[u8]) {
     std::fs::rename(folder.join("new.mmdb"), folder.join(name)).unwrap();
 }
 
+/// An edge that believes who its clients are, in front of a worker.
+async fn edge_with(config: impl FnOnce(&Path) -> WafConfig) -> (TestEdge, Worker) {
+    let edge = TestEdge::start(Limits::default(), |folder| {
+        let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
+        route.policy.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        route.policy.waf = Some(config(folder));
+        vec![route]
+    })
+    .await;
+    let worker = Worker::start(&edge.folder.path().join("w.sock"));
+    (edge, worker)
+}
+
+/// Each target, with header lines, and the status that it is answered.
+async fn answers(edge: &TestEdge, wanted: &[(&str, &str, u16)]) {
+    let mut client = edge.connect().await;
+    for (target, lines, status) in wanted {
+        let reply = client.get_with("worker.test", target, lines).await;
+        assert_eq!(reply.status, *status, "{target} {lines}");
+    }
+}
+
 #[test]
 fn clients_have_the_networks_of_their_database() {
     run(async {
-        let edge = TestEdge::start(Limits::default(), |folder| {
+        let (edge, _worker) = edge_with(|folder| {
             write_as(folder, "networks.mmdb", &networks("AS64500", "AS64501"));
-            let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
-            route.policy.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
             let hosting = WafList {
                 kind: ListKind::Asn,
                 items: vec!["AS64501".to_owned()],
             };
-            route.policy.waf = Some(WafConfig {
+            WafConfig {
                 networks: Some(folder.join("networks.mmdb")),
                 custom_rules: vec![
                     custom("hosting", "ip.src.asnum in $hosting", WafAction::Block),
@@ -67,21 +87,16 @@ fn clients_have_the_networks_of_their_database() {
                 ],
                 lists: [("hosting".to_owned(), hosting)].into(),
                 ..WafConfig::default()
-            });
-            vec![route]
+            }
         })
         .await;
-        let _worker = Worker::start(&edge.folder.path().join("w.sock"));
-        let mut client = edge.connect().await;
-        for (target, lines, status) in [
+        let wanted = [
             ("/", "", 200),
             ("/own", "", 403),
             ("/", "X-Forwarded-For: 198.51.100.7\r\n", 403),
             ("/own", "X-Forwarded-For: 2001:db8::1\r\n", 200),
-        ] {
-            let reply = client.get_with("worker.test", target, lines).await;
-            assert_eq!(reply.status, status, "{target} {lines}");
-        }
+        ];
+        answers(&edge, &wanted).await;
         write_as(
             edge.folder.path(),
             "networks.mmdb",
@@ -148,34 +163,27 @@ fn clients_have_the_countries_of_the_database_and_a_broken_one_replaces_nothing(
 #[test]
 fn managed_rules_ask_where_a_client_is_in_any_phase() {
     run(async {
-        let edge = TestEdge::start(Limits::default(), |folder| {
+        let (edge, _worker) = edge_with(|folder| {
             let rules = "SecRule GEO:COUNTRY_CONTINENT \"@streq EU\" \"id:1,phase:1,deny,chain\"\n\
                          SecRule REQUEST_URI \"@streq /request\"\n\
                          SecRule GEO:COUNTRY_CONTINENT \"@streq EU\" \"id:2,phase:3,deny,status:451,chain\"\n\
                          SecRule REQUEST_URI \"@streq /answer\"";
             write_rules(folder, rules);
             write(folder, &continents("EU", "AF"));
-            let mut route = route("worker.test", vec![("/", folder.join("w.sock"))]);
-            route.policy.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-            route.policy.waf = Some(WafConfig {
+            WafConfig {
                 rules: Some(folder.join("rules")),
                 countries: Some(folder.join("countries.mmdb")),
                 ..WafConfig::default()
-            });
-            vec![route]
+            }
         })
         .await;
-        let _worker = Worker::start(&edge.folder.path().join("w.sock"));
-        let mut client = edge.connect().await;
-        for (target, lines, status) in [
+        let wanted = [
             ("/request", "", 403),
             ("/answer", "", 451),
             ("/", "", 200),
             ("/request", "X-Forwarded-For: 198.51.100.7\r\n", 200),
             ("/answer", "X-Forwarded-For: 198.51.100.7\r\n", 200),
-        ] {
-            let reply = client.get_with("worker.test", target, lines).await;
-            assert_eq!(reply.status, status, "{target} {lines}");
-        }
+        ];
+        answers(&edge, &wanted).await;
     });
 }
